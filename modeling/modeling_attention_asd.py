@@ -7,9 +7,12 @@ text and its published code differ, this is the code, because the published figu
 """
 
 import math
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -251,6 +254,14 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["AttentionAsdAttention", "AttentionAsdBottleneck"]
     _can_compile_fullgraph = True
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
+        """As transformers', with all of the detector's code beside the weights: transformers copies only what the model
+        itself imports, and the pipeline is not among that."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        for code in Path(__file__).parent.glob("*_attention_asd.py"):
+            shutil.copyfile(code, Path(save_directory) / code.name)
+        super().save_pretrained(save_directory, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

@@ -1,0 +1,88 @@
+"""`python -m dcase2020_task2 download DIR`: DCASE 2020 Challenge Task 2 as a plain folder."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from .clips import MACHINE_TYPES
+from .download import ARCHIVES, SELECTIONS, ZENODO, Archive, ArchiveError, fetch
+from .folder import SPLITS, list_clips
+
+
+_DOWNLOAD = """\
+Download archives from Zenodo, check their md5, and extract them to
+DIR/<machine type>/{train,test}/*.wav, the layout that --data_dir expects.
+
+Run it again after an interruption: it goes on where it stopped, and fetches
+nothing that is there already. Several sets may share one DIR: development
+and additional_training together are the training set of all 41 machine IDs.
+Unpacked, development takes about 10 GB, additional_training 5, evaluation 2;
+while an archive is extracted, up to 2 GB more.
+"""
+
+
+def main(argv: Sequence[str] | None = None, archives: Collection[Archive] = ARCHIVES) -> int:
+    """Run the command line; the exit code is 0, or 1 where the folder could not be filled."""
+    parser = argparse.ArgumentParser(prog="python -m dcase2020_task2", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "download",
+        usage="%(prog)s [--name NAME] [--types TYPE ...] [--base_url URL] DIR",
+        help="fetch the data set into a plain folder",
+        description=_DOWNLOAD,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("directory", metavar="DIR", nargs="?", help="the folder to fill")
+    command.add_argument(
+        "--name",
+        choices=SELECTIONS,
+        default="development",
+        metavar="NAME",
+        help=f"{', '.join(SELECTIONS)}: development and additional_training (default: %(default)s)",
+    )
+    command.add_argument(
+        "--types",
+        nargs="+",
+        default=[],
+        metavar="TYPE",
+        help=f"only these machine types, of {', '.join(MACHINE_TYPES)} (default: all)",
+    )
+    command.add_argument(
+        "--base_url",
+        metavar="URL",
+        default=ZENODO,
+        help="a mirror with Zenodo's paths (default: %(default)s)",
+    )
+    arguments = parser.parse_args(argv)
+    types = arguments.types
+    # argparse takes a DIR that follows `--types fan pump` for one more type.
+    directory = arguments.directory or (types.pop() if types else None)
+    if directory is None or directory in MACHINE_TYPES:
+        command.error("DIR is missing: name the folder to fill")
+    if unknown := [machine_type for machine_type in types if machine_type not in MACHINE_TYPES]:
+        command.error(f"argument --types: {', '.join(unknown)} is not among {', '.join(MACHINE_TYPES)}")
+
+    try:
+        fetch(
+            directory,
+            SELECTIONS[arguments.name],
+            types or MACHINE_TYPES,
+            archives=archives,
+            base_url=arguments.base_url,
+        )
+        rows = list_clips(directory).rows
+    except (ArchiveError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    clips = Counter((row["machine_type"], row["split"]) for row in rows)
+    print(f"{directory} now holds")
+    for machine_type in sorted({machine_type for machine_type, _ in clips}):
+        print(
+            f"  {machine_type:12}", ", ".join(f"{clips[machine_type, split]:6,} {split}" for split in SPLITS)
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""What the tests share: a small network on one-second clips, and the folder of real sounds where it is present."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+
+# Nothing in the tests may reach the Hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
+from modeling import AttentionAsdConfig, AttentionAsdModel  # noqa: E402
+
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+SMALL = {
+    "clip_length": 16_000,
+    "stem_channels": 8,
+    "bottlenecks": [[1, 16, 1, 2], [2, 16, 1, 2], [2, 16, 1, 2]],
+    "head_channels": 32,
+    "attention_channels": [4, 8],
+    "embedding_size": 16,
+    "id2label": {0: "fan_id_00", 1: "fan_id_02", 2: "pump_id_00"},
+}
+
+
+@pytest.fixture
+def small_config():
+    """A function that makes a small network's configuration; arguments override it."""
+    return lambda **changes: AttentionAsdConfig(**{**SMALL, **changes})
+
+
+@pytest.fixture
+def small_model(small_config):
+    """A function that makes a small network with random weights and lively running statistics, in eval mode."""
+
+    def make(**changes) -> AttentionAsdModel:
+        torch.manual_seed(0)
+        model = AttentionAsdModel(small_config(**changes))
+        generator = torch.Generator().manual_seed(1)
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.1)
+            elif name.endswith("running_var"):
+                buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture
+def small_extractor():
+    return AttentionAsdFeatureExtractor(clip_length=16_000)
+
+
+@pytest.fixture
+def noise():
+    """A function that makes reproducible noise, `(clips, samples)`."""
+
+    def make(clips: int = 2, samples: int = 16_000, seed: int = 0) -> torch.Tensor:
+        return 0.1 * torch.randn(clips, samples, generator=torch.Generator().manual_seed(seed))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the real machine sounds of ../shared/data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def paper_fixture():
+    folder = SHARED / "fixtures" / "paper_model"
+    if not folder.is_dir():
+        pytest.skip("needs the authors' fixture in ../shared/fixtures/paper_model")
+    return folder
+
+
+@pytest.fixture
+def sound_folder(tmp_path):
+    """A function that writes a folder in the DCASE layout: tones of two machine types with two IDs each, anomalies hiss."""
+
+    def make(train: int = 6, test: int = 3, seconds: float = 1.0) -> Path:
+        folder = tmp_path / "sounds"
+        for number, (machine_type, machine_id) in enumerate(
+            [("fan", "00"), ("fan", "02"), ("pump", "00"), ("pump", "02")]
+        ):
+            for split, label, count in (("train", "normal", train), ("test", "normal", test), ("test", "anomaly", test)):
+                for index in range(count):
+                    path = folder / machine_type / split / f"{label}_id_{machine_id}_{index:08d}.wav"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    generator = np.random.default_rng([number, index, len(split), len(label)])
+                    time = np.arange(int(seconds * 16_000)) / 16_000
+                    sound = 0.1 * np.sin(2 * np.pi * (200 + 300 * number) * time + generator.uniform(0, 6))
+                    sound += (0.1 if label == "anomaly" else 0.01) * generator.standard_normal(len(time))
+                    soundfile.write(path, sound, 16_000, subtype="PCM_16")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def run_script():
+    """A function that runs a script of the repository in a process of its own and returns what came of it."""
+
+    def run(script: str, *arguments, **kwargs) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+        kwargs.setdefault("timeout", 300)
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **kwargs)
+
+    return run

@@ -1,0 +1,100 @@
+"""Checkpoints of a training run: safetensors and JSON alone, written whole or not at all.
+
+Random numbers are keyed on the seed and the step, so weights, AdamW's moments and the place in the run are all there is.
+"""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+
+CHECKPOINT_NAME = re.compile(r"^step_(\d+)$")
+
+
+@dataclass
+class Progress:
+    """Where a run stands: `update` optimizer steps of `epoch` are done."""
+
+    epoch: int = 0
+    update: int = 0
+    step: int = 0
+    epoch_loss_sum: float = 0.0
+    best_eval_loss: float | None = None
+    best_epoch: int | None = None
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save_checkpoint(
+    directory: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    scaler_state: dict[str, Any] | None = None,
+    keep: int = 2,
+) -> Path:
+    """Write `directory/step_N` and drop all but the newest `keep`."""
+    target = directory / f"step_{progress.step:08d}"
+    partial = directory / f".{target.name}.{os.getpid()}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
+    save_file(optimizer_tensors(optimizer), partial / "optimizer.safetensors")
+    (partial / "progress.json").write_text(json.dumps({"progress": asdict(progress), "scaler": scaler_state}, indent=1))
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+    for old in list_checkpoints(directory)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_checkpoint(
+    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Any] | None]:
+    """Load what [`save_checkpoint`] wrote into `model` and `optimizer`."""
+    try:
+        content = json.loads((checkpoint / "progress.json").read_text())
+        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        restore_optimizer(optimizer, load_file(checkpoint / "optimizer.safetensors"))
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{checkpoint}: cannot be resumed from ({error}). Expected a step_N folder that this train.py wrote for the "
+            "same model."
+        ) from None
+    return Progress(**content["progress"]), content["scaler"]
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if CHECKPOINT_NAME.match(path.name))
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": torch.as_tensor(value).contiguous()
+        for index, moments in state.items()
+        for name, value in moments.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        if tensor.ndim == 4:
+            # The fused AdamW walks moments and weights side by side: both in the same memory format.
+            tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

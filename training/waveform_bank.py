@@ -1,0 +1,97 @@
+"""Training clips, decoded once into a memory-mapped array of 16-bit samples that every process shares."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from huggingface_hub.constants import HF_HOME
+from tqdm.auto import tqdm
+
+from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
+
+
+CACHE_DIR = Path(HF_HOME) / "attention_asd"
+
+
+class WaveformBank(torch.utils.data.Dataset):
+    """Clips as `(clip_length,)` int16 and their labels, in the order of `paths`.
+
+    The first use decodes every file (about 1,500 ten-second clips a second and core) into a file in the Hugging Face
+    cache; later runs over unchanged files map it. DCASE 2020's clips are 16 bit, so nothing is lost. Files that cannot
+    be read are left out and named in `errors`.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        feature_extractor: AttentionAsdFeatureExtractor,
+        cache_dir: Path = CACHE_DIR,
+        progress: bool = True,
+    ):
+        self.clip_length = feature_extractor.clip_length
+        self.file = cache_dir / f"waveforms-{bank_digest(paths, feature_extractor)}.npy"
+        self.report = self.file.with_suffix(".json")
+        # The report is written last: where it exists, the bank is whole.
+        if not self.report.exists():
+            self._decode(paths, feature_extractor, progress)
+        self.errors: dict[str, str] = json.loads(self.report.read_text())
+        self.waveforms = np.load(self.file, mmap_mode="r")
+        self.rows = [row for row, path in enumerate(paths) if path not in self.errors]
+        self.paths = [paths[row] for row in self.rows]
+        self.labels = np.asarray([labels[row] for row in self.rows], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch: `(batch, clip_length)` int16 and `(batch,)` labels."""
+        samples = self.waveforms[[self.rows[index] for index in indices]]
+        return torch.from_numpy(samples), torch.from_numpy(self.labels[list(indices)])
+
+    def _decode(self, paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor, progress: bool):
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.file.with_suffix(f".{os.getpid()}.partial")
+        bank = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int16, shape=(len(paths), self.clip_length))
+        errors = {}
+
+        def decode(row: int) -> None:
+            try:
+                waveform = torch.from_numpy(feature_extractor.read_audio(paths[row]))
+                clip = feature_extractor.fit_length(waveform)
+                bank[row] = clip.mul(32768.0).round_().clamp_(-32768, 32767).short().numpy()
+            except AudioReadError as error:
+                errors[paths[row]] = str(error)
+
+        # libsndfile decodes outside Python's lock.
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            rows = pool.map(decode, range(len(paths)))
+            list(tqdm(rows, total=len(paths), desc="Decoding", unit="clip", disable=not progress))
+        bank.flush()
+        del bank
+        os.replace(partial, self.file)
+        report_partial = self.report.with_suffix(f".{os.getpid()}.partial")
+        report_partial.write_text(json.dumps(errors))
+        os.replace(report_partial, self.report)
+
+
+def bank_digest(paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor) -> str:
+    """Changes when a file is added, removed or touched, or the extractor reads it in another way."""
+    digest = hashlib.sha256(feature_extractor.to_json_string().encode())
+    for path in paths:
+        try:
+            stat = os.stat(path)
+            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        except FileNotFoundError:
+            digest.update(f"{path}\0missing\n".encode())
+    return digest.hexdigest()[:24]
+
+
+def to_waveforms(samples: torch.Tensor) -> torch.Tensor:
+    """int16 samples of a bank -> float32 in [-1, 1)."""
+    return samples.float() / 32768.0
