@@ -374,19 +374,20 @@ def main() -> int:
     torch.manual_seed(arguments.seed)
     model = AttentionAsdModel(config)
     if arguments.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        model.activation_checkpointing_enable()
     if accelerator.log_with:
         accelerator.init_trackers("attention_asd", {k: str(v) for k, v in asdict(arguments).items()})
     progress = train(arguments, accelerator, model, feature_extractor, bank)
     accelerator.end_training()
     if accelerator.is_main_process:
-        finish(arguments, model, feature_extractor, bank, splits, data_name, progress)
-    accelerator.wait_for_everyone()
+        # The other processes are done: none waits, and times out, while this one evaluates.
+        finish(arguments, accelerator, model, feature_extractor, bank, splits, data_name, progress)
     return 2 if bank.errors else 0
 
 
 def finish(
     arguments: Arguments,
+    accelerator: Accelerator,
     model: AttentionAsdModel,
     feature_extractor: AttentionAsdFeatureExtractor,
     bank: WaveformBank,
@@ -398,6 +399,8 @@ def finish(
     output_dir = Path(arguments.output_dir)
     model.save_pretrained(output_dir)
     feature_extractor.save_pretrained(output_dir)
+    # What is measured below is what was saved: whoever loads the directory gets these very numbers.
+    model = AttentionAsdModel.from_pretrained(output_dir).to(model.device)
     (output_dir / "training_args.json").write_text(json.dumps(asdict(arguments), indent=2) + "\n")
     save(training_curves(progress.history), output_dir / "training_curves.png")
     results = {
@@ -413,6 +416,8 @@ def finish(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seed": arguments.seed,
         "command": " ".join(["train.py", *sys.argv[1:]]),
+        "device": device_name(accelerator.device),
+        "num_processes": accelerator.num_processes,
         "torch_version": torch.__version__,
     }
     if "test" in splits and len(splits["test"]):
@@ -425,8 +430,15 @@ def finish(
     print(f"{output_dir}: model, feature extractor, code, card and results")
 
 
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else device.type
+
+
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -119,7 +119,10 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         self.mel_floor = mel_floor
         self.short_clips = short_clips
         self.channels = channels
-        self._constants: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
+        window = torch.hann_window(n_fft, periodic=True, device="cpu")
+        # (bins, frequencies) @ (frequencies, frames): the long axis contiguous.
+        mel_filters = torch.from_numpy(self._mel_filters().T.copy()).float()
+        self._constants = {torch.device("cpu"): (window, mel_filters)}
 
     @property
     def mel_frequencies(self) -> np.ndarray:
@@ -306,12 +309,13 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         )
 
     def _constants_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        if device not in self._constants:
-            window = torch.hann_window(self.n_fft, periodic=True, device=device)
-            # The product wants the long axis contiguous: (bins, frequencies) @ (frequencies, frames).
-            mel_filters = torch.from_numpy(self._mel_filters().T.copy()).float().to(device)
+        if device in self._constants:
+            return self._constants[device]
+        window, mel_filters = (constant.to(device) for constant in self._constants[torch.device("cpu")])
+        # What a tracer makes is no tensor, and must not be met again outside it.
+        if not torch.compiler.is_compiling():
             self._constants[device] = (window, mel_filters)
-        return self._constants[device]
+        return window, mel_filters
 
     def to_dict(self) -> dict[str, Any]:
         output = super().to_dict()

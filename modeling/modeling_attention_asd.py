@@ -154,12 +154,16 @@ def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
             norm.num_batches_tracked.sub_(1)
 
 
+class AttentionAsdConv2d(nn.Conv2d):
+    """MobileFaceNet's convolutions, a class of their own for their initialisation."""
+
+
 class AttentionAsdConvLayer(nn.Module):
     """Convolution without bias -> BatchNorm -> PReLU (none where `linear`)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size, linear: bool = False, **kwargs):
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, bias=False, **kwargs)
+        self.conv = AttentionAsdConv2d(in_channels, out_channels, kernel_size, bias=False, **kwargs)
         self.norm = nn.BatchNorm2d(out_channels)
         self.activation = nn.Identity() if linear else nn.PReLU(out_channels)
 
@@ -267,10 +271,9 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         """As the authors initialise: MobileFaceNet's convolutions from N(0, sqrt(2 / (k k c_out))), ArcFace's centres
         Xavier uniform, PyTorch's defaults elsewhere."""
-        if isinstance(module, AttentionAsdConvLayer):
-            conv = module.conv
-            fan_out = conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels
-            init.normal_(conv.weight, mean=0.0, std=math.sqrt(2.0 / fan_out))
+        if isinstance(module, AttentionAsdConv2d):
+            fan_out = math.prod(module.kernel_size) * module.out_channels
+            init.normal_(module.weight, mean=0.0, std=math.sqrt(2.0 / fan_out))
         elif isinstance(module, AttentionAsdArcFace):
             init.xavier_uniform_(module.weight)
         elif isinstance(module, (nn.Conv1d, nn.Conv2d)):

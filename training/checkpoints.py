@@ -1,6 +1,6 @@
 """Checkpoints of a training run: safetensors and JSON alone, written whole or not at all.
 
-Random numbers are keyed on the seed and the step, so weights, AdamW's moments and the place in the run are all there is.
+Random numbers are keyed on the seed and the step: weights, AdamW's moments and the place in the run are all there is.
 """
 
 import json
@@ -66,8 +66,8 @@ def load_checkpoint(
         restore_optimizer(optimizer, load_file(checkpoint / "optimizer.safetensors"))
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise ValueError(
-            f"{checkpoint}: cannot be resumed from ({error}). Expected a step_N folder that this train.py wrote for the "
-            "same model."
+            f"{checkpoint}: cannot be resumed from ({error}). Expected a step_N folder that train.py wrote for the same "
+            "model."
         ) from None
     return Progress(**content["progress"]), content["scaler"]
 

@@ -73,7 +73,6 @@ class WaveformBank(torch.utils.data.Dataset):
             rows = pool.map(decode, range(len(paths)))
             list(tqdm(rows, total=len(paths), desc="Decoding", unit="clip", disable=not progress))
         bank.flush()
-        del bank
         os.replace(partial, self.file)
         report_partial = self.report.with_suffix(f".{os.getpid()}.partial")
         report_partial.write_text(json.dumps(errors))

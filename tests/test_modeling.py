@@ -1,0 +1,228 @@
+"""The network: its size, its switches, its losses, and what the ecosystem does to a model."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from modeling import AttentionAsdConfig, AttentionAsdModel
+
+
+def count(**changes) -> int:
+    return sum(parameter.numel() for parameter in AttentionAsdModel(AttentionAsdConfig(**changes)).parameters())
+
+
+def inputs(model: AttentionAsdModel, extractor, waveforms: torch.Tensor) -> dict[str, torch.Tensor]:
+    return dict(extractor(list(waveforms), sampling_rate=16_000))
+
+
+def test_the_default_is_the_published_network_without_its_dead_head():
+    assert count() == 879_087
+
+
+@pytest.mark.parametrize(
+    ("changes", "published"),
+    [
+        ({"input_representations": ["log_mel"]}, None),
+        ({"input_representations": ["wavegram"]}, None),
+        ({"embedding_size": 64}, None),
+        ({"embedding_size": 256}, None),
+        ({"use_separable_convolutions": False, "use_attention": False}, 1_000_000),
+        ({"use_separable_convolutions": False}, 1_000_000),
+        ({"use_attention": False}, 882_000),
+    ],
+    ids=str,
+)
+def test_every_row_of_tables_3_and_4_is_a_configuration(changes, published):
+    # The paper counts the linear head of 5,289 parameters that its result does not use.
+    parameters = count(**changes)
+    assert published is None or abs(parameters + 5_289 - published) / published < 0.03
+
+
+@pytest.mark.parametrize("changes", [{"input_representations": ["log_mel"]}, {"use_attention": False}, {}], ids=str)
+def test_kernels_follow_from_the_clips_length(small_model, small_extractor, noise, changes):
+    for clip_length in (16_000, 24_321):
+        model = small_model(clip_length=clip_length, **changes)
+        small_extractor.clip_length = clip_length
+        output = model(**inputs(model, small_extractor, noise(2, clip_length)))
+        assert output.embeddings.shape == (2, 16)
+        assert output.logits.shape == (2, 3)
+
+
+def test_the_attention_map_lies_between_a_half_and_one(small_model, small_extractor, noise):
+    model = small_model()
+    maps = model(**inputs(model, small_extractor, noise())).attention_maps
+    assert maps.shape == (2, 2, 128, 32)
+    assert maps.min() >= 0.5 and maps.max() <= 1.0 and maps.std() > 0
+
+
+def test_without_labels_the_score_is_the_smallest_over_the_machine_ids_and_says_whose(
+    small_model, small_extractor, noise
+):
+    model = small_model()
+    batch = inputs(model, small_extractor, noise(4))
+    free = model(**batch)
+    claimed = torch.stack([model(**batch, labels=torch.full((4,), k)).anomaly_scores for k in range(3)], 1)
+    smallest = claimed.min(1)
+    torch.testing.assert_close(free.anomaly_scores, smallest.values)
+    assert torch.equal(free.scored_labels, smallest.indices)
+    assert free.loss is None
+
+
+def test_with_labels_the_score_is_arcfaces_cross_entropy_with_its_margin(small_model, small_extractor, noise):
+    model = small_model()
+    labels = torch.tensor([2, 0])
+    output = model(**inputs(model, small_extractor, noise()), labels=labels)
+    angles = torch.acos(output.cosines)
+    expected = 40.0 * output.cosines
+    for row, label in enumerate(labels):
+        expected[row, label] = 40.0 * torch.cos(angles[row, label] + 0.7)
+    torch.testing.assert_close(output.logits, expected, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(output.anomaly_scores, F.cross_entropy(expected, labels, reduction="none"), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(output.loss, output.anomaly_scores.mean())
+
+
+def test_the_margin_keeps_falling_beyond_pi_minus_m(small_model):
+    arcface = small_model().arcface
+    cosines = torch.linspace(-1, 1, 1001).unsqueeze(1)
+    logits = arcface.logits(cosines, torch.zeros(1001, dtype=torch.long)).squeeze(1)
+    assert (logits.diff() > 0).all()
+    end = 40.0 * (-1.0 - 0.7 * math.sin(math.pi - 0.7))
+    assert logits[0].item() == pytest.approx(end, abs=1e-3)
+
+
+def test_noisy_arcmix_keeps_the_margin_on_the_own_label_and_arcmix_moves_it(small_model, small_extractor, noise):
+    labels, partner, share = torch.tensor([0, 1, 2, 1]), torch.tensor([1, 2, 3, 0]), 0.3
+    losses = {}
+    for name in ("noisy_arcmix", "arcmix"):
+        model = small_model(angular_loss=name)
+        batch = inputs(model, small_extractor, noise(4))
+        output = model(**batch, labels=labels, mixup_partner=partner, mixup_lambda=share)
+        own = model.arcface.logits(output.cosines, labels)
+        theirs = own if name == "noisy_arcmix" else model.arcface.logits(output.cosines, labels[partner])
+        expected = share * F.cross_entropy(own, labels) + (1 - share) * F.cross_entropy(theirs, labels[partner])
+        torch.testing.assert_close(output.loss, expected)
+        losses[name] = output.loss.item()
+    assert losses["noisy_arcmix"] != losses["arcmix"]
+
+
+def test_arcface_refuses_mixed_clips(small_model, small_extractor, noise):
+    model = small_model(angular_loss="arcface")
+    batch = inputs(model, small_extractor, noise())
+    labels = torch.tensor([0, 1])
+    assert model(**batch, labels=labels).loss > 0
+    with pytest.raises(ValueError, match="arcface"):
+        model(**batch, labels=labels, mixup_partner=torch.tensor([1, 0]), mixup_lambda=0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"input_representations": ["mfcc"]}, "mfcc"),
+        ({"input_representations": []}, "input_representations"),
+        ({"angular_loss": "softmax"}, "softmax"),
+        ({"clip_length": 100}, "100"),
+        ({"wavegram_kernel_size": 1023}, "1023"),
+    ],
+    ids=str,
+)
+def test_an_impossible_configuration_is_refused_by_its_value(changes, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        AttentionAsdConfig(**changes)
+
+
+def test_a_missing_or_misshapen_input_is_refused_by_its_name(small_model, small_extractor, noise):
+    model = small_model()
+    batch = inputs(model, small_extractor, noise())
+    with pytest.raises(ValueError, match="input_values is missing"):
+        model(input_features=batch["input_features"])
+    with pytest.raises(ValueError, match=r"input_features has shape \(2, 128, 31\)"):
+        model(input_values=batch["input_values"], input_features=batch["input_features"][..., :31])
+
+
+def test_initialisation_is_the_authors():
+    torch.manual_seed(0)
+    model = AttentionAsdModel(AttentionAsdConfig())
+    for layer in (model.backbone.head, model.backbone.bottlenecks[3].expand, model.backbone.stem_depthwise):
+        expected = math.sqrt(2.0 / (layer.conv.kernel_size[0] ** 2 * layer.conv.out_channels))
+        assert layer.conv.weight.std().item() == pytest.approx(expected, rel=0.1)
+    bound = math.sqrt(6.0 / (41 + 128))
+    assert model.arcface.weight.abs().max().item() == pytest.approx(bound, rel=0.02)
+    assert (model.backbone.stem.activation.weight == 0.25).all()
+    pointwise = model.attention.layers[3].pointwise.weight
+    assert pointwise.abs().max().item() == pytest.approx(1 / math.sqrt(16), rel=0.05)
+
+
+def test_save_and_load_keeps_every_number(small_model, small_extractor, noise, tmp_path):
+    model = small_model()
+    batch = inputs(model, small_extractor, noise())
+    model.save_pretrained(tmp_path)
+    loaded = AttentionAsdModel.from_pretrained(tmp_path)
+    assert model.state_dict().keys() == loaded.state_dict().keys()
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
+    # Weights mapped from a file are not aligned as fresh ones are, and kernels round accordingly.
+    torch.testing.assert_close(model(**batch).logits, loaded(**batch).logits, atol=1e-4, rtol=0)
+    assert list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("*.bin"))
+
+
+def test_no_buffer_is_lost_by_from_pretrained():
+    model = AttentionAsdModel(AttentionAsdConfig(clip_length=16_000))
+    assert {name for name, _ in model.named_buffers()} <= model.state_dict().keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_gives_nearly_the_same_cosines(small_model, small_extractor, noise, tmp_path, dtype):
+    model = small_model()
+    batch = inputs(model, small_extractor, noise(4))
+    model.save_pretrained(tmp_path)
+    half = AttentionAsdModel.from_pretrained(tmp_path, dtype=dtype)
+    output = half(**batch)
+    assert output.embeddings.dtype == dtype and output.logits.dtype == torch.float32
+    torch.testing.assert_close(output.cosines, model(**batch).cosines, atol=0.05, rtol=0)
+
+
+def test_a_device_map_places_the_model(small_model, small_extractor, noise, tmp_path):
+    model = small_model()
+    model.save_pretrained(tmp_path)
+    placed = AttentionAsdModel.from_pretrained(tmp_path, device_map="auto")
+    batch = inputs(model, small_extractor, noise())
+    torch.testing.assert_close(placed(**batch).logits.cpu(), model(**batch).logits)
+
+
+@pytest.mark.slow
+def test_it_compiles_into_one_graph(small_model, small_extractor, noise):
+    model = small_model()
+    batch = inputs(model, small_extractor, noise())
+    labels = torch.tensor([0, 2])
+    compiled = torch.compile(model, fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            compiled(**batch, labels=labels).logits, model(**batch, labels=labels).logits, atol=1e-4, rtol=1e-4
+        )
+
+
+def test_gradient_checkpointing_changes_neither_gradients_nor_running_statistics(small_model, small_extractor, noise):
+    states, gradients = [], []
+    for checkpointing in (False, True):
+        model = small_model().train()
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model(**inputs(model, small_extractor, noise(4)), labels=torch.tensor([0, 1, 2, 0])).loss.backward()
+        states.append(model.state_dict())
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_transformers_audio_classification_pipeline_names_the_machine(small_model, small_extractor, noise, tmp_path):
+    from transformers import pipeline
+
+    model = small_model()
+    model.save_pretrained(tmp_path)
+    small_extractor.save_pretrained(tmp_path)
+    classify = pipeline("audio-classification", model=str(tmp_path), trust_remote_code=True)
+    answer = classify(noise(1)[0].numpy(), top_k=3)
+    assert {entry["label"] for entry in answer} == {"fan_id_00", "fan_id_02", "pump_id_00"}
+    expected = model.config.id2label[model(**inputs(model, small_extractor, noise(1))).scored_labels.item()]
+    assert answer[0]["label"] == expected

@@ -1,0 +1,245 @@
+"""The scripts as a user runs them, each in a process of its own, on one-second clips."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
+    # Sums are split by threads: the same number in every run to be compared, whatever the machine.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def flags(folder: Path, output: Path, **changes) -> list[str]:
+    settings = {
+        "data_dir": folder,
+        "output_dir": output,
+        "num_train_epochs": 2,
+        "clip_seconds": 1,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-3,
+        "validation_fraction": 0.2,
+        **changes,
+    }
+    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+
+
+def train(folder: Path, output: Path, **changes) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
+    return subprocess.run(
+        command + flags(folder, output, **changes), cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+def read_scores(path: Path) -> dict[str, float]:
+    with open(path, newline="") as file:
+        return {row["file"]: float(row["score"]) for row in csv.DictReader(file)}
+
+
+LOAD_IN_A_FRESH_PROCESS = """
+import json, sys
+import torch
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
+
+directory, sound = sys.argv[1:]
+assert not any("attention" in name for name in sys.modules if name.startswith(("modeling", "feature_extraction")))
+config = AutoConfig.from_pretrained(directory, trust_remote_code=True)
+feature_extractor = AutoFeatureExtractor.from_pretrained(directory, trust_remote_code=True)
+inputs = feature_extractor(feature_extractor.read_audio(sound), sampling_rate=config.sampling_rate)
+answers = []
+for auto in (AutoModel, AutoModelForAudioClassification):
+    model = auto.from_pretrained(directory, trust_remote_code=True).eval()
+    with torch.no_grad():
+        claimed = model(**inputs, labels=torch.tensor([config.label2id["pump_id_02"]]))
+        free = model(**inputs)
+    answers.append([claimed.anomaly_scores.item(), config.id2label[free.scored_labels.item()], list(claimed.attention_maps.shape)])
+print(json.dumps(answers))
+"""
+
+
+def test_train_leaves_a_complete_directory_that_a_fresh_process_loads_with_the_same_numbers(sound_folder, tmp_path):
+    folder, output = sound_folder(), tmp_path / "out"
+    done = train(folder, output)
+    assert done.returncode == 0, done.stderr
+    for name in (
+        "model.safetensors",
+        "config.json",
+        "preprocessor_config.json",
+        "README.md",
+        "all_results.json",
+        "training_args.json",
+        "configuration_attention_asd.py",
+        "modeling_attention_asd.py",
+        "feature_extraction_attention_asd.py",
+    ):
+        assert (output / name).stat().st_size > 0, name
+    config = json.loads((output / "config.json").read_text())
+    assert {"AutoConfig", "AutoModel", "AutoModelForAudioClassification", "AutoFeatureExtractor"} <= config["auto_map"].keys()
+    assert sorted(config["id2label"].values()) == ["fan_id_00", "fan_id_02", "pump_id_00", "pump_id_02"]
+    results = json.loads((output / "all_results.json").read_text())
+    assert results["epochs"] == 2 and results["train_clips"] == 24 and results["test"]["clips"] == 24
+
+    sound = folder / "pump" / "test" / "anomaly_id_02_00000000.wav"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    fresh = subprocess.run(
+        [sys.executable, "-I", "-c", LOAD_IN_A_FRESH_PROCESS, str(output), str(sound)],
+        cwd=empty,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert fresh.returncode == 0, fresh.stderr
+    scores = read_scores(output / "evaluation" / "scores.csv")
+    (expected,) = [score for name, score in scores.items() if name.endswith(sound.relative_to(folder).as_posix())]
+    for score, predicted, shape in json.loads(fresh.stdout):
+        # The scores of the evaluation were computed in batches of 16, whose sums are rounded in another order.
+        assert score == pytest.approx(expected, abs=1e-3)
+        assert predicted in config["id2label"].values() and shape == [1, 2, 128, 32]
+
+
+def test_eval_gives_results_scores_challenge_files_and_figures(sound_folder, tmp_path, run_script):
+    folder, output = sound_folder(), tmp_path / "out"
+    assert train(folder, output).returncode == 0
+    (folder / "pump" / "test" / "normal_id_00_00000099.wav").write_text("this is no sound")
+    unknown = folder / "valve" / "test" / "normal_id_04_00000000.wav"
+    unknown.parent.mkdir(parents=True)
+    unknown.write_bytes((folder / "pump" / "test" / "normal_id_00_00000000.wav").read_bytes())
+
+    done = run_script("eval.py", "--model", output, "--data_dir", folder, "--output_dir", tmp_path / "r")
+    assert done.returncode == 2, "an unreadable file must be told by the exit code"
+    assert "normal_id_00_00000099.wav" in done.stderr
+    results = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert list(results["unreadable"]) == ["pump/test/normal_id_00_00000099.wav"]
+    assert results["unknown_machine_ids"] == {"valve_id_04": 1}
+    trained = json.loads((output / "all_results.json").read_text())["test"]
+    assert results["auc"] == trained["auc"] and results["pauc"] == trained["pauc"]
+    for metric in ("auc", "pauc"):
+        assert set(results[metric]["per_id"]) == {"fan_id_00", "fan_id_02", "pump_id_00", "pump_id_02"}
+        assert {"official", "pooled", "worst_id"} <= results[metric]["per_type"]["fan"].keys()
+        assert results["control"][metric]["mean"]["official"] is not None
+
+    scores = read_scores(tmp_path / "r" / "scores.csv")
+    assert len(scores) == 24 and "fan/test/anomaly_id_00_00000000.wav" in scores
+    lines = (tmp_path / "r" / "anomaly_score_fan_id_00.csv").read_text().splitlines()
+    assert lines == sorted(lines) and len(lines) == 6 and float(lines[0].split(",")[1]) == scores["fan/test/" + lines[0].split(",")[0]]
+    for figure in ("score_histograms", "roc_curves", "figure2_representations", "figure3_attention_maps", "figure4_attention_by_frequency"):
+        assert (tmp_path / "r" / f"{figure}.png").stat().st_size > 10_000
+
+
+def start_training(folder: Path, output: Path, **changes) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "train.py", *flags(folder, output, **changes)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_bits(sound_folder, tmp_path):
+    folder = sound_folder()
+    # 20 clips in batches of 4: five updates an epoch.
+    settings = {"num_train_epochs": 4, "checkpointing_steps": 1}
+    alone = start_training(folder, tmp_path / "alone", **settings)
+    assert alone.wait(300) == 0
+
+    killed = start_training(folder, tmp_path / "killed", **settings)
+    deadline = time.monotonic() + 120
+    in_mid_epoch = tmp_path / "killed" / "checkpoints" / "step_00000008"
+    while not in_mid_epoch.exists():
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+
+    resumed = start_training(folder, tmp_path / "killed", resume_from_checkpoint="latest", **settings)
+    assert resumed.wait(300) == 0
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "killed"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    histories = [json.loads((tmp_path / name / "all_results.json").read_text()) for name in ("alone", "killed")]
+    assert histories[0]["train_loss"] == histories[1]["train_loss"]
+    assert histories[0]["test"]["auc"] == histories[1]["test"]["auc"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(sound_folder, tmp_path):
+    folder, output = sound_folder(), tmp_path / "out"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
+    done = subprocess.run(
+        command + flags(folder, output, per_device_train_batch_size=2, gradient_accumulation_steps=2),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((output / "all_results.json").read_text())
+    assert results["num_processes"] == 2
+    assert "updates of 8 clips" in done.stdout
+    assert results["train_loss"] > 0 and results["test"]["clips"] == 24
+
+
+@pytest.mark.slow
+def test_bfloat16_checkpointed_attention_and_a_tracker_work_together(sound_folder, tmp_path):
+    output = tmp_path / "out"
+    done = train(
+        sound_folder(), output, mixed_precision="bf16", gradient_checkpointing="True", report_to="tensorboard"
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(output.rglob("events.out.tfevents.*"))
+    assert load_file(output / "model.safetensors")["arcface.weight"].dtype == torch.float32
+
+
+def test_a_broken_training_clip_is_named_and_left_out(sound_folder, tmp_path):
+    folder, output = sound_folder(), tmp_path / "out"
+    (folder / "fan" / "train" / "normal_id_00_00000099.wav").write_bytes(b"")
+    done = train(folder, output, num_train_epochs=1)
+    assert "normal_id_00_00000099.wav" in done.stderr
+    assert json.loads((output / "all_results.json").read_text())["train_clips"] == 24
+    assert done.returncode != 0, "a broken input must be told by the exit code"
+
+
+@pytest.mark.parametrize("kind", ["no clips", "one machine ID", "no folder"])
+def test_a_folder_to_learn_nothing_from_is_refused_with_what_is_expected(sound_folder, tmp_path, run_script, kind):
+    folder = sound_folder()
+    if kind == "no clips":
+        folder = tmp_path / "nothing"
+        folder.mkdir()
+    elif kind == "no folder":
+        folder = tmp_path / "nowhere"
+    else:
+        for path in folder.rglob("*.wav"):
+            if "fan" not in path.parts or "id_00" not in path.name:
+                path.unlink()
+    done = run_script("train.py", *flags(folder, tmp_path / "out"))
+    assert done.returncode == 2
+    assert str(folder) in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_real_sounds_are_trained_and_evaluated(shared_data, tmp_path, run_script):
+    """Real clips cut to one second, two epochs: that it works, not how well."""
+    done = train(shared_data / "machine_clips", tmp_path / "out", per_device_train_batch_size=32)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert results["machine_ids"] == 16 and results["train_clips"] == 218
+    # ToyCar's and ToyConveyor's 14 test clips are of machine IDs without training clips.
+    assert results["test"]["clips"] == 168 and sum(results["test"]["unknown_machine_ids"].values()) == 14
+    assert len((tmp_path / "out" / "evaluation" / "scores.csv").read_text().splitlines()) == 169

@@ -1,0 +1,152 @@
+"""To the Hub: which files belong there, and the one way that a model, a metric or a Space is pushed."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError
+
+
+MODEL_SUFFIXES = {".json", ".safetensors", ".py", ".md", ".png"}
+# What the Hub answers where another commit is in progress, and where one came between.
+CONFLICTS, MAX_CONFLICTS = (409, 412), 10
+
+
+def check_token() -> None:
+    """Ask for a token, and the Hub whether it knows it, before the work that a push comes at the end of.
+
+    Raises:
+        ValueError: there is no token, or the Hub does not know it.
+    """
+    how = "Run `hf auth login`, or set HF_TOKEN to a token with the right to write: https://huggingface.co/settings/tokens."
+    if not get_token():
+        raise ValueError(f"pushing to the Hub needs an access token, and there is none. {how}")
+    try:
+        HfApi().whoami()
+    except HfHubHTTPError as error:
+        if error.response.status_code != 401:
+            raise
+        raise ValueError(f"{HfApi().endpoint} does not accept the access token. {how}") from None
+
+
+def belongs_to_model(path: str, subfolder: str = "") -> bool:
+    """Whether a file is part of the model that lies in `subfolder`: in `evaluation/`, or of a known kind and in no folder.
+
+    Checkpoints, generated sounds, trackers' logs and caches lie in other folders, and stay at home.
+    """
+    file = PurePosixPath(path)
+    if not file.is_relative_to(subfolder):
+        return False
+    parts = file.relative_to(subfolder).parts
+    return parts[0] == "evaluation" or (len(parts) == 1 and file.suffix in MODEL_SUFFIXES)
+
+
+def model_files(model_dir: Path, subfolder: str = "") -> dict[str, Path]:
+    """What is pushed of a directory that train.py wrote: path in the repository -> file.
+
+    With `subfolder` the model goes there, but for its code: transformers looks for that at the root alone.
+
+    Raises:
+        ValueError: the directory holds no model.
+    """
+    for name in ("config.json", "model.safetensors"):
+        if not (model_dir / name).is_file():
+            raise ValueError(f"{model_dir}: has no {name}. Expected a directory that train.py wrote, with a trained model.")
+    files = {file.relative_to(model_dir).as_posix(): file for file in sorted(model_dir.rglob("*")) if file.is_file()}
+    return {
+        path if path.endswith(".py") else (PurePosixPath(subfolder) / path).as_posix(): file
+        for path, file in files.items()
+        if belongs_to_model(path)
+    }
+
+
+def push_model(
+    model_dir: Path,
+    repo_id: str,
+    private: bool = False,
+    commit_message: str = "Upload model",
+    revision: str | None = None,
+    subfolder: str = "",
+) -> str:
+    """Push a directory that train.py wrote, in one commit. Returns the commit's URL.
+
+    Model files that an earlier push left and the directory no longer has are deleted, so that no threshold outlives the
+    weights that it was fitted to. A card stays.
+
+    Raises:
+        ValueError: the directory holds no model, or as `push_files`.
+    """
+    files = model_files(model_dir, subfolder)
+
+    def is_replaced(path: str) -> bool:
+        return belongs_to_model(path, subfolder) and PurePosixPath(path).name != "README.md"
+
+    return push_files(files, repo_id, "model", private, commit_message, revision, is_replaced=is_replaced)
+
+
+def create_repository(
+    repo_id: str, repo_type: str, private: bool, revision: str | None = None, space_sdk: str | None = None
+) -> str:
+    """Create the repository, and the branch `revision`, where they do not exist. Returns the repository's full name.
+
+    Raises:
+        ValueError: there is no token, or the repository exists and is public where `private` asks for a private one.
+        HfHubHTTPError: the Hub refuses.
+    """
+    check_token()
+    api = HfApi()
+    repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private or None, space_sdk=space_sdk, exist_ok=True).repo_id
+    if private and not api.repo_info(repo_id, repo_type=repo_type).private:
+        raise ValueError(
+            f"{repo_id}: exists already and is public. Make it private in its settings, push to another repository, or leave "
+            "out --private."
+        )
+    if revision is not None:
+        api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
+    return repo_id
+
+
+def push_files(
+    files: Mapping[str, Path | bytes],
+    repo_id: str,
+    repo_type: str,
+    private: bool,
+    commit_message: str,
+    revision: str | None = None,
+    space_sdk: str | None = None,
+    is_replaced: Callable[[str], bool] = lambda path: True,
+) -> str:
+    """Push files (path in the repository -> file or contents) in one commit. Returns the commit's URL.
+
+    An interrupted push leaves the repository as it was; pushing again sends what is not there yet. Of two pushes at once the
+    one that comes second starts over from the first's commit. Files of the repository for which `is_replaced` holds and
+    which are not among `files` are deleted in the same commit.
+
+    Raises:
+        ValueError: as `create_repository`.
+        HfHubHTTPError: the Hub refuses.
+    """
+    repo_id = create_repository(repo_id, repo_type, private, revision, space_sdk)
+    api = HfApi()
+    for attempt in range(1, MAX_CONFLICTS + 1):
+        parent = api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha
+        present = api.list_repo_files(repo_id, repo_type=repo_type, revision=parent)
+        stale = [path for path in present if path not in files and path != ".gitattributes" and is_replaced(path)]
+        additions = [CommitOperationAdd(path, contents) for path, contents in files.items()]
+        try:
+            return api.create_commit(
+                repo_id,
+                [*additions, *map(CommitOperationDelete, stale)],
+                commit_message=commit_message,
+                repo_type=repo_type,
+                revision=revision,
+                parent_commit=parent,
+            ).commit_url
+        except HfHubHTTPError as error:
+            if error.response.status_code not in CONFLICTS:
+                raise
+            time.sleep(0.2 * attempt)
+    raise ValueError(
+        f"{repo_id}: {MAX_CONFLICTS} times another commit came first. Push again when nobody else is pushing to it."
+    )
