@@ -33,6 +33,8 @@ from modeling import AttentionAsdConfig, AttentionAsdModel
 from training.allocator import keep_freed_memory
 from training.batches import KeyedBatches, draw_mixup, hold_out
 from training.checkpoints import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from training.fit_detector import fit_detector
+from training.hub import check_token, push_model
 from training.waveform_bank import WaveformBank, to_waveforms
 
 
@@ -87,7 +89,10 @@ class Arguments:
         default="first", metadata={"help": "What becomes of several channels.", "choices": ["first", "mean"]}
     )
     validation_fraction: float = field(
-        default=0.05, metadata={"help": "Share of each ID's normal training clips held out to choose the best epoch."}
+        default=0.05,
+        metadata={
+            "help": "Share of each ID's normal training clips held out: they choose the best epoch and set the thresholds."
+        },
     )
     seed: int = field(default=0, metadata={"help": "Key of everything random."})
     mixed_precision: str = field(
@@ -104,6 +109,11 @@ class Arguments:
     )
     report_to: str = field(default="none", metadata={"help": "A tracker of accelerate, such as tensorboard, or none."})
     dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that fetch batches ahead."})
+    push_to_hub: bool = field(default=False, metadata={"help": "Push the output directory to the Hub at the end."})
+    hub_model_id: str | None = field(
+        default=None, metadata={"help": "Repository for it, user/name; by default yours, named as the output directory."}
+    )
+    hub_private: bool = field(default=False, metadata={"help": "Make that repository a private one."})
 
 
 def parse_arguments(argv: list[str] | None = None) -> Arguments:
@@ -325,6 +335,8 @@ def resume(
 
 def main() -> int:
     arguments = parse_arguments()
+    if arguments.push_to_hub:
+        check_token()
     keep_freed_memory()
     has_device = torch.accelerator.is_available()
     accelerator = Accelerator(
@@ -401,6 +413,10 @@ def finish(
     feature_extractor.save_pretrained(output_dir)
     # What is measured below is what was saved: whoever loads the directory gets these very numbers.
     model = AttentionAsdModel.from_pretrained(output_dir).to(model.device)
+    _, held_out_indices = hold_out(bank.labels, arguments.validation_fraction, arguments.seed)
+    batch_size = arguments.per_device_eval_batch_size
+    detector = fit_detector(model, feature_extractor, bank, held_out_indices, batch_size, arguments.seed)
+    detector.save_pretrained(output_dir)
     (output_dir / "training_args.json").write_text(json.dumps(asdict(arguments), indent=2) + "\n")
     save(training_curves(progress.history), output_dir / "training_curves.png")
     results = {
@@ -422,12 +438,20 @@ def finish(
     }
     if "test" in splits and len(splits["test"]):
         evaluation = evaluate_model(
-            model, feature_extractor, splits["test"], output_dir / "evaluation", train_rows=splits["train"]
+            model,
+            feature_extractor,
+            splits["test"],
+            output_dir / "evaluation",
+            train_rows=splits["train"],
+            data_dir=Path(arguments.data_dir or output_dir / "machine_room"),
         )
         results["test"] = evaluation
     (output_dir / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
-    render_model_card(output_dir)
+    repository = arguments.hub_model_id or output_dir.resolve().name
+    render_model_card(output_dir, repository)
     print(f"{output_dir}: model, feature extractor, code, card and results")
+    if arguments.push_to_hub:
+        print(f"{repository}: pushed, {push_model(output_dir, repository, arguments.hub_private)}")
 
 
 def device_name(device: torch.device) -> str:

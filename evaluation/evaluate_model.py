@@ -18,9 +18,6 @@ from .figures import paper_figure_2, paper_figure_3, paper_figure_4, roc_curves,
 from .score_clips import ScoredClips, score_clips
 
 
-CHANNEL_NAMES = {"log_mel": "log-mel", "wavegram": "Wavegram"}
-
-
 def evaluate_model(
     model: AttentionAsdModel,
     feature_extractor: AttentionAsdFeatureExtractor,
@@ -168,8 +165,7 @@ def write_figures(
         save(figure, output_dir / "figure2_representations.png")
     if output.attention_maps is not None:
         maps = output.attention_maps[0].float().cpu().numpy()
-        names = [CHANNEL_NAMES[channel] for channel in channels]
-        save(paper_figure_3(maps, hertz, seconds, names), output_dir / "figure3_attention_maps.png")
+        save(paper_figure_3(maps, hertz, seconds, channels), output_dir / "figure3_attention_maps.png")
     if scored.attention_mean is not None and "log_mel" in channels:
         channel = channels.index("log_mel")
         figure = paper_figure_4(scored.attention_mean[channel], scored.attention_std[channel], hertz)

@@ -41,6 +41,7 @@ def render_model_card(model_dir: Path, repository: str = "user/name") -> ModelCa
         arguments=arguments,
         config=config,
         is_synthetic=results["data"] == SYNTHETIC,
+        has_detector=(model_dir / "scoring_config.json").is_file(),
         machine_ids=[config["id2label"][key] for key in sorted(config["id2label"], key=int)],
         batch_size=per_process * results["num_processes"],
         test=test,

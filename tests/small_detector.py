@@ -1,18 +1,17 @@
 """A small detector for tests: one-second clips, a few training steps, tones that stand for machines."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
+from conftest import SMALL
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdConfig, AttentionAsdModel
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
 from modeling.scoring_attention_asd import AnomalyDetector
 
-ROOT = Path(__file__).resolve().parents[1]
+
 RATE = 16_000
-TRAINING_STEPS = 20
+TRAINING_STEPS = 12
 MACHINES = {"fan_id_00": 220.0, "fan_id_02": 610.0, "pump_id_00": 1700.0}
 
 
@@ -27,15 +26,7 @@ def machine_sound(hertz: float, *key: int, seconds: float = 1.0, hiss: float = 0
 
 
 def small_pipeline(clips: int = 24) -> AnomalousSoundDetectionPipeline:
-    config = AttentionAsdConfig(
-        clip_length=RATE,
-        bottlenecks=[[1, 16, 1, 2], [2, 16, 1, 2], [2, 16, 1, 2]],
-        stem_channels=8,
-        head_channels=32,
-        attention_channels=[4, 8],
-        embedding_size=16,
-        id2label=dict(enumerate(MACHINES)),
-    )
+    config = AttentionAsdConfig(**{**SMALL, "id2label": dict(enumerate(MACHINES))})
     extractor = AttentionAsdFeatureExtractor(clip_length=RATE)
     torch.manual_seed(0)
     model = AttentionAsdModel(config)

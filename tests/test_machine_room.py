@@ -23,6 +23,7 @@ from machine_room import (
     render_clip,
 )
 
+
 ROOT = Path(__file__).parents[1]
 SAMPLING_RATE = 16_000
 SMALL = {

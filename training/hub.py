@@ -19,7 +19,7 @@ def check_token() -> None:
     Raises:
         ValueError: there is no token, or the Hub does not know it.
     """
-    how = "Run `hf auth login`, or set HF_TOKEN to a token with the right to write: https://huggingface.co/settings/tokens."
+    how = "Run `hf auth login`, or set HF_TOKEN to a token that may write."
     if not get_token():
         raise ValueError(f"pushing to the Hub needs an access token, and there is none. {how}")
     try:
@@ -31,7 +31,7 @@ def check_token() -> None:
 
 
 def belongs_to_model(path: str, subfolder: str = "") -> bool:
-    """Whether a file is part of the model that lies in `subfolder`: in `evaluation/`, or of a known kind and in no folder.
+    """Whether a file is part of the model in `subfolder`: one of a known kind, or in its `evaluation/`.
 
     Checkpoints, generated sounds, trackers' logs and caches lie in other folders, and stay at home.
     """
@@ -52,11 +52,14 @@ def model_files(model_dir: Path, subfolder: str = "") -> dict[str, Path]:
     """
     for name in ("config.json", "model.safetensors"):
         if not (model_dir / name).is_file():
-            raise ValueError(f"{model_dir}: has no {name}. Expected a directory that train.py wrote, with a trained model.")
-    files = {file.relative_to(model_dir).as_posix(): file for file in sorted(model_dir.rglob("*")) if file.is_file()}
+            raise ValueError(
+                f"{model_dir}: has no {name}. Expected a directory with a model that train.py wrote."
+            )
+    found = [file for file in sorted(model_dir.rglob("*")) if file.is_file()]
+    paths = {file.relative_to(model_dir).as_posix(): file for file in found}
     return {
         path if path.endswith(".py") else (PurePosixPath(subfolder) / path).as_posix(): file
-        for path, file in files.items()
+        for path, file in paths.items()
         if belongs_to_model(path)
     }
 
@@ -71,8 +74,8 @@ def push_model(
 ) -> str:
     """Push a directory that train.py wrote, in one commit. Returns the commit's URL.
 
-    Model files that an earlier push left and the directory no longer has are deleted, so that no threshold outlives the
-    weights that it was fitted to. A card stays.
+    Model files that an earlier push left and the directory no longer has are deleted, so that no threshold
+    outlives the weights that it was fitted to. A card stays.
 
     Raises:
         ValueError: the directory holds no model, or as `push_files`.
@@ -88,19 +91,22 @@ def push_model(
 def create_repository(
     repo_id: str, repo_type: str, private: bool, revision: str | None = None, space_sdk: str | None = None
 ) -> str:
-    """Create the repository, and the branch `revision`, where they do not exist. Returns the repository's full name.
+    """Create the repository and the branch `revision` if there are none. Returns the repository's full name.
 
     Raises:
-        ValueError: there is no token, or the repository exists and is public where `private` asks for a private one.
+        ValueError: as `check_token`, or a private one is asked for and it is public already.
         HfHubHTTPError: the Hub refuses.
     """
     check_token()
     api = HfApi()
-    repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private or None, space_sdk=space_sdk, exist_ok=True).repo_id
+    repository = api.create_repo(
+        repo_id, repo_type=repo_type, private=private or None, space_sdk=space_sdk, exist_ok=True
+    )
+    repo_id = repository.repo_id
     if private and not api.repo_info(repo_id, repo_type=repo_type).private:
         raise ValueError(
-            f"{repo_id}: exists already and is public. Make it private in its settings, push to another repository, or leave "
-            "out --private."
+            f"{repo_id}: is public already, and no push changes that. Make it private in its settings, "
+            "push to another repository, or do not ask for a private one."
         )
     if revision is not None:
         api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
@@ -119,34 +125,36 @@ def push_files(
 ) -> str:
     """Push files (path in the repository -> file or contents) in one commit. Returns the commit's URL.
 
-    An interrupted push leaves the repository as it was; pushing again sends what is not there yet. Of two pushes at once the
-    one that comes second starts over from the first's commit. Files of the repository for which `is_replaced` holds and
-    which are not among `files` are deleted in the same commit.
+    An interrupted push leaves the repository as it was; pushing again sends what has not arrived yet. Of two
+    pushes at once, the one that comes second starts over from the first's commit. Files in the repository for
+    which `is_replaced` holds and which are not among `files` are deleted in the same commit.
 
     Raises:
-        ValueError: as `create_repository`.
+        ValueError: as `create_repository`, or others kept pushing to the same repository.
         HfHubHTTPError: the Hub refuses.
     """
     repo_id = create_repository(repo_id, repo_type, private, revision, space_sdk)
     api = HfApi()
     for attempt in range(1, MAX_CONFLICTS + 1):
         parent = api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha
-        present = api.list_repo_files(repo_id, repo_type=repo_type, revision=parent)
-        stale = [path for path in present if path not in files and path != ".gitattributes" and is_replaced(path)]
-        additions = [CommitOperationAdd(path, contents) for path, contents in files.items()]
+        present = set(api.list_repo_files(repo_id, repo_type=repo_type, revision=parent))
+        stale = sorted(path for path in present - {*files, ".gitattributes"} if is_replaced(path))
+        operations = [CommitOperationAdd(path, contents) for path, contents in files.items()]
+        operations += [CommitOperationDelete(path) for path in stale]
         try:
-            return api.create_commit(
+            commit = api.create_commit(
                 repo_id,
-                [*additions, *map(CommitOperationDelete, stale)],
+                operations,
                 commit_message=commit_message,
                 repo_type=repo_type,
                 revision=revision,
                 parent_commit=parent,
-            ).commit_url
+            )
+            return commit.commit_url
         except HfHubHTTPError as error:
             if error.response.status_code not in CONFLICTS:
                 raise
             time.sleep(0.2 * attempt)
     raise ValueError(
-        f"{repo_id}: {MAX_CONFLICTS} times another commit came first. Push again when nobody else is pushing to it."
+        f"{repo_id}: {MAX_CONFLICTS} times another commit came first. Push again when nobody else does."
     )

@@ -1,0 +1,429 @@
+"""Push and load: the unmodified clients, in processes of their own, against a stand-in for the Hub."""
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import evaluate
+import pytest
+import torch
+from hub_server import TOKEN, run_hub
+from transformers import pipeline
+
+from feature_extraction import AttentionAsdFeatureExtractor
+from modeling import AttentionAsdModel
+from training.hub import model_files
+
+
+ROOT = Path(__file__).resolve().parents[1]
+PUSH = "scripts/push_to_hub.py"
+
+
+# A Hub, clients, and a model to push
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with run_hub(tmp_path_factory.mktemp("hub")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(hub, tmp_path_factory):
+    """A function that starts Python, as a client of the Hub, on a script of the repository or on code in an
+    empty folder."""
+    home, empty = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("empty")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(home),
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+        "NO_PROXY": "127.0.0.1",
+        # Sums depend on how many threads share them.
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
+
+    def start(*command, **changes) -> subprocess.Popen:
+        is_script = str(command[0]).endswith(".py")
+        arguments = [str(ROOT / command[0])] if is_script else ["-c", command[0]]
+        return subprocess.Popen(
+            [sys.executable, *arguments, *map(str, command[1:])],
+            env={name: value for name, value in {**environment, **changes}.items() if value is not None},
+            cwd=ROOT if is_script else empty,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def run(client):
+    """As `client`, waits for the end, and returns what was printed; the test fails where the process does."""
+
+    def wait(*command, fails: bool = False, **changes) -> str:
+        process = client(*command, **changes)
+        stdout, stderr = process.communicate(timeout=300)
+        assert (process.returncode != 0) == fails, stdout + stderr
+        return stderr if fails else stdout
+
+    return wait
+
+
+@pytest.fixture
+def model_dir(small_model, small_extractor, tmp_path):
+    """What train.py leaves behind, with a small network: what belongs on the Hub, and what does not."""
+    folder = tmp_path / "model"
+    small_model().save_pretrained(folder)
+    small_extractor.save_pretrained(folder)
+    for name in ("scoring.safetensors", "evaluation/roc_curves.png", "checkpoints/best.safetensors"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"\0" + name.encode())
+    for name in ("README.md", "evaluation/scores.csv", "all_results.json"):
+        (folder / name).write_text("---\nlicense: apache-2.0\n---\n")
+    for name in ("machine_room/fan/train/normal_id_00_00000000.wav", "attention_asd/events.out.tfevents.1"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"\0" * 1000)
+    (folder / "attention_asd" / "hparams.json").write_text("{}")
+    (folder / "checkpoints" / "progress.json").write_text("{}")
+    return folder
+
+
+def commit_of(printed: str) -> str:
+    return printed.split("/commit/")[1].split()[0]
+
+
+def pushed_files(model_dir: Path) -> dict[str, bytes]:
+    """What of `model_dir` belongs on the Hub, told by hand."""
+    at_home = ("checkpoints", "machine_room", "attention_asd")
+    files = {file.relative_to(model_dir).as_posix(): file for file in model_dir.rglob("*") if file.is_file()}
+    return {path: file.read_bytes() for path, file in files.items() if not path.startswith(at_home)}
+
+
+# The round trip of a model
+
+
+def digest(model, feature_extractor, clips: list[str]) -> str:
+    import hashlib
+
+    import torch
+
+    inputs = feature_extractor([feature_extractor.read_audio(clip) for clip in clips], sampling_rate=16_000)
+    with torch.no_grad():
+        output = model.eval()(**inputs)
+    total = hashlib.sha256()
+    for name in ("anomaly_scores", "scored_labels", "logits", "embeddings", "attention_maps"):
+        total.update(output[name].numpy().tobytes())
+    return total.hexdigest()
+
+
+LOAD = """
+import json, sys
+from transformers import AutoFeatureExtractor, AutoModel, pipeline
+
+clips, versions = json.loads(sys.argv[1])
+detect = pipeline("anomalous-sound-detection", model="user/trained", trust_remote_code=True)
+verdict = detect(clips[0], machine="fan_id_00", false_alarm_rate=0.2)
+digests = []
+for version in versions:
+    version["trust_remote_code"] = True
+    model = AutoModel.from_pretrained("user/trained", **version)
+    feature_extractor = AutoFeatureExtractor.from_pretrained("user/trained", **version)
+    assert type(model).__module__.startswith("transformers_modules."), type(model).__module__
+    digests.append(digest(model, feature_extractor, clips))
+print(json.dumps([verdict, *digests]))
+"""
+
+
+@pytest.mark.slow
+def test_a_trained_model_comes_back_from_the_hub_equal_to_the_last_bit(hub, run, sound_folder, tmp_path):
+    out = tmp_path / "out"
+    sounds = sound_folder(train=12, test=1)
+    training = ("--clip_seconds", 1, "--num_train_epochs", 1, "--validation_fraction", 0.5)
+    name = ("--push_to_hub", "--hub_model_id", "user/trained", "--hub_private")
+    first = commit_of(run("train.py", "--data_dir", sounds, "--output_dir", out, *training, *name))
+    run(PUSH, "model", out, "user/trained", "--subfolder", "first")
+    clips = [str(sounds / "fan" / "test" / "anomaly_id_00_00000000.wav")]
+    clips += map(
+        str, sorted((ROOT.parent / "shared").glob("data/machine_clips/fan/test/anomaly_id_00_*.wav"))[:1]
+    )
+    feature_extractor = AttentionAsdFeatureExtractor.from_pretrained(out)
+    model = AttentionAsdModel.from_pretrained(out)
+    pushed_first = digest(model, feature_extractor, clips)
+    with torch.no_grad():
+        model.arcface.weight.mul_(
+            torch.linspace(0.5, 1.5, model.arcface.weight.numel()).view_as(model.arcface.weight)
+        )
+    model.save_pretrained(out)
+    run(PUSH, "model", out, "user/trained")
+    pushed_second = digest(model, feature_extractor, clips)
+    detect = pipeline("anomalous-sound-detection", model=str(out), trust_remote_code=True)
+    verdict = json.loads(json.dumps(detect(clips[0], machine="fan_id_00", false_alarm_rate=0.2)))
+
+    load = inspect.getsource(digest) + LOAD
+    versions = [{}, {"revision": first}, {"subfolder": "first"}]
+    there, *loaded = json.loads(run(load, json.dumps([clips, versions])).splitlines()[-1])
+    asked = len(hub.requests)
+    cached, *offline = json.loads(
+        run(load, json.dumps([clips, [{}]]), HF_HUB_OFFLINE="1", HF_TOKEN=None).splitlines()[-1]
+    )
+    print(f"{len(clips)} clips, sha256 of scores, logits, embeddings and attention maps")
+    print(f"first version  pushed                {pushed_first}")
+    print(f"               loaded by its commit  {loaded[1]}")
+    print(f"               loaded from a folder  {loaded[2]}")
+    print(f"second version pushed                {pushed_second}")
+    print(f"               loaded by name        {loaded[0]}")
+    print(f"               loaded offline        {offline[0]}")
+    assert pushed_first != pushed_second
+    assert loaded == [pushed_second, pushed_first, pushed_first]
+    assert offline == [pushed_second] and len(hub.requests) == asked
+    print(f"{verdict['verdict']}, score {verdict['score']!r}, p-value {verdict['p_value']!r}")
+    assert there == cached == verdict and verdict["score"] is not None
+    assert hub.repositories["models", "user/trained"].private
+    tree = hub.tree("models", "user/trained")
+    assert tree["README.md"].decode().count('"user/trained"') == 2
+    assert {path.split("/")[0] for path in tree if "/" in path} == {"evaluation", "first"}
+    assert not [
+        path for path in tree if path.startswith("evaluation/") and str(tmp_path).encode() in tree[path]
+    ]
+
+
+# What is pushed, and what is not
+
+
+def test_a_dry_run_lists_what_a_push_then_sends_and_sends_nothing(hub, run, model_dir):
+    asked = len(hub.requests)
+    listed = run(PUSH, "model", model_dir, "user/listed", "--dry_run", HF_TOKEN=None)
+    assert len(hub.requests) == asked
+    run(PUSH, "model", model_dir, "user/listed")
+    tree = hub.tree("models", "user/listed")
+    assert tree == pushed_files(model_dir)
+    lines = [line.split() for line in listed.splitlines()]
+    assert {line[2]: line[0] for line in lines[:-2]} == {
+        path: f"{len(tree[path]) / 1e6:.3f}" for path in tree
+    }
+    assert lines[-2] == [f"{sum(map(len, tree.values())) / 1e6:.3f}", "MB", "in", str(len(tree)), "files"]
+
+
+def test_files_of_the_model_before_are_replaced_and_nothing_else_is(hub, run, model_dir):
+    run(PUSH, "model", model_dir, "user/replaced")
+    run(PUSH, "model", model_dir, "user/replaced", "--subfolder", "variant")
+    for name in ("scoring.safetensors", "evaluation/roc_curves.png", "README.md"):
+        (model_dir / name).unlink()
+    run(PUSH, "model", model_dir, "user/replaced")
+    left = {path for path in hub.tree("models", "user/replaced") if not path.startswith("variant/")}
+    assert left == {*pushed_files(model_dir), "README.md"}
+    variant = {path for path in hub.tree("models", "user/replaced") if path.startswith("variant/")}
+    assert {
+        "variant/scoring.safetensors",
+        "variant/evaluation/roc_curves.png",
+        "variant/README.md",
+    } <= variant
+    assert not any(path.endswith(".py") for path in variant)
+
+
+def test_a_branch_takes_a_push_and_main_stays(hub, run, model_dir):
+    run(PUSH, "model", model_dir, "user/branches", "--revision", "next", "--commit_message", "Try this")
+    assert hub.tree("models", "user/branches", "next") == pushed_files(model_dir)
+    assert hub.tree("models", "user/branches") == {}
+    assert hub.repositories["models", "user/branches"].titles == ["initial commit", "Try this"]
+
+
+# Who may push, and read
+
+
+def test_without_a_token_the_error_says_how_to_get_one(hub, run, model_dir):
+    message = run(PUSH, "model", model_dir, "user/refused", HF_TOKEN=None, fails=True)
+    assert message.startswith("error: ") and "HF_TOKEN" in message and "hf auth login" in message
+    message = run(PUSH, "model", model_dir, "user/refused", HF_TOKEN="hf_wrong", fails=True)
+    assert message.startswith("error: ") and "does not accept" in message and "hf auth login" in message
+    assert ("models", "user/refused") not in hub.repositories
+
+
+def test_a_private_model_is_private_and_never_goes_to_a_public_repository(hub, run, model_dir):
+    run(PUSH, "model", model_dir, "user/private", "--private")
+    assert hub.repositories["models", "user/private"].private
+    run(PUSH, "model", model_dir, "user/public")
+    assert not hub.repositories["models", "user/public"].private
+    before = hub.tree("models", "user/public")
+    (model_dir / "all_results.json").write_text("secret")
+    assert "public already" in run(PUSH, "model", model_dir, "user/public", "--private", fails=True)
+    assert hub.tree("models", "user/public") == before
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path}: has no config.json"):
+        model_files(tmp_path)
+
+
+# Pushes that are cut off, and pushes at once
+
+
+def hold_all_but_one_upload(hub):
+    """Returns a function that tells whether one upload has arrived and another is held."""
+    sent, arrived = len(hub.asked("PUT /lfs")), len(hub.asked("/verify"))
+    hub.holds = lambda path: path.startswith("/lfs/") and f"PUT {path}" != hub.asked("PUT /lfs")[sent]
+    return lambda: len(hub.asked("/verify")) > arrived and len(hub.asked("PUT /lfs")) > sent + 1
+
+
+def hold_commits(hub):
+    """Returns a function that tells whether a commit is held."""
+    sent = len(hub.asked("/commit/"))
+    hub.holds = lambda path: "/commit/" in path
+    return lambda: len(hub.asked("/commit/")) > sent
+
+
+def cut_off(hub, is_held, process: subprocess.Popen) -> None:
+    """Kill a push in the middle."""
+    wait_until(lambda: is_held() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    lost = hub.lost
+    process.kill()
+    process.communicate()
+    wait_until(lambda: hub.lost > lost)
+    hub.holds = lambda path: False
+
+
+def wait_until(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("hold", "to_send"), [(hold_all_but_one_upload, 1), (hold_commits, 0)])
+def test_a_push_cut_off_changes_nothing_and_the_next_repairs_it(hub, client, run, model_dir, hold, to_send):
+    repository = f"user/{hold.__name__}"
+    run(PUSH, "model", model_dir, repository)
+    before = hub.tree("models", repository)
+    for name in ("scoring.safetensors", "evaluation/roc_curves.png"):
+        (model_dir / name).write_bytes(f"\0 second version for {repository}, {name}".encode())
+    cut_off(hub, hold(hub), client(PUSH, "model", model_dir, repository))
+    assert hub.tree("models", repository) == before
+    sent = len(hub.asked("PUT /lfs"))
+    run(PUSH, "model", model_dir, repository)
+    assert hub.tree("models", repository) == pushed_files(model_dir)
+    assert len(hub.asked("PUT /lfs")) == sent + to_send
+
+
+def test_of_two_pushes_at_once_both_arrive_and_the_last_is_whole(hub, client, model_dir, tmp_path):
+    other_dir = tmp_path / "other"
+    shutil.copytree(model_dir, other_dir)
+    (other_dir / "evaluation" / "roc_curves.png").rename(other_dir / "evaluation" / "other.png")
+    for name in ("model.safetensors", "all_results.json"):
+        (other_dir / name).write_bytes((other_dir / name).read_bytes() + b" ")
+    # Neither commit is let through before both have been asked for: both start from the same state.
+    commits = "POST /api/models/user/both/commit"
+    hub.holds = lambda path: "/commit/" in path and len(hub.asked(commits)) < 2
+    pushes = [
+        client(PUSH, "model", folder, "user/both", "--commit_message", folder.name)
+        for folder in (model_dir, other_dir)
+    ]
+    printed = [push.communicate(timeout=120) for push in pushes]
+    assert [push.returncode for push in pushes] == [0, 0], printed
+    assert len(hub.asked(commits)) == 3
+    titles = hub.repositories["models", "user/both"].titles
+    assert sorted(titles[1:]) == ["model", "other"]
+    assert hub.tree("models", "user/both") == pushed_files(
+        {"model": model_dir, "other": other_dir}[titles[-1]]
+    )
+
+
+# The data set, the metric, the Space
+
+
+LOAD_DATASET = """
+import datasets, hashlib, json
+clips = datasets.load_dataset("user/sounds")
+for split, rows in clips.items():
+    names = rows.features["label"].names
+    for row in rows.cast_column("audio", datasets.Audio(decode=False)):
+        name, content = row["audio"]["path"], row["audio"]["bytes"]
+        path = f"{row['machine_type']}/{split}/{name}"
+        print(json.dumps([path, hashlib.sha256(content).hexdigest(), names[row["label"]], row["is_anomaly"]]))
+"""
+
+
+@pytest.mark.slow
+def test_the_data_set_comes_back_with_the_bytes_of_its_clips(hub, client, run, sound_folder):
+    sounds = sound_folder(train=2, test=1)
+    clips = sorted(sounds.rglob("*.wav"))
+    (sounds / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Sounds of mine\n")
+    push = (PUSH, "dataset", "user/sounds", "--data_dir", sounds)
+    assert "train: 8 clips" in run(*push, "--dry_run", HF_TOKEN=None)
+    assert ("datasets", "user/sounds") not in hub.repositories
+
+    cut_off(hub, hold_all_but_one_upload(hub), client(*push))
+    assert list(hub.tree("datasets", "user/sounds")) == ["README.md"]
+    sent = len(hub.asked("PUT /lfs"))
+    run(*push)
+    assert len(hub.asked("PUT /lfs")) == sent + 1
+    (sounds / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# All sounds of mine\n")
+    run(*push)
+    assert len(hub.asked("PUT /lfs")) == sent + 1
+    tree = hub.tree("datasets", "user/sounds")
+    parquet = ["data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet"]
+    assert sorted(tree) == ["README.md", *parquet]
+    card = tree["README.md"].decode()
+    assert (
+        card.endswith("# All sounds of mine\n")
+        and "license: cc-by-4.0" in card
+        and "path: data/train-*" in card
+    )
+
+    expected = []
+    for clip in clips:
+        machine_id = f"{clip.parts[-3]}_{clip.stem[clip.stem.index('id_') :][:5]}"
+        content = hashlib.sha256(clip.read_bytes()).hexdigest()
+        expected.append(
+            [clip.relative_to(sounds).as_posix(), content, machine_id, clip.name.startswith("anomaly")]
+        )
+    loaded = [json.loads(line) for line in run(LOAD_DATASET).splitlines() if line.startswith("[")]
+    for end, rows in (("pushed", expected), ("loaded", loaded)):
+        total = hashlib.sha256("".join(content for _, content, *_ in sorted(rows)).encode())
+        print(f"{len(rows)} clips {end}, sha256 of their sha256 {total.hexdigest()}")
+    assert sorted(loaded) == sorted(expected)
+
+
+COMPUTE = """
+import evaluate, json, sys
+print(json.dumps(evaluate.load("user/asd_auc").compute(**json.loads(sys.argv[1]))))
+"""
+
+
+@pytest.mark.slow
+def test_the_metric_comes_back_by_name_and_computes_the_same(hub, run):
+    assert "expected you/asd_auc" in run(PUSH, "metric", "user/auc", fails=True)
+    run(PUSH, "metric", "user/asd_auc")
+    tree = hub.tree("spaces", "user/asd_auc")
+    assert sorted(tree) == ["README.md", "asd_auc.py", "index.html"]
+    assert b"\nsdk: static\n" in tree["README.md"]
+    assert b'evaluate.load("user/asd_auc")' in tree["index.html"]
+    data = {
+        "predictions": [0.1, 0.4, 0.3, 0.8, 0.2, 0.9],
+        "references": [0, 0, 1, 1, 0, 1],
+        "machine_types": ["fan"] * 6,
+        "machine_ids": ["00", "00", "00", "00", "02", "02"],
+    }
+    loaded = json.loads(run(COMPUTE, json.dumps(data)).splitlines()[-1])
+    assert loaded == evaluate.load(str(ROOT / "metrics" / "asd_auc")).compute(**data)
+
+
+def test_the_space_is_pushed_whole_without_caches(hub, run):
+    space = ROOT / "space"
+    if not (space / "README.md").is_file():
+        pytest.skip("the Space is not there yet")
+    run(PUSH, "space", "user/app")
+    tree = hub.tree("spaces", "user/app")
+    assert tree["app.py"] == (space / "app.py").read_bytes()
+    assert "README.md" in tree and "requirements.txt" in tree
+    assert not [path for path in tree if "__pycache__" in path or path.startswith(".")]
