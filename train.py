@@ -71,7 +71,10 @@ class Arguments:
     mixup_alpha: float = field(default=0.2, metadata={"help": "Mixup of waveforms, Beta(alpha, alpha); 0 is without."})
     angular_loss: str = field(
         default="noisy_arcmix",
-        metadata={"help": "Angular loss; arcface is for --mixup_alpha 0.", "choices": ["noisy_arcmix", "arcmix", "arcface"]},
+        metadata={
+            "help": "Angular loss; arcface is for --mixup_alpha 0.",
+            "choices": ["noisy_arcmix", "arcmix", "arcface"],
+        },
     )
     scale: float = field(default=40.0, metadata={"help": "s of ArcFace."})
     margin: float = field(default=0.7, metadata={"help": "m of ArcFace, in radians."})
@@ -111,7 +114,8 @@ class Arguments:
     dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that fetch batches ahead."})
     push_to_hub: bool = field(default=False, metadata={"help": "Push the output directory to the Hub at the end."})
     hub_model_id: str | None = field(
-        default=None, metadata={"help": "Repository for it, user/name; by default yours, named as the output directory."}
+        default=None,
+        metadata={"help": "Repository for it, user/name; by default yours, named as the output directory."},
     )
     hub_private: bool = field(default=False, metadata={"help": "Make that repository a private one."})
 
@@ -349,7 +353,6 @@ def main() -> int:
     )
     if accelerator.is_main_process:
         transformers_logging.disable_progress_bar()
-    output_dir = Path(arguments.output_dir)
     splits, folder, data_name = load_rows(arguments, accelerator)
     rows = splits["train"]
     names = rows.features["label"].names

@@ -78,9 +78,7 @@ def main(argv: Sequence[str] | None = None, archives: Collection[Archive] = ARCH
     clips = Counter((row["machine_type"], row["split"]) for row in rows)
     print(f"{directory} now holds")
     for machine_type in sorted({machine_type for machine_type, _ in clips}):
-        print(
-            f"  {machine_type:12}", ", ".join(f"{clips[machine_type, split]:6,} {split}" for split in SPLITS)
-        )
+        print(f"  {machine_type:12}", ", ".join(f"{clips[machine_type, split]:6,} {split}" for split in SPLITS))
     return 0
 
 

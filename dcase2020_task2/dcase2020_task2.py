@@ -62,9 +62,7 @@ class Dcase2020Task2Config(datasets.BuilderConfig):
     def folder(self) -> ClipFolder:
         """The clips of `data_dir`, listed once: the cache key, the classes and the rows must not disagree."""
         if self.data_dir is None:
-            raise ValueError(
-                "The configuration 'local' reads a folder: pass data_dir=, a folder in the DCASE layout."
-            )
+            raise ValueError("The configuration 'local' reads a folder: pass data_dir=, a folder in the DCASE layout.")
         return list_clips(self.data_dir)
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:

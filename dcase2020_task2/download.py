@@ -143,9 +143,7 @@ def fetch(
     wanted = [
         archive
         for archive in archives
-        if archive.part in parts
-        and archive.machine_type in machine_types
-        and not _is_whole(directory, archive)
+        if archive.part in parts and archive.machine_type in machine_types and not _is_whole(directory, archive)
     ]
     labels_wanted = "evaluation" in parts and not (directory / EVALUATION_LABELS_NAME).exists()
     if not wanted and not labels_wanted:
@@ -210,9 +208,7 @@ def _transfer(url: str, part: Path) -> None:
             return
         if error.code in RETRIED_STATUS:
             wait = error.headers.get("Retry-After", "")
-            raise _Interrupted(
-                f"HTTP {error.code} {error.reason}", float(wait) if wait.isdigit() else 0
-            ) from error
+            raise _Interrupted(f"HTTP {error.code} {error.reason}", float(wait) if wait.isdigit() else 0) from error
         raise ArchiveError(
             f"{url}: the server answered {error.code} {error.reason}. Check the address in a browser."
         ) from error

@@ -104,8 +104,7 @@ def list_clips(data_dir: str | os.PathLike) -> ClipFolder:
     unlabelled = [row["path"] for row in rows if row["is_anomaly"] is None]
     if evaluation_labels and unlabelled:
         warnings.warn(
-            f"{labels_file} has no label for {_count(unlabelled)}: {_first(unlabelled)}. "
-            "Their is_anomaly is None.",
+            f"{labels_file} has no label for {_count(unlabelled)}: {_first(unlabelled)}. Their is_anomaly is None.",
             stacklevel=2,
         )
     return ClipFolder(rows, _digest(files))
@@ -160,9 +159,7 @@ def _digest(files: list[os.DirEntry | Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         stat = file.stat()
-        digest.update(
-            f"{os.fspath(file)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape")
-        )
+        digest.update(f"{os.fspath(file)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -171,9 +168,7 @@ def _no_clip(root: Path, passed_over: list[str]) -> str:
     if passed_over:
         message += f" It holds {_count(passed_over)} with another place or name: {_first(passed_over)}."
     if any((root / split).is_dir() for split in SPLITS):
-        return (
-            f"{message} It looks like the folder of one machine type: pass the one above it, {root.parent}."
-        )
+        return f"{message} It looks like the folder of one machine type: pass the one above it, {root.parent}."
     return (
         f"{message} Pass the folder above the machine types, or fetch DCASE 2020 Task 2 into it with "
         f"`python -m dcase2020_task2 download {root}`."

@@ -57,9 +57,7 @@ class LogMelStatistics:
             ValueError: no training clip of the ID, or a log-mel that is not two-dimensional or finite.
         """
         if machine_id not in self.normal_clips:
-            raise ValueError(
-                f"No training clip of machine ID {machine_id!r}; fit() saw {list(self.normal_clips)}."
-            )
+            raise ValueError(f"No training clip of machine ID {machine_id!r}; fit() saw {list(self.normal_clips)}.")
         standardised = (_statistics(log_mel) - self.mean) / self.deviation
         return float(np.linalg.norm(self.normal_clips[machine_id] - standardised, axis=1).min())
 

@@ -177,7 +177,9 @@ def summary_table(results: dict[str, Any]) -> str:
     systems = {"model": results, **({"control": results["control"]} if "control" in results else {})}
     header = ["machine type", "clips"]
     for system in systems:
-        header += [f"{system}: {name}" for name in ("AUC official", "AUC pooled [95 %]", "AUC worst ID", "pAUC official")]
+        header += [
+            f"{system}: {name}" for name in ("AUC official", "AUC pooled [95 %]", "AUC worst ID", "pAUC official")
+        ]
     lines = [header, ["---"] * len(header)]
     counts = results["counts"]["per_type"]
     for machine_type in results["auc"]["per_type"]:
@@ -187,7 +189,10 @@ def summary_table(results: dict[str, Any]) -> str:
             auc, pauc = (system[metric]["per_type"][machine_type] for metric in ("auc", "pauc"))
             line += merit_cells(auc, pauc)
         lines.append(line)
-    line = ["mean over types", f"{sum(c['normal'] for c in counts.values())} + {sum(c['anomalous'] for c in counts.values())}"]
+    line = [
+        "mean over types",
+        f"{sum(c['normal'] for c in counts.values())} + {sum(c['anomalous'] for c in counts.values())}",
+    ]
     for system in systems.values():
         line += merit_cells(system["auc"]["mean"], system["pauc"]["mean"])
     lines.append(line)

@@ -46,7 +46,7 @@ def score_histograms(scores: Sequence[float], labels: Sequence[int], machine_typ
     scores, labels, machine_types = np.asarray(scores), np.asarray(labels), np.asarray(machine_types)
     types = sorted(set(machine_types.tolist()))
     figure, panels = _grid(len(types), width=4.2, height=3.1)
-    for ax, machine_type in zip(panels, types):
+    for ax, machine_type in zip(panels, types, strict=False):
         own = machine_types == machine_type
         edges = np.histogram_bin_edges(scores[own], bins=int(np.clip(np.sqrt(own.sum()), 8, 30)))
         for label, name, colour in ((0, "normal", BLUE), (1, "anomalous", VERMILION)):
@@ -79,7 +79,7 @@ def roc_curves(
     numbers = np.asarray([str(machine_id).rpartition("id_")[2].zfill(2) for machine_id in machine_ids])
     types = list(figures["auc"]["per_type"])
     figure, panels = _grid(len(types), width=4.8, height=5.2)
-    for ax, machine_type in zip(panels, types):
+    for ax, machine_type in zip(panels, types, strict=False):
         own = machine_types == machine_type
         region = f"pAUC region, FPR ≤ {max_fpr:g}"
         ax.axvspan(0, max_fpr, color=ORANGE, alpha=0.2, linewidth=0, label=region)
@@ -154,9 +154,7 @@ def paper_figure_3(
     return figure
 
 
-def paper_figure_4(
-    mean_by_frequency: np.ndarray, std_by_frequency: np.ndarray, frequencies_hz: np.ndarray
-) -> Figure:
+def paper_figure_4(mean_by_frequency: np.ndarray, std_by_frequency: np.ndarray, frequencies_hz: np.ndarray) -> Figure:
     """Mean and standard deviation of the log-mel attention map over a test set (Figure 4 of the paper).
 
     All three are (128,), per mel bin. The bands in which the paper finds the attention to matter are shaded.
@@ -220,7 +218,7 @@ def clip_report(
     rows = [figure.add_subplot(grid[0, 0])]
     rows += [figure.add_subplot(grid[row, 0], sharex=rows[0]) for row in range(1, len(heights))]
     bars = [figure.add_subplot(grid[row, 1], label="<colorbar>") for row in range(1, len(heights))]
-    below = zip(rows[1:], bars)
+    below = zip(rows[1:], bars, strict=False)
 
     rows[0].plot(np.arange(len(waveform)) / sampling_rate, waveform, color=BLUE, linewidth=0.5)
     rows[0].set(ylabel="amplitude", xlim=(0, seconds))
@@ -252,7 +250,7 @@ def training_curves(history: Sequence[dict]) -> Figure:
         points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
         if points:
             marker = "o" if len(points) < 30 else None
-            ax.plot(*zip(*points), color=colour, marker=marker, markersize=3.5, linewidth=1.5, label=name)
+            ax.plot(*zip(*points, strict=False), color=colour, marker=marker, markersize=3.5, linewidth=1.5, label=name)
     losses.set_ylabel("loss")
     if losses.lines:
         losses.legend(frameon=False)

@@ -16,9 +16,9 @@ from modeling import AttentionAsdModel, AttentionAsdOutput
 class ScoredClips:
     """The paper's score of each clip, for the machine ID it claims, and what could not be scored.
 
-    `rows` are the data set's rows with `score` and `predicted` (the closest machine ID); `embeddings` is
-    `(clips, embedding_size)` and `cosines` `(clips, num_labels)`, in the same order. `attention_mean` and `attention_std` are `(channels,
-    num_mel_bins)`, over all clips and frames: Figure 4 of the paper.
+    `rows` are the data set's rows with `score` and `predicted` (the closest machine ID). `embeddings`, `(clips,
+    embedding_size)`, and `cosines`, `(clips, num_labels)`, are in the same order. `attention_mean` and `attention_std`,
+    `(channels, num_mel_bins)`, are over all clips and frames: Figure 4 of the paper.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)

@@ -85,9 +85,7 @@ def planned_fault(name: str, seed: int = 0) -> Fault | None:
     )
 
 
-def factory_noise(
-    unit: np.random.Generator, clip: np.random.Generator, samples: int, slope: float
-) -> np.ndarray:
+def factory_noise(unit: np.random.Generator, clip: np.random.Generator, samples: int, slope: float) -> np.ndarray:
     """Unit-RMS noise of a factory hall, another recording in every clip: a falling spectrum with random
     hills, which swells and fades, mains hum, and now and then a clank or a beep."""
     knots = np.log2(np.array([31.5, 63, 125, 250, 500, 1000, 2000, 4000, 8000]))

@@ -46,7 +46,7 @@ class Source(NamedTuple):
 def intervals(presence: np.ndarray) -> list[tuple[int, int]]:
     """The runs of samples [start, end) in which the fault has more than 1 % of its strength."""
     edges = np.diff((presence > 0.01).astype(np.int8), prepend=0, append=0)
-    return list(zip(np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)))
+    return list(zip(np.flatnonzero(edges > 0), np.flatnonzero(edges < 0), strict=False))
 
 
 def windows(samples: int, starts: np.ndarray, lengths_s: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ def bearing(running: Running, unit: np.random.Generator, rng: np.random.Generato
     impulses = np.zeros(len(presence))
     load_zone = 1 + 0.4 * np.cos(2 * np.pi * running.turns[strikes])
     impulses[strikes] = load_zone * rng.lognormal(0, 0.25, len(strikes)) * presence[strikes]
-    sound = sum(ringing(impulses, f, d) for f, d in zip(ring_hz, decay_s))
+    sound = sum(ringing(impulses, f, d) for f, d in zip(ring_hz, decay_s, strict=False))
     moving_s = np.count_nonzero(running.active) / SAMPLING_RATE
     return Source(sound, presence, period_s=moving_s / (passes[-1] - passes[0]))
 

@@ -85,9 +85,7 @@ def claim(output_dir: Path, settings: dict) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
         found = {"version": found["version"], **found["settings"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error!r}); delete {output_dir} or choose another folder."
-        ) from error
+        raise ValueError(f"{path} cannot be read ({error!r}); delete {output_dir} or choose another folder.") from error
     wanted = {"version": VERSION, **settings}
     different = [name for name in wanted if found.get(name) != wanted[name]]
     if different:
@@ -178,9 +176,7 @@ def generate_machine_room(
         return path.exists() and path.stat().st_size == whole_size and (has_truth or "/normal_" in name)
 
     def make(name: str) -> tuple[str, dict | None]:
-        waveform, truth = render_clip(
-            name, fault=planned_fault(name, seed), seed=seed, clip_seconds=clip_seconds
-        )
+        waveform, truth = render_clip(name, fault=planned_fault(name, seed), seed=seed, clip_seconds=clip_seconds)
         (output_dir / name).write_bytes(wav_bytes(waveform))
         return name, truth
 
@@ -190,9 +186,7 @@ def generate_machine_room(
     with ThreadPoolExecutor(num_workers) as pool:
         try:
             made = pool.map(make, missing)
-            shown = tqdm(
-                made, "synthetic clips", len(missing), unit="clip", disable=not (progress and missing)
-            )
+            shown = tqdm(made, "synthetic clips", len(missing), unit="clip", disable=not (progress and missing))
             truths = {name: truth for name, truth in shown if truth}
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupted run does not make the rest first

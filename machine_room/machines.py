@@ -54,9 +54,7 @@ class Running(NamedTuple):
 def normal_operation(rng: np.random.Generator, samples: int) -> Operation:
     """One clip's normal variation: 1 % of speed, 1.5 dB of load and of flow, and slow drifts within it."""
     speed = (1 + 0.01 * rng.standard_normal()) * (1 + 0.002 * smooth_curve(rng, samples, 1.0))
-    load, flow = (
-        10 ** ((1.5 * rng.standard_normal() + 0.4 * smooth_curve(rng, samples, 0.7)) / 20) for _ in range(2)
-    )
+    load, flow = (10 ** ((1.5 * rng.standard_normal() + 0.4 * smooth_curve(rng, samples, 0.7)) / 20) for _ in range(2))
     return Operation(speed, load, flow, start=rng.uniform(0, 1000))
 
 
@@ -80,9 +78,7 @@ def fan(size: float, unit: np.random.Generator, clip: np.random.Generator, opera
     tones[blades - 1 :: blades] += passing ** -unit.uniform(0.9, 1.5) * unit.lognormal(0, 0.4, len(passing))
     turns = operation.turns(shaft_hz)
     sound = operation.load * operation.speed**2 * harmonics(turns, tones, unit)
-    sound += unit.uniform(0.6, 1.2) * flow_noise(
-        clip, operation, unit.uniform(150, 500), unit.uniform(0.6, 0.9)
-    )
+    sound += unit.uniform(0.6, 1.2) * flow_noise(clip, operation, unit.uniform(150, 500), unit.uniform(0.6, 0.9))
     return Running(sound, turns, np.ones(len(turns)))
 
 
@@ -92,9 +88,7 @@ def pump(size: float, unit: np.random.Generator, clip: np.random.Generator, oper
     pistons = unit.integers(3, 6)
     turns = operation.turns(shaft_hz)
     order = np.arange(1, int(2500 / (shaft_hz * pistons)))
-    pulses = harmonics(
-        pistons * turns, order ** -unit.uniform(0.7, 1.1) * unit.lognormal(0, 0.3, len(order)), unit
-    )
+    pulses = harmonics(pistons * turns, order ** -unit.uniform(0.7, 1.1) * unit.lognormal(0, 0.3, len(order)), unit)
     rotation = harmonics(turns, 0.15 * np.arange(1, 9) ** -0.5 * unit.lognormal(0, 0.5, 8), unit)
     slots = harmonics(unit.integers(24, 48) * turns, unit.uniform(0.1, 0.5, 3), unit)
     flow = flow_noise(clip, operation, unit.uniform(700, 2200), unit.uniform(0.5, 0.8))
@@ -103,9 +97,7 @@ def pump(size: float, unit: np.random.Generator, clip: np.random.Generator, oper
     return Running(sound + unit.uniform(0.6, 1.1) * flow * surge, turns, np.ones(len(turns)))
 
 
-def slider(
-    size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation
-) -> Running:
+def slider(size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation) -> Running:
     """A carriage that goes back and forth: the screw's whine sweeps up and down with the velocity, the rail's
     rolling noise grows with it, and each stroke ends with a thump."""
     stroke_hz = between(size, 0.8, 2.0)
@@ -158,7 +150,7 @@ def valve(size: float, unit: np.random.Generator, clip: np.random.Generator, ope
     impulses[hit] += strength[here] * drive**3
     impulses[hit + int(bounce_s * SAMPLING_RATE)] += 0.4 * strength[here] * drive**3
     impulses = impulses[:samples]
-    clicks = 0.5 * impulses + sum(ringing(impulses, f, d) for f, d in zip(centre, decay_s))
+    clicks = 0.5 * impulses + sum(ringing(impulses, f, d) for f, d in zip(centre, decay_s, strict=False))
 
     step = np.searchsorted(switched, np.arange(samples) / SAMPLING_RATE, side="right") - 1
     is_open = low_pass(np.where(step >= 0, state[np.maximum(step, 0)], 0.0), 30)
@@ -166,14 +158,10 @@ def valve(size: float, unit: np.random.Generator, clip: np.random.Generator, ope
     active = is_open > 0.02
     for start in at:
         active[start : start + int(0.09 * SAMPLING_RATE)] = True
-    return Running(
-        clicks + 0.008 * operation.load * flow, operation.turns(1 / period_s), active.astype(float)
-    )
+    return Running(clicks + 0.008 * operation.load * flow, operation.turns(1 / period_s), active.astype(float))
 
 
-def toy_car(
-    size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation
-) -> Running:
+def toy_car(size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation) -> Running:
     """Motor whine, gear-mesh tones with sidebands at the axle's rate, and the wheels' rolling noise."""
     axle_hz = between(size, 7, 13)
     ratio, teeth = unit.uniform(6.5, 9.5), unit.integers(8, 13)
@@ -181,17 +169,13 @@ def toy_car(
     tones = np.arange(1, 13) ** -0.8 * unit.lognormal(0, 0.5, 12)
     motor = harmonics(ratio * turns, tones, unit)
     runout = harmonics(turns, np.array([1.0, 0.4]), unit)
-    mesh = harmonics(
-        teeth * ratio * turns + 0.1 * runout, unit.uniform(0.5, 1.3) * np.arange(1, 6) ** -0.9, unit
-    )
+    mesh = harmonics(teeth * ratio * turns + 0.1 * runout, unit.uniform(0.5, 1.3) * np.arange(1, 6) ** -0.9, unit)
     rolling = flow_noise(clip, operation, unit.uniform(250, 500), unit.uniform(1.0, 1.3))
     sound = operation.load * operation.speed**2 * (motor + mesh * (1 + 0.35 * runout))
     return Running(sound + rolling * unit.uniform(0.8, 1.5) * (1 + 0.15 * runout), turns, np.ones(len(turns)))
 
 
-def toy_conveyor(
-    size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation
-) -> Running:
+def toy_conveyor(size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation) -> Running:
     """The belt's low rolling noise, swelling as the seam comes round, the rollers' bumps, a geared motor."""
     roller_hz = between(size, 3.0, 7.5)
     turns = operation.turns(roller_hz)
@@ -202,12 +186,10 @@ def toy_conveyor(
     seam = 1 + 0.3 * harmonics(turns / unit.uniform(6, 10), np.array([1.0, 0.5, 0.3]), unit)
     belt = flow_noise(clip, operation, unit.uniform(100, 250), unit.uniform(1.1, 1.5)) * seam
     impulses = np.zeros(len(turns))
-    for shift, height in zip(place, weight):
+    for shift, height in zip(place, weight, strict=False):
         at = crossings(turns + shift)
         impulses[at] += height * np.resize(clip.lognormal(0, 0.25, 256), len(at))
-    bumps = ringing(impulses, unit.uniform(250, 900), 0.012) + ringing(
-        impulses, unit.uniform(1500, 3500), 0.004
-    )
+    bumps = ringing(impulses, unit.uniform(250, 900), 0.012) + ringing(impulses, unit.uniform(1500, 3500), 0.004)
     sound = operation.load * operation.speed * (0.5 * motor + unit.uniform(0.8, 1.6) * bumps)
     return Running(sound + 1.4 * belt, turns, np.ones(len(turns)))
 

@@ -38,9 +38,7 @@ def smooth_curve(rng: np.random.Generator, samples: int, seconds_per_knot: float
     return (knots[:-1, None] + np.diff(knots)[:, None] * rise).ravel()[:samples]
 
 
-def shaped_noise(
-    rng: np.random.Generator, samples: int, gain: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
+def shaped_noise(rng: np.random.Generator, samples: int, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Gaussian noise (samples,) of unit RMS whose amplitude spectrum is `gain(frequencies in Hz)`."""
     size = next_fast_len(samples, real=True)
     bins = size // 2 + 1
@@ -86,7 +84,7 @@ def body(signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     sound = signal.astype(np.float64)
     centres = between(rng.random(4), 150, 7000)
     sharpness, gains = rng.uniform(3, 14, 4), rng.uniform(0.6, 2.2, 4)
-    for frequency, q, gain in zip(centres, sharpness, gains):
+    for frequency, q, gain in zip(centres, sharpness, gains, strict=False):
         angle = 2 * np.pi * frequency / SAMPLING_RATE
         width = np.sin(angle) / (2 * q)
         numerator = [gain * width, 0.0, -gain * width]

@@ -160,9 +160,7 @@ def occlusion(
     """
     num_bins, num_frames = cells.shape
     bands, segments = (equal_parts(size, parts, distance.device) for size in cells.shape)
-    replaced = torch.cat(
-        [bands[:, :, None].expand(-1, -1, num_frames), segments[:, None, :].expand(-1, num_bins, -1)]
-    )
+    replaced = torch.cat([bands[:, :, None].expand(-1, -1, num_frames), segments[:, None, :].expand(-1, num_bins, -1)])
     before = score(*cells(torch.zeros_like(replaced[:1])))
     after = torch.cat([score(*cells(batch)) for batch in replaced.split(batch_size)])
     band_falls, segment_falls = map(with_floor, (before - after).to(distance).chunk(2))

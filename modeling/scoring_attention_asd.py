@@ -811,9 +811,7 @@ def level_statistics(mean: Array | None, std: Array | None, clips) -> torch.Tens
 # Checks
 
 
-def checked_clips(
-    embeddings: Array, cosines: Array, keep_gradient: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
+def checked_clips(embeddings: Array, cosines: Array, keep_gradient: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Embeddings of unit length and cosines, in float64 on the CPU, whatever precision and device they come in."""
     embeddings, cosines = (torch.as_tensor(array).cpu().double() for array in (embeddings, cosines))
     if not keep_gradient:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Put into space/ what the app carries with it: the demonstration model and the synthetic examples.
 
-    accelerate launch train.py --output_dir runs/demonstration
-    python scripts/build_space.py runs/demonstration
+accelerate launch train.py --output_dir runs/demonstration
+python scripts/build_space.py runs/demonstration
 """
 
 import argparse
@@ -34,9 +34,7 @@ EXAMPLES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model_dir", type=Path, help="directory that train.py wrote")
     arguments = parser.parse_args()
     files = model_files(arguments.model_dir)

@@ -131,7 +131,9 @@ def convert(checkpoint: Path, output_dir: Path) -> AttentionAsdModel:
     print(f"missed  {len(missing):4d} keys {' '.join(missing)}")
     print(f"unknown {len(unknown):4d} keys {' '.join(unknown)}")
     if missing or unknown:
-        raise ValueError(f"{checkpoint}: its weights are not the paper's network; see the missed and unknown keys above.")
+        raise ValueError(
+            f"{checkpoint}: its weights are not the paper's network; see the missed and unknown keys above."
+        )
     wrong = [key for key in expected if converted[key].shape != expected[key].shape]
     if wrong:
         key = wrong[0]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The whole way in one go, on synthetic machines: train, evaluate, and show a verdict and an attention map.
 
-    python scripts/demo.py [--output_dir runs/demo]
+python scripts/demo.py [--output_dir runs/demo]
 """
 
 import argparse

@@ -44,15 +44,11 @@ metric = evaluate.load("{repo_id}")</pre>
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     model = commands.add_parser("model", help="a trained model")
     model.add_argument("model_dir", type=Path, help="directory that train.py wrote")
-    model.add_argument(
-        "--subfolder", default="", help="folder of the repository, for one model among several"
-    )
+    model.add_argument("--subfolder", default="", help="folder of the repository, for one model among several")
     dataset = commands.add_parser("dataset", help="clips, as Parquet with the sounds in it")
     source = dataset.add_mutually_exclusive_group()
     source.add_argument(
@@ -68,14 +64,10 @@ def parse_arguments() -> argparse.Namespace:
     space = commands.add_parser("space", help="the app")
     for command in (model, dataset, metric, space):
         command.add_argument("repo_id", help="repository on the Hub, user/name")
-        command.add_argument(
-            "--private", action="store_true", help="visible to you or your organisation alone"
-        )
+        command.add_argument("--private", action="store_true", help="visible to you or your organisation alone")
         command.add_argument("--revision", help="branch, made where it is missing (default main)")
         command.add_argument("--commit_message", help="the commit's title in the repository's history")
-        command.add_argument(
-            "--dry_run", action="store_true", help="list what would be sent, and send nothing"
-        )
+        command.add_argument("--dry_run", action="store_true", help="list what would be sent, and send nothing")
     return parser.parse_args()
 
 
@@ -120,9 +112,7 @@ def dataset(arguments: argparse.Namespace) -> str | None:
     # Declaring paths to be audio decodes none: clips are published as they are, torchcodec is not needed.
     clips = clips.rename_column("path", "audio").cast_column("audio", datasets.Audio())
     message = arguments.commit_message or f"Upload {config_name}"
-    return clips.push_to_hub(
-        repo_id, config_name, revision=arguments.revision, commit_message=message
-    ).commit_url
+    return clips.push_to_hub(repo_id, config_name, revision=arguments.revision, commit_message=message).commit_url
 
 
 def push_dataset_card(card_file: Path, repo_id: str, arguments: argparse.Namespace) -> None:
@@ -148,9 +138,7 @@ def metric(arguments: argparse.Namespace) -> str | None:
     static one, since the Gradio page that evaluate makes for its metrics does not run with Gradio 6."""
     name = METRIC.name
     if not arguments.repo_id.endswith(f"/{name}"):
-        raise ValueError(
-            f"{arguments.repo_id}: expected you/{name}: evaluate.load looks for a file of that name."
-        )
+        raise ValueError(f"{arguments.repo_id}: expected you/{name}: evaluate.load looks for a file of that name.")
     card = RepoCard.load(METRIC / "README.md")
     card.data["sdk"] = "static"
     title, description = card.data["title"], card.data["description"]
@@ -165,14 +153,10 @@ def metric(arguments: argparse.Namespace) -> str | None:
 
 def space(arguments: argparse.Namespace) -> str | None:
     if not (SPACE / "README.md").is_file():
-        raise ValueError(
-            f"{SPACE}: has no README.md. Expected the app, with a README.md that says what runs it."
-        )
+        raise ValueError(f"{SPACE}: has no README.md. Expected the app, with a README.md that says what runs it.")
     found = {file.relative_to(SPACE): file for file in sorted(SPACE.rglob("*")) if file.is_file()}
     # Caches and whatever else is hidden stay at home.
-    files = {
-        str(path): file for path, file in found.items() if not any(part[0] in "._" for part in path.parts)
-    }
+    files = {str(path): file for path, file in found.items() if not any(part[0] in "._" for part in path.parts)}
     return push_space(files, RepoCard.load(SPACE / "README.md").data["sdk"], arguments)
 
 

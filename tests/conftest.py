@@ -96,7 +96,11 @@ def sound_folder(tmp_path):
         for number, (machine_type, machine_id) in enumerate(
             [("fan", "00"), ("fan", "02"), ("pump", "00"), ("pump", "02")]
         ):
-            for split, label, count in (("train", "normal", train), ("test", "normal", test), ("test", "anomaly", test)):
+            for split, label, count in (
+                ("train", "normal", train),
+                ("test", "normal", test),
+                ("test", "anomaly", test),
+            ):
                 for index in range(count):
                     path = folder / machine_type / split / f"{label}_id_{machine_id}_{index:08d}.wav"
                     path.parent.mkdir(parents=True, exist_ok=True)

@@ -95,7 +95,11 @@ def reference_forward(state: State, waveform: torch.Tensor, log_mel: torch.Tenso
         return F.prelu(hidden, state[key + ".weight"])
 
     hidden = F.conv1d(
-        waveform[:, None], state["model.wavegram.dwconv.weight"], state["model.wavegram.dwconv.bias"], stride=512, padding=512
+        waveform[:, None],
+        state["model.wavegram.dwconv.weight"],
+        state["model.wavegram.dwconv.bias"],
+        stride=512,
+        padding=512,
     )
     hidden = F.relu(norm(hidden, "model.wavegram.dwconv_normalization"))
     hidden = F.conv1d(hidden, state["model.wavegram.pwconv.weight"], state["model.wavegram.pwconv.bias"])

@@ -39,7 +39,7 @@ TWO_TYPES = {"fan_id_00": 40, "fan_id_02": 90, "pump_id_00": 26, "pump_id_06": 6
 def test_every_figure_equals_scikit_learn(decimals, max_fpr):
     columns = random_clips(TWO_TYPES, decimals)
     scores, labels = np.array(columns["scores"]), np.array(columns["labels"])
-    names = np.array([f"{t}_id_{i}" for t, i in zip(columns["machine_types"], columns["machine_ids"])])
+    names = np.array([f"{t}_id_{i}" for t, i in zip(columns["machine_types"], columns["machine_ids"], strict=False)])
     types = np.array(columns["machine_types"])
     results = asd_auc(**columns, max_fpr=max_fpr, n_bootstrap=0)
 
@@ -89,7 +89,7 @@ def test_interval_is_the_stratified_percentile_bootstrap():
     generators = [np.random.default_rng([3, label, *b"fan_id_00"]) for label in (0, 1)]
     classes = [np.sort(scores[labels == label]) for label in (0, 1)]
     draws = [rng.integers(20, size=(200, 20)) for rng in generators]
-    for normal, anomalous in zip(*draws):
+    for normal, anomalous in zip(*draws, strict=False):
         sample = np.concatenate([classes[0][normal], classes[1][anomalous]])
         replicates.append(roc_auc_score([0] * 20 + [1] * 20, sample, max_fpr=0.1))
     results = asd_auc(**columns, n_bootstrap=200, confidence=0.9, seed=3)

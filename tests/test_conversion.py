@@ -34,7 +34,9 @@ def assert_parity(directory, expected: dict[str, np.ndarray]) -> None:
         difference = np.abs(computed[name].numpy() - expected[name])
         if name == "embedding":
             difference = difference / np.linalg.norm(expected[name], axis=1, keepdims=True)
-        print(f"{name:14s} {str(expected[name].shape):20s} largest difference {difference.max():.2e} (allowed {tolerance})")
+        print(
+            f"{name:14s} {str(expected[name].shape):20s} largest difference {difference.max():.2e} (allowed {tolerance})"
+        )
         assert difference.max() <= tolerance, name
 
 

@@ -146,9 +146,7 @@ def published(zenodo):
     zenodo.files["eval_data_list.csv"] = EVALUATION_CSV
     contents = {
         ("development", "fan"): zipped(*FAN, *FAN_TEST),
-        ("development", "pump"): zipped(
-            "pump/train/normal_id_06_00000000.wav", "pump/test/normal_id_06_00000000.wav"
-        ),
+        ("development", "pump"): zipped("pump/train/normal_id_06_00000000.wav", "pump/test/normal_id_06_00000000.wav"),
         ("additional_training", "fan"): zipped("fan/train/normal_id_01_00000000.wav"),
         ("evaluation", "fan"): zipped("fan/test/id_01_00000000.wav", "fan/test/id_03_00000000.wav"),
     }
@@ -204,9 +202,7 @@ def test_only_the_file_name_says_what_a_clip_is(path, machine_id, is_anomaly):
     assert parse_clip_name(path) == (machine_id, is_anomaly)
 
 
-@pytest.mark.parametrize(
-    "name", ["fan.wav", "abnormal_id_00_00000000.wav", "normal_id_00_00000000.mp3", "normal/"]
-)
+@pytest.mark.parametrize("name", ["fan.wav", "abnormal_id_00_00000000.wav", "normal_id_00_00000000.mp3", "normal/"])
 def test_another_file_name_is_refused_by_name(name):
     with pytest.raises(ValueError, match="is not the name of a clip: expected normal_id_"):
         parse_clip_name(name)
@@ -277,9 +273,7 @@ def test_files_that_are_no_clips_are_told_in_one_warning_and_passed_over(tmp_pat
         ".trash/train/normal_id_00_00000000.wav",
     )
     (root / "fan/train/notes.txt").write_text("not audio")
-    with pytest.warns(
-        UserWarning, match="passed over 3 audio files .*: fan/normal_id_00_00000000.wav, "
-    ) as told:
+    with pytest.warns(UserWarning, match="passed over 3 audio files .*: fan/normal_id_00_00000000.wav, ") as told:
         clips = load_clips(root, cache_dir=tmp_path / "cache")
     assert len(told) == 1
     assert clip_names(clips["train"]) == list(FAN)
@@ -303,9 +297,7 @@ def test_a_folder_without_clips_says_what_is_expected(tmp_path):
 @pytest.mark.parametrize("wrong", ["fan/train/anomaly_id_00_00000000.wav", "fan/train/id_00_00000000.wav"])
 def test_training_clips_not_known_to_be_normal_are_an_error(tmp_path, wrong):
     root = write_clips(tmp_path / "clips", *FAN, *FAN_TEST, wrong)
-    with pytest.raises(
-        ValueError, match=f"1 audio file in train not named normal_.*{wrong}.*move anomalous clips"
-    ):
+    with pytest.raises(ValueError, match=f"1 audio file in train not named normal_.*{wrong}.*move anomalous clips"):
         load_clips(root)
 
 
@@ -393,9 +385,7 @@ def test_audio_is_a_column_and_is_embedded_in_parquet(tmp_path):
     expected, _ = soundfile.read(row["path"], dtype="float32")
     np.testing.assert_array_equal(row["audio"].get_all_samples().data.numpy()[0], expected)
 
-    local = Dcase2020Task2(
-        config_name="local", cache_dir=str(tmp_path / "cache"), data_dir=str(root), with_audio=True
-    )
+    local = Dcase2020Task2(config_name="local", cache_dir=str(tmp_path / "cache"), data_dir=str(root), with_audio=True)
     local.download_and_prepare(str(tmp_path / "parquet"), file_format="parquet")
     (file,) = (tmp_path / "parquet").glob("*train*.parquet")
     content = (root / FAN[0]).read_bytes()
@@ -479,9 +469,7 @@ def test_a_server_without_range_support_starts_over(zenodo, tmp_path):
 def test_attempts_end_when_nothing_new_comes(zenodo, tmp_path):
     content = zenodo.files["a.zip"] = zipped(*FAN)
     zenodo.ranges, zenodo.cuts = False, [100] * 50
-    with pytest.raises(
-        ArchiveError, match=f"gave up after {MAX_FUTILE_ATTEMPTS} attempts .*ended after 100 of"
-    ):
+    with pytest.raises(ArchiveError, match=f"gave up after {MAX_FUTILE_ATTEMPTS} attempts .*ended after 100 of"):
         download(f"{zenodo.url}/a.zip", tmp_path / "a.zip", hashlib.md5(content).hexdigest(), retry_wait_s=0)
     assert len(zenodo.requests) == 1 + MAX_FUTILE_ATTEMPTS
 
@@ -525,9 +513,7 @@ def test_an_archive_with_an_entry_that_escapes_is_refused_whole(zenodo, tmp_path
     assert not list(tmp_path.rglob("*.wav")) and not list(tmp_path.rglob("*.zip*"))
 
 
-def test_an_interrupted_extraction_does_not_look_whole_and_is_finished_by_the_next(
-    zenodo, published, tmp_path
-):
+def test_an_interrupted_extraction_does_not_look_whole_and_is_finished_by_the_next(zenodo, published, tmp_path):
     (tmp_path / "fan").mkdir()
     obstacle = tmp_path / "fan" / "test"
     obstacle.write_text("a file where a folder belongs stops the extraction half-way")
@@ -651,10 +637,7 @@ def test_the_download_command_fails_on_an_archive_that_is_not_the_published_one(
     arguments = ["--types", "fan", "--base_url", zenodo.url, str(tmp_path)]
     done = subprocess.run(command + arguments, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert (
-        "error: dev_data_fan.zip: the md5 is" in done.stderr
-        and "649bdfc06263ae7a838963f43b6641e6" in done.stderr
-    )
+    assert "error: dev_data_fan.zip: the md5 is" in done.stderr and "649bdfc06263ae7a838963f43b6641e6" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--types", "fan"], ["--types", "fan", "drill", "DIR"], []])

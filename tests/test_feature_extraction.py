@@ -113,7 +113,16 @@ def test_eight_channels_give_the_first_or_their_mean(noise):
         (np.zeros(100, np.int64), RATE, "int64"),
         (np.zeros((100, 200), np.float32), RATE, "100 channels"),
     ],
-    ids=["rate", "no samples", "no channels", "no clips", "not finite", "three dimensions", "int64", "a batch as array"],
+    ids=[
+        "rate",
+        "no samples",
+        "no channels",
+        "no clips",
+        "not finite",
+        "three dimensions",
+        "int64",
+        "a batch as array",
+    ],
 )
 def test_bad_input_is_refused_with_its_value(extractor, audio, rate, complaint):
     with pytest.raises(ValueError, match=complaint):
@@ -152,7 +161,12 @@ def bad_files() -> dict[str, bytes]:
     soundfile.write(not_finite, np.array([0.0, np.nan], np.float32), RATE, format="WAV", subtype="FLOAT")
     no_samples = io.BytesIO()
     soundfile.write(no_samples, np.zeros(0, np.float32), RATE, format="WAV")
-    return {"empty": b"", "text": b"this is no sound\n" * 50, "NaN": not_finite.getvalue(), "no samples": no_samples.getvalue()}
+    return {
+        "empty": b"",
+        "text": b"this is no sound\n" * 50,
+        "NaN": not_finite.getvalue(),
+        "no samples": no_samples.getvalue(),
+    }
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "NaN", "no samples"])
@@ -174,7 +188,12 @@ def test_every_constant_is_saved_and_loaded(tmp_path):
     made.save_pretrained(tmp_path)
     loaded = AttentionAsdFeatureExtractor.from_pretrained(tmp_path)
     assert loaded.to_dict() == made.to_dict()
-    assert {"clip_length": 32_000, "short_clips": "zeros", "channels": "mean", "mel_floor": 1e-6}.items() <= loaded.to_dict().items()
+    assert {
+        "clip_length": 32_000,
+        "short_clips": "zeros",
+        "channels": "mean",
+        "mel_floor": 1e-6,
+    }.items() <= loaded.to_dict().items()
 
 
 def test_the_log_mel_exports_with_a_dynamic_batch(noise):

@@ -61,7 +61,7 @@ def test_roc_legend_gives_the_metric_s_own_auc_and_pauc_for_every_id_and_pooled(
     legend = legend_of(fan)
     assert legend[0] == "pAUC region, FPR ≤ 0.2"
     auc, pauc = results["auc"], results["pauc"]
-    for line, name in zip(legend[1:3], ("fan_id_00", "fan_id_02")):
+    for line, name in zip(legend[1:3], ("fan_id_00", "fan_id_02"), strict=False):
         assert line == f"{name[4:]}: AUC {auc['per_id'][name]:.3f}, pAUC {pauc['per_id'][name]:.3f}"
     pooled = [metric["per_type"]["fan"]["pooled"] for metric in (auc, pauc)]
     assert legend[3] == f"pooled: AUC {pooled[0]:.3f}, pAUC {pooled[1]:.3f}"
@@ -182,7 +182,7 @@ def test_training_curves_draw_each_value_at_its_step():
 @pytest.mark.parametrize("types, ids", [(1, 1), (1, 7), (4, 4)])
 def test_nothing_is_cut_off_whatever_the_number_of_machines(types, ids):
     machines = [(f"type{t}", f"{i:02d}") for t in range(types) for i in range(ids) for _ in range(4)]
-    machine_types, machine_ids = zip(*machines)
+    machine_types, machine_ids = zip(*machines, strict=False)
     scores, labels = np.random.default_rng(0).normal(size=len(machines)), [0, 1, 0, 1] * (types * ids)
     roc = figures.roc_curves(scores, labels, machine_types, machine_ids)
     histograms = figures.score_histograms(scores, labels, machine_types)

@@ -153,16 +153,12 @@ def test_a_trained_model_comes_back_from_the_hub_equal_to_the_last_bit(hub, run,
     first = commit_of(run("train.py", "--data_dir", sounds, "--output_dir", out, *training, *name))
     run(PUSH, "model", out, "user/trained", "--subfolder", "first")
     clips = [str(sounds / "fan" / "test" / "anomaly_id_00_00000000.wav")]
-    clips += map(
-        str, sorted((ROOT.parent / "shared").glob("data/machine_clips/fan/test/anomaly_id_00_*.wav"))[:1]
-    )
+    clips += map(str, sorted((ROOT.parent / "shared").glob("data/machine_clips/fan/test/anomaly_id_00_*.wav"))[:1])
     feature_extractor = AttentionAsdFeatureExtractor.from_pretrained(out)
     model = AttentionAsdModel.from_pretrained(out)
     pushed_first = digest(model, feature_extractor, clips)
     with torch.no_grad():
-        model.arcface.weight.mul_(
-            torch.linspace(0.5, 1.5, model.arcface.weight.numel()).view_as(model.arcface.weight)
-        )
+        model.arcface.weight.mul_(torch.linspace(0.5, 1.5, model.arcface.weight.numel()).view_as(model.arcface.weight))
     model.save_pretrained(out)
     run(PUSH, "model", out, "user/trained")
     pushed_second = digest(model, feature_extractor, clips)
@@ -192,9 +188,7 @@ def test_a_trained_model_comes_back_from_the_hub_equal_to_the_last_bit(hub, run,
     tree = hub.tree("models", "user/trained")
     assert tree["README.md"].decode().count('"user/trained"') == 2
     assert {path.split("/")[0] for path in tree if "/" in path} == {"evaluation", "first"}
-    assert not [
-        path for path in tree if path.startswith("evaluation/") and str(tmp_path).encode() in tree[path]
-    ]
+    assert not [path for path in tree if path.startswith("evaluation/") and str(tmp_path).encode() in tree[path]]
 
 
 # What is pushed, and what is not
@@ -208,9 +202,7 @@ def test_a_dry_run_lists_what_a_push_then_sends_and_sends_nothing(hub, run, mode
     tree = hub.tree("models", "user/listed")
     assert tree == pushed_files(model_dir)
     lines = [line.split() for line in listed.splitlines()]
-    assert {line[2]: line[0] for line in lines[:-2]} == {
-        path: f"{len(tree[path]) / 1e6:.3f}" for path in tree
-    }
+    assert {line[2]: line[0] for line in lines[:-2]} == {path: f"{len(tree[path]) / 1e6:.3f}" for path in tree}
     assert lines[-2] == [f"{sum(map(len, tree.values())) / 1e6:.3f}", "MB", "in", str(len(tree)), "files"]
 
 
@@ -325,17 +317,14 @@ def test_of_two_pushes_at_once_both_arrive_and_the_last_is_whole(hub, client, mo
     commits = "POST /api/models/user/both/commit"
     hub.holds = lambda path: "/commit/" in path and len(hub.asked(commits)) < 2
     pushes = [
-        client(PUSH, "model", folder, "user/both", "--commit_message", folder.name)
-        for folder in (model_dir, other_dir)
+        client(PUSH, "model", folder, "user/both", "--commit_message", folder.name) for folder in (model_dir, other_dir)
     ]
     printed = [push.communicate(timeout=120) for push in pushes]
     assert [push.returncode for push in pushes] == [0, 0], printed
     assert len(hub.asked(commits)) == 3
     titles = hub.repositories["models", "user/both"].titles
     assert sorted(titles[1:]) == ["model", "other"]
-    assert hub.tree("models", "user/both") == pushed_files(
-        {"model": model_dir, "other": other_dir}[titles[-1]]
-    )
+    assert hub.tree("models", "user/both") == pushed_files({"model": model_dir, "other": other_dir}[titles[-1]])
 
 
 # The data set, the metric, the Space
@@ -374,19 +363,13 @@ def test_the_data_set_comes_back_with_the_bytes_of_its_clips(hub, client, run, s
     parquet = ["data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet"]
     assert sorted(tree) == ["README.md", *parquet]
     card = tree["README.md"].decode()
-    assert (
-        card.endswith("# All sounds of mine\n")
-        and "license: cc-by-4.0" in card
-        and "path: data/train-*" in card
-    )
+    assert card.endswith("# All sounds of mine\n") and "license: cc-by-4.0" in card and "path: data/train-*" in card
 
     expected = []
     for clip in clips:
         machine_id = f"{clip.parts[-3]}_{clip.stem[clip.stem.index('id_') :][:5]}"
         content = hashlib.sha256(clip.read_bytes()).hexdigest()
-        expected.append(
-            [clip.relative_to(sounds).as_posix(), content, machine_id, clip.name.startswith("anomaly")]
-        )
+        expected.append([clip.relative_to(sounds).as_posix(), content, machine_id, clip.name.startswith("anomaly")])
     loaded = [json.loads(line) for line in run(LOAD_DATASET).splitlines() if line.startswith("[")]
     for end, rows in (("pushed", expected), ("loaded", loaded)):
         total = hashlib.sha256("".join(content for _, content, *_ in sorted(rows)).encode())

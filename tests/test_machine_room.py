@@ -48,11 +48,7 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +60,7 @@ def small(tmp_path_factory):
 def default(tmp_path_factory):
     """The default set but for its 2-second clips: mean and standard deviation of the log-mel of every
     clip."""
-    folder = generate_machine_room(
-        tmp_path_factory.mktemp("room") / "default", clip_seconds=2.0, progress=False
-    )
+    folder = generate_machine_room(tmp_path_factory.mktemp("room") / "default", clip_seconds=2.0, progress=False)
     features = {}
     for path in sorted(folder.glob("*/*/*.wav")):
         spectrum = log_mel(read(path) / 32768)
@@ -129,9 +123,7 @@ def test_a_written_clip_is_the_rendered_one_and_its_truth_is_in_ground_truth_jso
         waveform, expected = render_clip(name, fault=planned_fault(name), clip_seconds=2.0)
         assert truth[name] == expected
         assert np.abs(read(small / name) / 32768 - waveform).max() <= 0.5 / 32768
-    assert {entry["fault"] for entry in truth.values()} == {
-        fault for faults in FAULTS.values() for fault in faults
-    }
+    assert {entry["fault"] for entry in truth.values()} == {fault for faults in FAULTS.values() for fault in faults}
     for entry in truth.values():
         assert 0 <= entry["severity"] <= 1 and entry["regions"]
         assert (entry["period_s"] is not None) == (entry["fault"] in ("bearing", "imbalance"))
@@ -164,9 +156,7 @@ def test_the_energy_of_a_fault_lies_in_its_ground_truth_regions(machine_type):
             shares.append(energy[inside_regions(truth, len(healthy))].sum() / energy.sum())
             outside = np.ones(len(healthy), dtype=bool)
             for region in truth["regions"]:
-                outside[
-                    int(region["start_s"] * SAMPLING_RATE) : int(region["end_s"] * SAMPLING_RATE) + 800
-                ] = False
+                outside[int(region["start_s"] * SAMPLING_RATE) : int(region["end_s"] * SAMPLING_RATE) + 800] = False
             assert np.sum((faulty - healthy)[outside] ** 2) < 0.02 * np.sum((faulty - healthy) ** 2), (
                 name,
                 fault,
@@ -216,11 +206,7 @@ def test_machine_ids_of_a_type_sound_different(default):
         ids = MACHINE_IDS[machine_type][:3]
         means = [
             np.mean(
-                [
-                    f[0]
-                    for name, f in default.items()
-                    if name.startswith(f"{machine_type}/train/normal_id_{i}")
-                ],
+                [f[0] for name, f in default.items() if name.startswith(f"{machine_type}/train/normal_id_{i}")],
                 0,
             )
             for i in ids
@@ -304,10 +290,7 @@ def test_a_killed_generation_is_completed_by_the_same_command(tmp_path):
 def test_two_processes_may_generate_the_same_folder_at_once(tmp_path):
     options = "--clip_seconds 2 --machine_types fan --ids_per_type 1".split()
     command = [sys.executable, "-m", "machine_room", str(tmp_path / "both"), *options]
-    runs = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]
+    runs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
     assert [(run.communicate()[1], run.returncode)[1] for run in runs] == [0, 0]
     one = generate_machine_room(
         tmp_path / "one", clip_seconds=2.0, machine_types=["fan"], ids_per_type=1, progress=False

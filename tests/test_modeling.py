@@ -79,7 +79,9 @@ def test_with_labels_the_score_is_arcfaces_cross_entropy_with_its_margin(small_m
     for row, label in enumerate(labels):
         expected[row, label] = 40.0 * torch.cos(angles[row, label] + 0.7)
     torch.testing.assert_close(output.logits, expected, atol=1e-3, rtol=1e-4)
-    torch.testing.assert_close(output.anomaly_scores, F.cross_entropy(expected, labels, reduction="none"), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(
+        output.anomaly_scores, F.cross_entropy(expected, labels, reduction="none"), atol=1e-3, rtol=1e-4
+    )
     torch.testing.assert_close(output.loss, output.anomaly_scores.mean())
 
 
@@ -160,7 +162,9 @@ def test_save_and_load_keeps_every_number(small_model, small_extractor, noise, t
     model.save_pretrained(tmp_path)
     loaded = AttentionAsdModel.from_pretrained(tmp_path)
     assert model.state_dict().keys() == loaded.state_dict().keys()
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
     # Weights mapped from a file are not aligned as fresh ones are, and kernels round accordingly.
     torch.testing.assert_close(model(**batch).logits, loaded(**batch).logits, atol=1e-4, rtol=0)
     assert list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("*.bin"))

@@ -66,7 +66,8 @@ for auto in (AutoModel, AutoModelForAudioClassification):
     with torch.no_grad():
         claimed = model(**inputs, labels=torch.tensor([config.label2id["pump_id_02"]]))
         free = model(**inputs)
-    answers.append([claimed.anomaly_scores.item(), config.id2label[free.scored_labels.item()], list(claimed.attention_maps.shape)])
+    predicted = config.id2label[free.scored_labels.item()]
+    answers.append([claimed.anomaly_scores.item(), predicted, list(claimed.attention_maps.shape)])
 print(json.dumps(answers))
 """
 
@@ -88,7 +89,9 @@ def test_train_leaves_a_complete_directory_that_a_fresh_process_loads_with_the_s
     ):
         assert (output / name).stat().st_size > 0, name
     config = json.loads((output / "config.json").read_text())
-    assert {"AutoConfig", "AutoModel", "AutoModelForAudioClassification", "AutoFeatureExtractor"} <= config["auto_map"].keys()
+    assert {"AutoConfig", "AutoModel", "AutoModelForAudioClassification", "AutoFeatureExtractor"} <= config[
+        "auto_map"
+    ].keys()
     assert sorted(config["id2label"].values()) == ["fan_id_00", "fan_id_02", "pump_id_00", "pump_id_02"]
     results = json.loads((output / "all_results.json").read_text())
     assert results["epochs"] == 2 and results["train_clips"] == 24 and results["test"]["clips"] == 24
@@ -136,8 +139,18 @@ def test_eval_gives_results_scores_challenge_files_and_figures(sound_folder, tmp
     scores = read_scores(tmp_path / "r" / "scores.csv")
     assert len(scores) == 24 and "fan/test/anomaly_id_00_00000000.wav" in scores
     lines = (tmp_path / "r" / "anomaly_score_fan_id_00.csv").read_text().splitlines()
-    assert lines == sorted(lines) and len(lines) == 6 and float(lines[0].split(",")[1]) == scores["fan/test/" + lines[0].split(",")[0]]
-    for figure in ("score_histograms", "roc_curves", "figure2_representations", "figure3_attention_maps", "figure4_attention_by_frequency"):
+    assert (
+        lines == sorted(lines)
+        and len(lines) == 6
+        and float(lines[0].split(",")[1]) == scores["fan/test/" + lines[0].split(",")[0]]
+    )
+    for figure in (
+        "score_histograms",
+        "roc_curves",
+        "figure2_representations",
+        "figure3_attention_maps",
+        "figure4_attention_by_frequency",
+    ):
         assert (tmp_path / "r" / f"{figure}.png").stat().st_size > 10_000
 
 
@@ -199,9 +212,7 @@ def test_two_processes_train_one_model(sound_folder, tmp_path):
 @pytest.mark.slow
 def test_bfloat16_checkpointed_attention_and_a_tracker_work_together(sound_folder, tmp_path):
     output = tmp_path / "out"
-    done = train(
-        sound_folder(), output, mixed_precision="bf16", gradient_checkpointing="True", report_to="tensorboard"
-    )
+    done = train(sound_folder(), output, mixed_precision="bf16", gradient_checkpointing="True", report_to="tensorboard")
     assert done.returncode == 0, done.stderr
     assert list(output.rglob("events.out.tfevents.*"))
     assert load_file(output / "model.safetensors")["arcface.weight"].dtype == torch.float32

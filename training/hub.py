@@ -52,9 +52,7 @@ def model_files(model_dir: Path, subfolder: str = "") -> dict[str, Path]:
     """
     for name in ("config.json", "model.safetensors"):
         if not (model_dir / name).is_file():
-            raise ValueError(
-                f"{model_dir}: has no {name}. Expected a directory with a model that train.py wrote."
-            )
+            raise ValueError(f"{model_dir}: has no {name}. Expected a directory with a model that train.py wrote.")
     found = [file for file in sorted(model_dir.rglob("*")) if file.is_file()]
     paths = {file.relative_to(model_dir).as_posix(): file for file in found}
     return {
@@ -155,6 +153,4 @@ def push_files(
             if error.response.status_code not in CONFLICTS:
                 raise
             time.sleep(0.2 * attempt)
-    raise ValueError(
-        f"{repo_id}: {MAX_CONFLICTS} times another commit came first. Push again when nobody else does."
-    )
+    raise ValueError(f"{repo_id}: {MAX_CONFLICTS} times another commit came first. Push again when nobody else does.")

@@ -97,7 +97,7 @@ def asd_auc(
         raise ValueError(f"n_bootstrap is {n_bootstrap!r}; expected 0 (no intervals) or more replicates.")
     scores, labels, types, names = _checked(scores, labels, machine_types, machine_ids)
 
-    type_of = dict(sorted(zip(names.tolist(), types.tolist())))
+    type_of = dict(sorted(zip(names.tolist(), types.tolist(), strict=False)))
     ids_of = {}
     for name, kind in type_of.items():
         ids_of.setdefault(kind, []).append(name)
@@ -107,9 +107,7 @@ def asd_auc(
         clips[name] = _resampled(name, scores[own], labels[own], n_bootstrap, seed)
 
     per_id = {name: _roc_areas(*clips[name], max_fpr) for name in clips}
-    per_type = {
-        kind: _roc_areas(*_together([clips[name] for name in ids_of[kind]]), max_fpr) for kind in ids_of
-    }
+    per_type = {kind: _roc_areas(*_together([clips[name] for name in ids_of[kind]]), max_fpr) for kind in ids_of}
     as_given = [(scores, labels, counts[:1]) for scores, labels, counts in clips.values()]
     all_clips = _roc_areas(*_together(as_given), max_fpr)
 
@@ -165,7 +163,7 @@ def _checked(scores, labels, machine_types, machine_ids) -> tuple[np.ndarray, ..
                 "Leave out clips whose label is unknown."
             )
     types = [str(machine_type) for machine_type in machine_types]
-    names = [_full_name(index, *pair) for index, pair in enumerate(zip(types, machine_ids))]
+    names = [_full_name(index, *pair) for index, pair in enumerate(zip(types, machine_ids, strict=False))]
     return scores, np.asarray(labels, dtype=np.int64), np.asarray(types), np.asarray(names)
 
 
@@ -205,7 +203,7 @@ def _resampled(
 
 def _together(clips: list[tuple]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The clips of several machine IDs as those of one."""
-    scores, labels, counts = zip(*clips)
+    scores, labels, counts = zip(*clips, strict=False)
     return np.concatenate(scores), np.concatenate(labels), np.concatenate(counts, axis=1)
 
 
@@ -329,9 +327,7 @@ class AsdAuc(evaluate.Metric):
                     "machine_ids": datasets.Value("string"),
                 }
             ),
-            reference_urls=[
-                "https://dcase.community/challenge2020/task-unsupervised-detection-of-anomalous-sounds"
-            ],
+            reference_urls=["https://dcase.community/challenge2020/task-unsupervised-detection-of-anomalous-sounds"],
         )
 
     def _compute(self, predictions, references, machine_types, machine_ids, **settings) -> dict:
