@@ -310,3 +310,17 @@ print(pipeline(model="again", trust_remote_code=True)({str(file)!r}, machine="fa
     assert {key: in_pipeline[key] for key in in_python} == in_python
     assert score_when_saved_again == in_python["score"]
     assert in_python["verdict"] == "anomalous"
+
+
+@pytest.mark.slow
+def test_thirty_minutes_become_a_timeline_that_covers_them_and_finds_the_fault(detect, tmp_path):
+    sound = np.tile(machine_sound(220.0, 7, seconds=60), 30)
+    fault = slice(1000 * RATE, 1003 * RATE)
+    sound[fault] += 0.5 * np.random.default_rng(0).standard_normal(3 * RATE)
+    soundfile.write(tmp_path / "shift.wav", sound, RATE, subtype="PCM_16")
+    result = detect(tmp_path / "shift.wav", machine="fan_id_00")
+    starts = [window["start_s"] for window in result["windows"]]
+    assert result["duration_s"] == pytest.approx(1800)
+    assert starts == sorted(starts) and len(starts) == 1800 and result["windows"][-1]["end_s"] == pytest.approx(1800)
+    highest = max(result["windows"], key=lambda window: window["score"])
+    assert 999 <= highest["start_s"] <= 1003

@@ -1,0 +1,626 @@
+"""The Space, used as people use it: in a real Chromium, by gradio_client and by MCP, from a copy of `space/` alone."""
+
+import asyncio
+import base64
+import http.server
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from huggingface_hub import SpaceCardData
+from small_detector import RATE, machine_sound, small_pipeline
+from transformers import pipeline
+
+
+gradio_client = pytest.importorskip("gradio_client", reason="needs gradio: pip install -e .[space]")
+pytest.importorskip("gradio", reason="needs gradio: pip install -e .[space]")
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = shutil.which("chromium")
+# Without these, Chromium looks for Google's hosts at every start.
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
+    "--disable-sync --use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
+).split()
+TABS = ["Listen", "Compare", "Long recording", "Enrol", "About"]
+MEASURED = {
+    "data": "machine_room (synthetic)",
+    "train_clips": 72,
+    "epochs": 20,
+    "parameters": 12345,
+    "test": {
+        "labelled_clips": 48,
+        "auc": {"per_type": {"fan": {"official": 0.731, "official_ci95": [0.6, 0.8], "worst_id": 0.7}}},
+        "pauc": {"per_type": {"fan": {"official": 0.61, "official_ci95": [0.5, 0.7], "worst_id": 0.6}}},
+    },
+}
+for part in ("auc", "pauc"):
+    MEASURED["test"][part]["mean"] = MEASURED["test"][part]["per_type"]["fan"]
+
+
+# A model, recordings, a server, a browser
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    small_pipeline().save_pretrained(path)
+    (path / "all_results.json").write_text(json.dumps(MEASURED))
+    return path
+
+
+@pytest.fixture(scope="module")
+def detect(model):
+    """The pipeline, on as many threads as the app: their number changes the last bits of a score."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(len(os.sched_getaffinity(0)) // 2, 1))
+    yield pipeline("anomalous-sound-detection", model=str(model), trust_remote_code=True)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds")
+
+    def write(name: str, *parts: np.ndarray) -> None:
+        soundfile.write(folder / name, np.concatenate(parts), RATE, subtype="PCM_16")
+
+    write("normal.wav", machine_sound(220.0, 1000))
+    write("faulty.wav", machine_sound(220.0, 1001, hiss=0.1))
+    write("long.wav", *[machine_sound(220.0, 1010 + i, hiss=0.1 if i in (3, 4) else 0.0) for i in range(8)])
+    for i in range(6):
+        write(f"mine_{i}.wav", machine_sound(900.0, 1020 + i))
+    write("mine_faulty.wav", machine_sound(900.0, 1030, hiss=1.0))
+    (folder / "broken.wav").write_text("this is not a sound")
+    return folder
+
+
+class Server:
+    """`space/` copied away from the repository and started with one command, files of users in a folder of its own."""
+
+    def __init__(self, folder: Path, model: Path, command: tuple[str, ...] = ("app.py",)):
+        self.space = folder / "space"
+        shutil.copytree(ROOT / "space", self.space, ignore=shutil.ignore_patterns("demo_model", "__pycache__"))
+        (folder / "temporary").mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "GRADIO_TEMP_DIR")}
+        environment |= {"MODEL_ID": str(model), "GRADIO_SERVER_PORT": str(port), "TMPDIR": str(folder / "temporary")}
+        environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(folder / "modules")}
+        self.log = open(folder / "log.txt", "w+")
+        arguments = {"cwd": self.space, "env": environment, "stdout": self.log, "stderr": subprocess.STDOUT}
+        self.process = subprocess.Popen([sys.executable, *command], **arguments)
+        self.url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/config", timeout=5).close()
+                break
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    self.log.seek(0)
+                    raise RuntimeError(f"the app did not start:\n{self.log.read()}") from None
+                time.sleep(0.2)
+        (self.temporary,) = (folder / "temporary").glob("space-*")
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.temporary)) for path in self.temporary.rglob("*") if path.is_file())
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def space(model, tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("app"), model)
+    yield server
+    server.stop()
+    assert not server.temporary.exists(), "files of users outlived the app"
+
+
+@pytest.fixture(scope="module")
+def client(space):
+    return gradio_client.Client(space.url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def chromium(sounds):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[test]")
+    if CHROMIUM is None:
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
+    with playwright.sync_playwright() as run:
+        microphone = f"--use-file-for-fake-audio-capture={sounds / 'faulty.wav'}"
+        browser = run.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, microphone])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, space):
+    """A function that opens the app. Afterwards: no error in the console, and no request that left the machine."""
+    contexts, complaints, foreign = [], [], []
+    local = (space.url, "blob:", "data:")
+
+    def open_page(width: int = 1280, height: int = 900, scheme: str = "light"):
+        context = chromium.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            permissions=["microphone"],
+            has_touch=width < 700,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith(local) else foreign.append(request.url))
+        page.goto(space.url)
+        page.get_by_role("tab", name="Listen").wait_for()
+        page.wait_for_timeout(500)  # Gradio's own start
+        return page
+
+    open_page.complaints = complaints
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert foreign == []
+
+
+def panel(page):
+    return page.locator("[role=tabpanel]:visible")
+
+
+def open_tab(page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+    page.wait_for_timeout(300)
+
+
+def give(page, path: Path | list[Path]) -> None:
+    """Choose a file in the first empty field of the open tab."""
+    panel(page).locator("input[type=file]").first.set_input_files(path)
+
+
+def verdict(page) -> str:
+    return panel(page).locator(".asd-verdict").first.inner_text()
+
+
+def answer(page) -> dict:
+    """The pipeline's JSON that the page shows."""
+    return json.loads(panel(page).locator(".asd-downloads pre").first.text_content())
+
+
+def colours(page, index: int) -> int:
+    """How many colours the picture has."""
+    return panel(page).locator(".asd-plot canvas:not(.asd-over)").nth(index).evaluate(
+        "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
+    )  # fmt: skip
+
+
+# Listen
+
+
+def test_a_dropped_sound_gets_the_pipelines_verdict_its_reason_and_pictures(visit, sounds, detect):
+    page = visit()
+    give(page, sounds / "faulty.wav")
+    panel(page).locator(".asd-verdict").wait_for()
+    expected = detect(str(sounds / "faulty.wav"))
+    assert expected["verdict"] == "anomalous" and verdict(page) == "Anomalous"
+    assert answer(page) == json.loads(json.dumps(expected))
+    card = panel(page).locator(".asd-card").inner_text()
+    assert expected["reason"] in card and "fan_id_00" in card and "1 in 100" in card
+    assert panel(page).locator(".asd-regions li").count() == len(expected["regions"])
+    titles = panel(page).locator(".asd-row strong").all_inner_texts()
+    assert titles == ["Waveform", "Log-mel", "Wavegram", "Attention on the log-mel", "Attention on the Wavegram"]
+    assert all(colours(page, index) > 30 for index in range(1, 5))
+
+
+def test_hovering_reads_time_frequency_and_level_off_the_log_mel(visit, sounds, detect):
+    page = visit()
+    give(page, sounds / "normal.wav")
+    log_mel = panel(page).locator(".asd-over").nth(1)
+    log_mel.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    box = log_mel.bounding_box()
+    left, right = 58, 12  # the picture's margins
+    place = {"x": box["x"] + left + 0.5 * (box["width"] - left - right), "y": box["y"] + 0.5 * box["height"]}
+    page.mouse.move(place["x"], place["y"])
+    time_read, frequency, level, _ = panel(page).locator(".asd-tip span").all_inner_texts()
+    assert time_read == "0.50 s"
+    centres = detect.feature_extractor.mel_frequencies
+    hertz = float(frequency.split()[0]) * (1000 if "kHz" in frequency else 1)
+    index = int(np.abs(centres - hertz).argmin())
+    assert 61 <= index <= 66  # half-way up
+    waveform = detect.feature_extractor.read_audio(sounds / "normal.wav")
+    log_mels = detect.feature_extractor(waveform, sampling_rate=RATE)["input_features"][0]
+    nearby = log_mels[index - 2 : index + 3, 14:19]
+    assert nearby.min() - 2 <= float(level.removesuffix(" dB")) <= nearby.max() + 2
+
+
+def test_the_play_head_moves_with_the_sound(visit, sounds):
+    page = visit()
+    give(page, sounds / "normal.wav")
+    panel(page).locator(".asd-player").get_by_role("button", name="Play").click()
+    head = panel(page).get_by_label("Play head, seconds")
+    page.wait_for_function("node => Number(node.value) > 0.2", arg=head.element_handle())
+    assert panel(page).locator(".asd-clock").first.inner_text() != "0.00 s"
+
+
+def test_machine_and_false_alarms_can_be_chosen(visit, sounds, detect):
+    page = visit()
+    give(page, sounds / "normal.wav")
+    panel(page).locator(".asd-verdict").wait_for()
+    panel(page).get_by_label("Machine").click()
+    page.get_by_role("option", name="pump_id_00").click()
+    panel(page).get_by_text("pump_id_00 (closest: fan_id_00)").wait_for()
+    panel(page).get_by_label("1 in 10", exact=True).click()
+    panel(page).get_by_text("the alarm is set to 1 in 10.").wait_for()
+    expected = detect(str(sounds / "normal.wav"), machine="pump_id_00", false_alarm_rate=0.1)
+    assert answer(page) == json.loads(json.dumps(expected))
+
+
+def test_the_microphone_is_listened_to(visit):
+    page = visit()
+    panel(page).get_by_label("Record audio").click()
+    panel(page).locator("button.record-button").click()
+    page.wait_for_timeout(1500)
+    panel(page).locator("button.stop-button").click()
+    panel(page).locator(".asd-verdict").wait_for()
+    assert "The recording" in panel(page).locator(".asd-card").inner_text()
+    assert 0.5 < answer(page)["duration_s"] < 10
+
+
+def test_an_example_is_one_click_away(visit):
+    page = visit()
+    panel(page).get_by_role("button", name="Fan", exact=True).click()
+    panel(page).locator(".asd-verdict").wait_for()
+    assert "fan_normal.wav" in panel(page).locator(".asd-card").inner_text()
+
+
+def test_a_broken_file_is_named_and_the_next_one_is_answered(visit, sounds, space):
+    page = visit()
+    give(page, sounds / "broken.wav")
+    message = panel(page).get_by_role("alert").inner_text()
+    assert "broken.wav: cannot be read as audio" in message and str(space.temporary) not in message
+    # Gradio's player, which tries to play it, complains as well.
+    assert all("Waveform load error" in complaint for complaint in visit.complaints)
+    visit.complaints.clear()
+    panel(page).get_by_label("Clear").click()
+    give(page, sounds / "normal.wav")
+    panel(page).get_by_text("sounds as fan_id_00 does").wait_for()
+
+
+def test_the_saved_report_opens_alone_and_draws_the_same(visit, sounds, tmp_path):
+    page = visit()
+    give(page, sounds / "faulty.wav")
+    with page.expect_download() as saved:
+        panel(page).get_by_role("button", name="Save report").click()
+    report = tmp_path / saved.value.suggested_filename
+    saved.value.save_as(report)
+    expected = answer(page)
+    with page.expect_download() as saved:
+        panel(page).get_by_role("button", name="Save JSON").click()
+    assert json.loads(Path(saved.value.path()).read_text()) == expected
+    alone = page.context.new_page()
+    requests = []
+    alone.on("request", lambda request: requests.append(request.url))
+    alone.goto(report.as_uri())
+    assert alone.locator(".asd-verdict").inner_text() == "Anomalous"
+    assert alone.locator(".asd-plot canvas:not(.asd-over)").count() == 5
+    assert requests == [report.as_uri()]
+
+
+# The other tabs
+
+
+def test_two_sounds_are_compared_on_the_same_scales(visit, sounds):
+    page = visit()
+    open_tab(page, "Compare")
+    give(page, sounds / "normal.wav")
+    page.wait_for_timeout(500)
+    give(page, sounds / "faulty.wav")
+    panel(page).locator(".asd-sides").wait_for()
+    assert panel(page).locator(".asd-verdict").all_inner_texts() == ["Normal", "Anomalous"]
+    scales = panel(page).locator(".asd-key").all_inner_texts()  # log-mel and attention of the first, of the second, ...
+    assert scales[:2] == scales[2:4] and "dB" in scales[0]
+    assert panel(page).locator("strong", has_text="Difference").count() == 1
+    assert set(answer(page)) == {"first", "second"}
+
+
+def test_a_window_of_a_long_recording_shows_its_own_maps(visit, sounds, detect):
+    page = visit()
+    open_tab(page, "Long recording")
+    give(page, sounds / "long.wav")
+    timeline = panel(page).locator(".asd-timeline canvas")
+    timeline.wait_for()
+    expected = detect(str(sounds / "long.wav"))
+    alarms = [i for i, window in enumerate(expected["windows"]) if window["verdict"] == "anomalous"]
+    assert {3, 4} <= set(alarms) and 0 not in alarms
+    assert f"{len(alarms)} of 8 windows raised an alarm" in panel(page).inner_text()
+    assert answer(page) == json.loads(json.dumps(expected))
+    box = timeline.bounding_box()
+    timeline.click(position={"x": 58 + (box["width"] - 70) * 0.5 / 8, "y": 100})
+    panel(page).get_by_text("long.wav, from 0.0 to 1.0 s, sounds as fan_id_00 does").wait_for()
+    panel(page).locator(".asd-alarms button").first.click()
+    start = alarms[0]
+    panel(page).get_by_text(f"long.wav, from {start}.0 to {start + 1}.0 s, does not sound").wait_for()
+    assert panel(page).locator(".asd-verdict").all_inner_texts() == ["Anomalous", "Anomalous"]
+
+
+@pytest.mark.slow
+def test_an_enrolled_machine_is_tested_at_once_and_taken_home(visit, sounds, model, tmp_path):
+    page = visit()
+    open_tab(page, "Enrol")
+    give(page, [sounds / f"mine_{i}.wav" for i in range(6)])
+    panel(page).get_by_label("Name of the machine").fill("press_3")
+    panel(page).get_by_role("button", name="Enrol", exact=True).click()
+    panel(page).get_by_text("press_3 is enrolled").wait_for()
+    panel(page).locator("input[type=file]").last.set_input_files(sounds / "mine_faulty.wav")
+    panel(page).get_by_text("mine_faulty.wav does not sound as press_3 does").wait_for()
+    in_the_app = answer(page)
+    home = tmp_path / "my_detector"
+    home.mkdir()
+    for name in ("scoring.safetensors", "scoring_config.json"):
+        with page.expect_download() as saved:
+            panel(page).locator(f"a[download='{name}']").first.click()
+        saved.value.save_as(home / name)
+    # The snippet as it is shown, in a process of its own.
+    lines = panel(page).locator(".cm-line").all_inner_texts()
+    program = "\n".join(lines) + "\nimport json; print(json.dumps(result))\n"
+    (tmp_path / "recording.wav").write_bytes((sounds / "mine_faulty.wav").read_bytes())
+    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout.splitlines()[-1]) == in_the_app
+    # Chosen elsewhere in the session, and unknown to the next visitor.
+    open_tab(page, "Listen")
+    panel(page).get_by_label("Machine").click()
+    assert page.get_by_role("option", name="press_3").count() == 1
+    other = visit()
+    panel(other).get_by_label("Machine").click()
+    assert other.get_by_role("option", name="press_3").count() == 0
+
+
+def test_about_tells_the_measured_figures_and_that_the_data_are_synthetic(visit):
+    page = visit()
+    assert "trained on synthetic machines" in page.locator(".asd-notice").inner_text()
+    open_tab(page, "About")
+    text = panel(page).inner_text()
+    assert "73.1 (60–80)" in text and "machine_room (synthetic)" in text and "10.1109/LSENS.2024.3480450" in text
+
+
+# Phones, themes and people who see or point in other ways
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_every_tab_without_scrolling_sideways(visit, sounds, scheme):
+    page = visit(390, 844, scheme)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, background[4:-1].split(","))) > 384) == (scheme == "light")
+    give(page, sounds / "faulty.wav")
+    panel(page).locator(".asd-verdict").wait_for()
+    page.wait_for_timeout(800)
+    assert 0 <= panel(page).locator(".asd-card").bounding_box()["y"] < 600  # the answer came into view
+    for tab in TABS:
+        open_tab(page, tab)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault_in_any_tab(visit, sounds, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page = visit(scheme=scheme)
+    page.emulate_media(reduced_motion="reduce")
+    fill = {"Listen": ["faulty.wav"], "Compare": ["normal.wav", "faulty.wav"], "Long recording": ["long.wav"]}
+    for tab in TABS:
+        open_tab(page, tab)
+        for name in fill.get(tab, []):
+            give(page, sounds / name)
+            page.wait_for_timeout(500)
+        if tab in fill:
+            panel(page).locator(".asd-plot").first.wait_for()
+        page.wait_for_timeout(500)
+        faults = [
+            (fault["id"], [node["html"] for node in fault["nodes"]])
+            for fault in axe.run(page).response["violations"]
+            if fault["impact"] in ("serious", "critical")
+        ]
+        assert faults == [], tab
+
+
+# Programs
+
+
+def test_gradio_client_gets_the_pipelines_json(client, sounds, detect):
+    given = gradio_client.handle_file(sounds / "faulty.wav")
+    expected = json.loads(json.dumps(detect(str(sounds / "faulty.wav"))))
+    assert client.predict(given, api_name="/detect") == expected
+    expected = json.loads(json.dumps(detect(str(sounds / "long.wav"), machine="pump_id_00", false_alarm_rate=0.05)))
+    given = gradio_client.handle_file(sounds / "long.wav")
+    assert client.predict(given, machine="pump_id_00", false_alarm_rate=0.05, api_name="/detect") == expected
+    assert client.predict(api_name="/machines") == detect.detector.machines
+
+
+def test_gradio_client_is_told_what_is_wrong(client, sounds):
+    broken = gradio_client.handle_file(sounds / "broken.wav")
+    with pytest.raises(gradio_client.exceptions.AppError, match="broken.wav: cannot be read as audio"):
+        client.predict(broken, api_name="/detect")
+    normal = gradio_client.handle_file(sounds / "normal.wav")
+    with pytest.raises(gradio_client.exceptions.AppError, match="machine='press' is not known"):
+        client.predict(normal, machine="press", api_name="/detect")
+
+
+def test_gradio_client_takes_an_enrolled_detector_home(client, sounds, detect):
+    given = [gradio_client.handle_file(sounds / f"mine_{i}.wav") for i in range(3)]
+    files = client.predict(given, "press_3", api_name="/enroll")
+    assert sorted(Path(file).name for file in files) == ["scoring.safetensors", "scoring_config.json"]
+    (config,) = [Path(file) for file in files if file.endswith(".json")]
+    assert "press_3" in [machine["name"] for machine in json.loads(config.read_text())["machines"]]
+    assert "press_3" not in client.predict(api_name="/machines")
+
+
+def test_a_recording_beyond_ten_minutes_is_refused(client, tmp_path):
+    path = tmp_path / "shift.flac"
+    soundfile.write(path, np.zeros(8000 * 601, np.int16), 8000)
+    with pytest.raises(gradio_client.exceptions.AppError, match="shift.flac: longer than 10 minutes"):
+        client.predict(gradio_client.handle_file(path), api_name="/detect")
+
+
+def test_mcp_gives_the_pipelines_json(space, sounds, detect):
+    mcp = pytest.importorskip("mcp", reason="needs mcp: pip install -e .[space]")
+    http_client = pytest.importorskip("mcp.client.streamable_http")
+
+    async def ask() -> tuple[dict[str, str], list]:
+        async with (
+            http_client.streamable_http_client(f"{space.url}/gradio_api/mcp/") as (receive, send, _),
+            mcp.ClientSession(receive, send) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool.description for tool in (await session.list_tools()).tools}
+            (name,) = [name for name in tools if name.endswith("detect")]
+            sound = base64.b64encode((sounds / "faulty.wav").read_bytes()).decode()
+            arguments = {"recording": f"data:audio/wav;base64,{sound}", "machine": "fan_id_00"}
+            return tools, (await session.call_tool(name, arguments)).content
+
+    with ThreadPoolExecutor(1) as thread:  # Playwright has an event loop in this one
+        tools, content = thread.submit(asyncio.run, ask()).result()
+    assert len(tools) == 3 and any("sounds as this machine does in normal operation" in text for text in tools.values())
+    expected = detect(str(sounds / "faulty.wav"), machine="fan_id_00")
+    assert json.loads(content[0].text) == json.loads(json.dumps(expected))
+
+
+@pytest.mark.slow
+def test_on_zerogpu_everything_crosses_to_the_gpus_process_and_back(model, sounds, detect, tmp_path):
+    """A stand-in for the `spaces` package, which pickles what a function gets and gives, as ZeroGPU does."""
+    stand_in = """
+import functools, pickle
+def GPU(function):
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        args, kwargs = pickle.loads(pickle.dumps((args, kwargs)))
+        return pickle.loads(pickle.dumps(function(*args, **kwargs)))
+    return call
+"""
+    start = f"import sys, types; m = sys.modules['spaces'] = types.ModuleType('spaces'); exec({stand_in!r}, vars(m)); "
+    server = Server(tmp_path, model, ("-c", start + "import app; app.main()"))
+    try:
+        client = gradio_client.Client(server.url, verbose=False)
+        given = gradio_client.handle_file(sounds / "faulty.wav")
+        expected = detect(str(sounds / "faulty.wav"))
+        assert client.predict(given, api_name="/detect") == json.loads(json.dumps(expected))
+        files = client.predict([gradio_client.handle_file(sounds / "mine_0.wav")], "press_3", api_name="/enroll")
+        assert len(files) == 2
+    finally:
+        server.stop()
+
+
+# Safety, and many users
+
+
+def test_no_file_of_the_server_can_be_read_by_a_request(space, model, sounds):
+    paths = ["/etc/passwd", space.space / "app.py", model / "config.json", sounds / "normal.wav", "app.py"]
+    paths += [f"{space.space}/examples/../app.py", "examples/%2e%2e/app.py"]
+    for path in paths:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{space.url}/gradio_api/file={path}")
+        assert refused.value.code in (403, 404), path
+    for path in (sounds / "normal.wav", space.space / "examples" / ".." / "app.py", "/etc/passwd"):
+        assert call(space, "detect", {"path": str(path)}).startswith("event: error"), path
+
+
+def test_no_request_makes_the_server_fetch_from_its_own_network(space):
+    asked = []
+
+    class Inside(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+    inside = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Inside)
+    threading.Thread(target=inside.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{inside.server_port}/secret.wav"
+    try:
+        for data in ({"path": url}, {"path": "secret.wav", "url": url}):
+            assert call(space, "detect", data).startswith("event: error")
+    finally:
+        inside.shutdown()
+    assert asked == []
+
+
+def call(space: Server, name: str, file: dict) -> str:
+    """What the API answers to a file that was not uploaded."""
+    data = {"data": [{**file, "meta": {"_type": "gradio.FileData"}}, "", None]}
+    request = urllib.request.Request(
+        f"{space.url}/gradio_api/call/{name}", json.dumps(data).encode(), {"Content-Type": "application/json"}
+    )
+    event = json.load(urllib.request.urlopen(request))["event_id"]
+    return urllib.request.urlopen(f"{space.url}/gradio_api/call/{name}/{event}", timeout=30).read().decode()
+
+
+@pytest.mark.slow
+def test_twenty_users_at_once_are_all_answered_and_leave_no_file(model, sounds, detect, tmp_path, capsys):
+    soon = "import app; app.SWEEP_SECONDS, app.KEEP_SECONDS = 0.5, 3.0; app.main()"
+    server = Server(tmp_path, model, ("-c", soon))
+    try:
+        clients = [gradio_client.Client(server.url, verbose=False) for _ in range(20)]
+        names = ["faulty.wav", "normal.wav", "long.wav", "mine_0.wav"]
+        together = threading.Barrier(20)
+
+        def use(index: int) -> tuple[dict, float]:
+            sound = gradio_client.handle_file(sounds / names[index % 4])
+            together.wait()
+            start = time.monotonic()
+            return clients[index].predict(sound, api_name="/detect"), time.monotonic() - start
+
+        with ThreadPoolExecutor(20) as users:
+            answers = list(users.map(use, range(20)))
+        expected = [json.loads(json.dumps(detect(str(sounds / name)))) for name in names]
+        assert [given for given, _ in answers] == expected * 5
+        status = Path(f"/proc/{server.process.pid}/status")
+        memory = ""
+        if status.exists():
+            (peak,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+            memory = f", peak memory {int(peak.split()[1]) / 1024:.0f} MiB"
+        with capsys.disabled():
+            print(f"\n20 users at once: slowest answer {max(seconds for _, seconds in answers):.1f} s{memory}")
+        deadline = time.monotonic() + 20
+        while server.files() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert server.files() == []
+    finally:
+        server.stop()
+
+
+def test_the_bundled_demonstration_hears_in_the_examples_what_they_are_called():
+    if not (ROOT / "space" / "demo_model").is_dir():
+        pytest.skip("needs space/demo_model: python scripts/build_space.py OUT")
+    bundled = pipeline("anomalous-sound-detection", model=str(ROOT / "space" / "demo_model"), trust_remote_code=True)
+    verdicts = {path.name: bundled(str(path))["verdict"] for path in (ROOT / "space" / "examples").iterdir()}
+    assert len(verdicts) == 7
+    assert verdicts == {name: "normal" if "normal" in name else "anomalous" for name in verdicts}
+
+
+def test_the_front_matter_says_what_the_hub_needs():
+    text = (ROOT / "space" / "README.md").read_text()
+    data = SpaceCardData(**yaml.safe_load(text.split("---")[1]))
+    assert data.sdk == "gradio" and data.license == "apache-2.0" and data.app_file == "app.py"
+    assert len(data.to_dict()["short_description"]) <= 60
+    assert f"gradio[mcp]=={data.sdk_version}" in (ROOT / "space" / "requirements.txt").read_text().splitlines()
