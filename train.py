@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 from dcase2020_task2 import load_clips
 from evaluation.evaluate_model import evaluate_model
 from evaluation.figures import save, training_curves
-from evaluation.model_card import render_model_card
+from evaluation.model_card import SYNTHETIC, render_model_card
 from feature_extraction import AttentionAsdFeatureExtractor
 from machine_room import generate_machine_room
 from modeling import AttentionAsdConfig, AttentionAsdModel
@@ -145,9 +145,11 @@ def load_rows(arguments: Arguments, accelerator: Accelerator) -> tuple[dict[str,
                 clip_seconds=arguments.clip_seconds,
                 progress=accelerator.is_main_process,
             )
-            name = "machine_room (synthetic)"
+            name = SYNTHETIC
         else:
-            folder, name = Path(arguments.data_dir), Path(arguments.data_dir).resolve().name
+            folder = Path(arguments.data_dir)
+            # Synthetic machines are called so wherever they come from.
+            name = SYNTHETIC if (folder / "machine_room.json").exists() else folder.resolve().name
         splits = load_clips(folder)
     if arguments.machine_types:
         wanted = set(arguments.machine_types)
