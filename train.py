@@ -9,6 +9,7 @@ OUT becomes a directory to load with AutoModel.from_pretrained(OUT, trust_remote
 
 import json
 import math
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
@@ -124,7 +126,44 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     parser = HfArgumentParser(Arguments, description=__doc__)
     if parser.parse_known_args(argv)[0].data_dir is None:
         parser.set_defaults(**QUICK_PRESET)
-    return parser.parse_args_into_dataclasses(argv)[0]
+    arguments = parser.parse_args_into_dataclasses(argv)[0]
+    check_numbers(arguments)
+    return arguments
+
+
+def check_numbers(arguments: Arguments) -> None:
+    """Say now what would fail after an hour."""
+    for name in (
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "gradient_accumulation_steps",
+        "learning_rate",
+        "clip_seconds",
+    ):
+        if getattr(arguments, name) <= 0:
+            raise ValueError(f"--{name} {getattr(arguments, name)}: expected a number above 0.")
+    if not 0 <= arguments.validation_fraction < 1:
+        raise ValueError(f"--validation_fraction {arguments.validation_fraction}: expected a share from 0 to below 1.")
+    steps = arguments.checkpointing_steps
+    if steps != "epoch" and not (steps.isdigit() and int(steps) > 0):
+        raise ValueError(f"--checkpointing_steps {steps}: expected a number of updates above 0, or 'epoch'.")
+
+
+def run_settings(arguments: Arguments) -> dict[str, Any]:
+    """What two runs must share for one to go on where the other stopped."""
+    free = {
+        "output_dir",
+        "per_device_eval_batch_size",
+        "checkpointing_steps",
+        "resume_from_checkpoint",
+        "report_to",
+        "dataloader_num_workers",
+        "push_to_hub",
+        "hub_model_id",
+        "hub_private",
+    }
+    return {name: value for name, value in asdict(arguments).items() if name not in free}
 
 
 def learning_rate_at(epoch: int, arguments: Arguments) -> float:
@@ -153,7 +192,10 @@ def load_rows(arguments: Arguments, accelerator: Accelerator) -> tuple[dict[str,
         splits = load_clips(folder)
     if arguments.machine_types:
         wanted = set(arguments.machine_types)
-        splits = {name: rows.filter(lambda row: row["machine_type"] in wanted) for name, rows in splits.items()}
+        missing = wanted - {machine_type for rows in splits.values() for machine_type in rows["machine_type"]}
+        if missing:
+            raise ValueError(f"--machine_types {' '.join(sorted(missing))}: no such machine type in {folder}.")
+        splits = {split: rows.filter(lambda row: row["machine_type"] in wanted) for split, rows in splits.items()}
     if "train" not in splits or not len(splits["train"]):
         raise ValueError(
             f"{folder}: no training clips. Expected {folder}/<machine type>/train/normal_id_XX_*.wav with normal sounds."
@@ -187,7 +229,7 @@ def held_out_loss(
     for batch in DataLoader(clips, batch_size=batch_size, collate_fn=as_fetched):
         samples, labels = (tensor.to(device) for tensor in batch)
         inputs = input_tensors(to_waveforms(samples), feature_extractor, model.config)
-        total += model(**inputs, labels=labels).loss.double().item() * len(labels)
+        total += model(**inputs, labels=labels).loss.item() * len(labels)
     model.train()
     return total / len(clips)
 
@@ -225,6 +267,10 @@ def train(
     progress = Progress()
     if arguments.resume_from_checkpoint:
         progress = resume(arguments, accelerator, model, optimizer, checkpoints)
+    accelerator.wait_for_everyone()
+    if progress.step == 0 and accelerator.is_main_process:
+        # An earlier run's checkpoints would pass for this one's.
+        shutil.rmtree(checkpoints, ignore_errors=True)
     ddp_model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
 
@@ -239,14 +285,16 @@ def train(
             f"{batches.batch_size * accelerator.num_processes * batches.accumulation} clips"
         )
     started = time.monotonic() - progress.seconds
-    loss_sum = torch.tensor(progress.epoch_loss_sum, dtype=torch.float64, device=accelerator.device)
+    # Apple's GPUs have no float64; elsewhere the sum of an epoch keeps every loss's digits.
+    precision = torch.float32 if accelerator.device.type == "mps" else torch.float64
+    loss_sum = torch.tensor(progress.epoch_loss_sum, dtype=precision, device=accelerator.device)
 
     def checkpoint():
-        progress.epoch_loss_sum = loss_sum.item()
+        progress.epoch_loss_sum = accelerator.reduce(loss_sum, "mean").item()
         progress.seconds = time.monotonic() - started
         if accelerator.is_main_process:
             scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-            save_checkpoint(checkpoints, model, optimizer.optimizer, progress, scaler)
+            save_checkpoint(checkpoints, model, optimizer.optimizer, progress, run_settings(arguments), scaler)
 
     while progress.epoch < epochs:
         learning_rate = learning_rate_at(progress.epoch, arguments)
@@ -278,7 +326,7 @@ def train(
                 accelerator.backward(loss)
                 optimizer.step()
                 optimizer.zero_grad()
-                loss_sum += loss.detach().double()
+                loss_sum += loss.detach().to(precision)
             micro_step += 1
             if not accelerator.sync_gradients:
                 continue
@@ -291,11 +339,16 @@ def train(
         record = {"epoch": progress.epoch + 1, "step": progress.step, "learning_rate": learning_rate}
         mean_loss = loss_sum / (batches.updates_per_epoch * batches.accumulation)
         record["loss"] = accelerator.reduce(mean_loss, "mean").item()
+        if not math.isfinite(record["loss"]):
+            raise ValueError(
+                f"the loss of epoch {record['epoch']} is {record['loss']}: training has diverged. Lower --learning_rate, or "
+                "train without --mixed_precision."
+            )
         if say and len(held_out_clips):
             batch_size = arguments.per_device_eval_batch_size
             loss = held_out_loss(model, feature_extractor, held_out_clips, batch_size, accelerator.device)
             record["eval_loss"] = loss
-            if progress.best_eval_loss is None or loss < progress.best_eval_loss:
+            if math.isfinite(loss) and (progress.best_eval_loss is None or loss < progress.best_eval_loss):
                 progress.best_eval_loss, progress.best_epoch = loss, progress.epoch + 1
                 best_weights.parent.mkdir(parents=True, exist_ok=True)
                 save_file({k: v.contiguous() for k, v in model.state_dict().items()}, best_weights)
@@ -331,7 +384,11 @@ def resume(
         checkpoint = found[-1]
     else:
         checkpoint = Path(arguments.resume_from_checkpoint)
-    progress, scaler_state = load_checkpoint(checkpoint, model, optimizer)
+    progress, scaler_state = load_checkpoint(checkpoint, model, optimizer, run_settings(arguments))
+    best_weights = checkpoint.parent / "best.safetensors"
+    if accelerator.is_main_process and best_weights.exists() and checkpoint.parent.resolve() != checkpoints.resolve():
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(best_weights, checkpoints / best_weights.name)
     if scaler_state is not None and accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(scaler_state)
     if accelerator.is_main_process:
@@ -353,6 +410,10 @@ def main() -> int:
         log_with=None if arguments.report_to == "none" else arguments.report_to,
         project_dir=arguments.output_dir,
     )
+    if arguments.report_to != "none" and not accelerator.log_with:
+        raise ValueError(
+            f"--report_to {arguments.report_to}: this tracker is not installed. For TensorBoard: pip install -e '.[tracking]'."
+        )
     if accelerator.is_main_process:
         transformers_logging.disable_progress_bar()
     splits, folder, data_name = load_rows(arguments, accelerator)
@@ -387,6 +448,12 @@ def main() -> int:
     if accelerator.is_main_process:
         for error in bank.errors.values():
             print(f"left out: {error}", file=sys.stderr)
+    unheard = sorted(id2label[label] for label in set(id2label) - set(bank.labels.tolist()))
+    if unheard:
+        raise ValueError(
+            f"{folder}: not one training clip of {', '.join(unheard)} can be read. Repair the clips, or take these machine "
+            "IDs out."
+        )
 
     torch.manual_seed(arguments.seed)
     model = AttentionAsdModel(config)
@@ -399,7 +466,8 @@ def main() -> int:
     if accelerator.is_main_process:
         # The other processes are done: none waits, and times out, while this one evaluates.
         finish(arguments, accelerator, model, feature_extractor, bank, splits, data_name, progress)
-    return 2 if bank.errors else 0
+    # A launcher ends all processes when one of them fails: only the one that has written everything says so.
+    return 2 if bank.errors and accelerator.is_main_process else 0
 
 
 def finish(
@@ -442,15 +510,17 @@ def finish(
         "torch_version": torch.__version__,
     }
     if "test" in splits and len(splits["test"]):
-        evaluation = evaluate_model(
-            model,
-            feature_extractor,
-            splits["test"],
-            output_dir / "evaluation",
-            train_rows=splits["train"],
-            data_dir=Path(arguments.data_dir or output_dir / "machine_room"),
-        )
-        results["test"] = evaluation
+        try:
+            results["test"] = evaluate_model(
+                model,
+                feature_extractor,
+                splits["test"],
+                output_dir / "evaluation",
+                train_rows=splits["train"],
+                data_dir=Path(arguments.data_dir or output_dir / "machine_room"),
+            )
+        except ValueError as error:
+            print(f"not evaluated: {error}", file=sys.stderr)
     (output_dir / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
     repository = arguments.hub_model_id or output_dir.resolve().name
     render_model_card(output_dir, repository)
@@ -468,6 +538,6 @@ def device_name(device: torch.device) -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

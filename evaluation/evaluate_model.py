@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def evaluate_model(
         ValueError: if no clip could be scored.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
+    for earlier in output_dir.glob("anomaly_score_*.csv"):
+        earlier.unlink()
     test_rows = list(test_rows)
     scored = score_clips(model, feature_extractor, test_rows, batch_size, progress)
     if not scored.rows:
@@ -54,7 +57,8 @@ def evaluate_model(
     results["unknown_machine_ids"] = scored.unknown_machine_ids
     if labelled:
         results.update(figures_of_merit(labelled, [row["score"] for row in labelled], num_bootstrap))
-        correct = [row["predicted"] == f"{row['machine_type']}_id_{row['machine_id']}" for row in labelled]
+        label2id = model.config.label2id
+        correct = [row["predicted"] == label2id[f"{row['machine_type']}_id_{row['machine_id']}"] for row in labelled]
         results["machine_id_accuracy"] = float(np.mean(correct))
         if train_rows is not None:
             control = control_scores(feature_extractor, train_rows, labelled)
@@ -94,23 +98,30 @@ def control_scores(
     def machine(row: dict[str, Any]) -> str:
         return f"{row['machine_type']}_id_{row['machine_id']}"
 
-    log_mels, machines = [], []
-    for row in train_rows:
-        try:
-            log_mels.append(log_mel(row))
+    machines: list[str] = []
+
+    def log_mels() -> Iterator[np.ndarray]:
+        for row in train_rows:
+            try:
+                features = log_mel(row)
+            except AudioReadError:  # train.py has named it
+                continue
             machines.append(machine(row))
-        except AudioReadError:  # train.py has named it
-            continue
+            yield features
+
+    # One log-mel at a time: those of all of DCASE 2020 would be 6 GB.
+    control = LogMelStatistics().fit(log_mels(), machines)
     if not {machine(row) for row in test_rows} <= set(machines):
         return None
-    control = LogMelStatistics().fit(log_mels, machines)
     return [control.score(log_mel(row), machine(row)) for row in test_rows]
 
 
 def shown(path: str, data_dir: Path | None) -> str:
     """A clip's path as it is written into results: below the data's folder where it lies there."""
-    if data_dir is not None and Path(path).is_relative_to(data_dir.resolve()):
-        return Path(path).relative_to(data_dir.resolve()).as_posix()
+    # abspath, because that is how the data set names clips, links and all.
+    root = None if data_dir is None else os.path.abspath(data_dir)
+    if root is not None and Path(path).is_relative_to(root):
+        return Path(path).relative_to(root).as_posix()
     return path
 
 

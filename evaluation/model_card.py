@@ -1,6 +1,7 @@
 """The model card, rendered from what was measured: model_card.md is its template."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,29 @@ SYNTHETIC = "machine_room (synthetic)"
 
 
 def render_model_card(model_dir: Path, repository: str = "user/name") -> ModelCard:
-    """Write `model_dir/README.md` from `all_results.json`, `training_args.json` and `config.json` beside it.
+    """Write `model_dir/README.md`, as `make_model_card` makes it."""
+    card = make_model_card(model_dir, repository)
+    card.save(model_dir / "README.md")
+    return card
 
-    `repository` is where the model is going to be loaded from, in the card's example.
+
+def model_card_for(model_dir: Path, repository: str, subfolder: str = "") -> str | None:
+    """`model_dir/README.md` as it belongs in a repository: made anew, with the repository's name in its examples.
+
+    None where there is no card, or one that somebody wrote or changed by hand, which is theirs.
+    """
+    path = model_dir / "README.md"
+    written = path.read_bytes().decode() if path.is_file() else ""
+    named = re.search(r'^REPOSITORY = "(.*)"$', written, re.MULTILINE)
+    if named is None or written != str(make_model_card(model_dir, named[1])):
+        return None
+    return str(make_model_card(model_dir, repository, subfolder))
+
+
+def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> ModelCard:
+    """The card of a model, from the `all_results.json`, `training_args.json` and `config.json` beside it.
+
+    `repository` and `subfolder` are where the model is going to be loaded from, in the card's examples.
     """
     results = json.loads((model_dir / "all_results.json").read_text())
     arguments = json.loads((model_dir / "training_args.json").read_text())
@@ -33,10 +54,11 @@ def render_model_card(model_dir: Path, repository: str = "user/name") -> ModelCa
         model_name=f"Attention ASD trained on {results['data']}",
         eval_results=measured_results(test, results["data"]) if test else None,
     )
-    card = ModelCard.from_template(
+    return ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
         repository=repository,
+        subfolder=subfolder,
         results=results,
         arguments=arguments,
         config=config,
@@ -49,8 +71,6 @@ def render_model_card(model_dir: Path, repository: str = "user/name") -> ModelCa
         control=test and test.get("control"),
         seconds=config["clip_length"] / config["sampling_rate"],
     )
-    card.save(model_dir / "README.md")
-    return card
 
 
 def by_type(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -16,14 +16,11 @@ from modeling import AttentionAsdModel, AttentionAsdOutput
 class ScoredClips:
     """The paper's score of each clip, for the machine ID it claims, and what could not be scored.
 
-    `rows` are the data set's rows with `score` and `predicted` (the closest machine ID). `embeddings`, `(clips,
-    embedding_size)`, and `cosines`, `(clips, num_labels)`, are in the same order. `attention_mean` and `attention_std`,
-    `(channels, num_mel_bins)`, are over all clips and frames: Figure 4 of the paper.
+    `rows` are the data set's rows with `score` and `predicted`, the index of the closest machine ID. `attention_mean` and
+    `attention_std`, `(channels, num_mel_bins)`, are over all clips and frames: Figure 4 of the paper.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    embeddings: np.ndarray | None = None
-    cosines: np.ndarray | None = None
     attention_mean: np.ndarray | None = None
     attention_std: np.ndarray | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -39,18 +36,13 @@ def score_clips(
 ) -> ScoredClips:
     """Score every row whose machine ID the model knows. Unreadable files are named in the result and passed over."""
     scored = ScoredClips()
-    embeddings, cosines = [], []
     attention = RunningMoments()
-    for clips, _, output in forward_batches(model, feature_extractor, rows, scored, batch_size, progress):
+    for clips, output in forward_batches(model, feature_extractor, rows, scored, batch_size, progress):
         predicted = output.cosines.argmax(1).tolist()
         for row, score, closest in zip(clips, output.anomaly_scores.tolist(), predicted, strict=True):
-            scored.rows.append({**row, "score": score, "predicted": model.config.id2label[closest]})
-        embeddings.append(output.embeddings.float().cpu().numpy())
-        cosines.append(output.cosines.cpu().numpy())
+            scored.rows.append({**row, "score": score, "predicted": closest})
         if output.attention_maps is not None:
             attention.add(output.attention_maps)
-    if scored.rows:
-        scored.embeddings, scored.cosines = np.concatenate(embeddings), np.concatenate(cosines)
     if attention.count:
         scored.attention_mean, scored.attention_std = attention.mean_and_std()
     return scored
@@ -64,8 +56,8 @@ def forward_batches(
     scored: ScoredClips,
     batch_size: int,
     progress: bool,
-) -> Iterator[tuple[list[dict[str, Any]], torch.Tensor, AttentionAsdOutput]]:
-    """The network's output for every batch of readable clips of known machine IDs, with their rows and waveforms."""
+) -> Iterator[tuple[list[dict[str, Any]], AttentionAsdOutput]]:
+    """Every batch of readable clips of known machine IDs, with the network's output."""
     model.eval()
     rows = list(rows)
     batch: list[tuple[dict[str, Any], torch.Tensor]] = []
@@ -86,7 +78,7 @@ def forward_batches(
                 labels = [model.config.label2id[f"{clip['machine_type']}_id_{clip['machine_id']}"] for clip in clips]
                 features = feature_extractor.log_mel(values)
                 labels = torch.tensor(labels, device=model.device)
-                yield list(clips), values, model(input_values=values, input_features=features, labels=labels)
+                yield list(clips), model(input_values=values, input_features=features, labels=labels)
                 batch = []
             bar.update()
 
@@ -98,10 +90,10 @@ class RunningMoments:
         self.count, self.sum, self.square_sum = 0, 0.0, 0.0
 
     def add(self, attention_maps: torch.Tensor) -> None:
-        maps = attention_maps.double()
+        maps = attention_maps.cpu().double()
         self.count += maps.shape[0] * maps.shape[-1]
-        self.sum = self.sum + maps.sum((0, -1)).cpu().numpy()
-        self.square_sum = self.square_sum + maps.square().sum((0, -1)).cpu().numpy()
+        self.sum = self.sum + maps.sum((0, -1)).numpy()
+        self.square_sum = self.square_sum + maps.square().sum((0, -1)).numpy()
 
     def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
         mean = self.sum / self.count

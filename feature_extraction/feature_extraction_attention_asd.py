@@ -28,6 +28,8 @@ AudioSource = str | os.PathLike | bytes | BinaryIO
 # Full scale of the integer formats that recordings come in.
 INTEGER_FULL_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31}
 MAX_CHANNELS = 64
+# Over all channels: 16 MiB of float32. A minute of 8 channels at 655,350 Hz, which FLAC can have, would be 1.2 GiB.
+MAX_BLOCK_SAMPLES = 2**22
 
 
 class AudioReadError(ValueError):
@@ -201,7 +203,13 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
 
     def to_mono(self, recording: np.ndarray | torch.Tensor | list[float]) -> torch.Tensor:
         """A recording in any accepted form as float32 `(samples,)`, checked."""
-        waveform = torch.as_tensor(np.asarray(recording) if isinstance(recording, (list, tuple)) else recording)
+        try:
+            waveform = torch.as_tensor(np.asarray(recording) if isinstance(recording, (list, tuple)) else recording)
+        except (TypeError, RuntimeError, ValueError):
+            raise ValueError(
+                f"audio is {type(recording).__name__}, which is no array of numbers: expected an array, a tensor or a list "
+                "of samples; give files to `read_audio`."
+            ) from None
         if waveform.dtype in INTEGER_FULL_SCALE:
             waveform = waveform.float() / INTEGER_FULL_SCALE[waveform.dtype]
         elif not waveform.is_floating_point():
@@ -266,7 +274,8 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
             with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
                 if file.channels > MAX_CHANNELS:
                     raise ValueError(f"{file.channels} channels, expected at most {MAX_CHANNELS}")
-                yield from self._blocks(file, round(block_seconds * file.samplerate))
+                frames = min(round(block_seconds * file.samplerate), MAX_BLOCK_SAMPLES // file.channels)
+                yield from self._blocks(file, frames)
         except FileNotFoundError:
             raise AudioReadError(f"{name}: no such file.") from None
         except (soundfile.LibsndfileError, OSError, ValueError) as error:
@@ -292,7 +301,8 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
                 mono = resampler.resample_chunk(np.ascontiguousarray(mono), last=not len(following))
             if len(mono):
                 is_empty = False
-                yield mono
+                # Full scale is where 16-bit recordings end: training and scoring hear the same.
+                yield mono.clip(-1.0, 1.0)
             block = following
         if is_empty:
             raise ValueError("it holds no samples")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
+from transformers.utils.hub import resolve_revision
 
 from .configuration_attention_asd import AttentionAsdConfig
 
@@ -260,7 +262,8 @@ class AttentionAsdArcFace(nn.Module):
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Cosines to the machine IDs' centres, in float32 whatever the model's precision: s = 40 magnifies errors."""
-        return F.linear(F.normalize(embeddings.float()), F.normalize(self.weight.float()))
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return F.linear(F.normalize(embeddings.float()), F.normalize(self.weight.float()))
 
     def logits(self, cosines: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """s cos(theta), with the margin on `labels`: s cos(theta + m), or s (cos(theta) - m sin(pi - m)) where theta + m
@@ -282,6 +285,23 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["AttentionAsdAttention", "AttentionAsdBottleneck"]
     _can_compile_fullgraph = True
+    # Where `from_pretrained` found the model, but for its name: what else lies there is loaded with the same arguments.
+    source: dict[str, Any] = {}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *model_args, **kwargs):
+        """As transformers', which forgets where the model came from; `source` keeps it, the revision as a commit."""
+        where = {name: kwargs[name] for name in ("token", "cache_dir", "local_files_only") if name in kwargs}
+        revision = resolve_revision(pretrained_model_name_or_path, kwargs.pop("revision", None), **where)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, revision=revision, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.source = {**where, "revision": revision, "subfolder": kwargs.get("subfolder") or ""}
+        return loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the access token, which is not to lie in files."""
+        source = {name: value for name, value in self.source.items() if name != "token"}
+        return {**self.__dict__, "source": source}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """As transformers', with all of the detector's code beside the weights: transformers copies only what the model

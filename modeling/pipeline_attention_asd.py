@@ -50,7 +50,13 @@ class Recording:
     open: Callable[[], Iterable[np.ndarray]]
 
     def windows(self, clip_length: int) -> Iterator[tuple[int, np.ndarray]]:
-        return cut_windows(self.open(), clip_length)
+        """As [`cut_windows`]; a ValueError where there are none: few samples at a high rate are none at the model's."""
+        is_empty = True
+        for start, window in cut_windows(self.open(), clip_length):
+            is_empty = False
+            yield start, window
+        if is_empty:
+            raise ValueError(f"{self.name}: is empty at the model's sampling rate. Expected one sample or more.")
 
 
 def cut_windows(blocks: Iterable[np.ndarray], clip_length: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -76,7 +82,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         model, feature_extractor:
             [`AttentionAsdModel`] and its [`AttentionAsdFeatureExtractor`].
         detector ([`AnomalyDetector`], *optional*):
-            What was fitted on normal clips; by default what lies beside the model's files.
+            What was fitted on normal clips; by default what lies beside the model's files, at the same revision.
 
     Example:
 
@@ -96,7 +102,8 @@ class AnomalousSoundDetectionPipeline(Pipeline):
     _load_feature_extractor = True
     _load_tokenizer = False
 
-    def __init__(self, *args, detector: AnomalyDetector | None = None, **kwargs):
+    def __init__(self, *args, detector: AnomalyDetector | None = None, local_files_only: bool = False, **kwargs):
+        # `transformers.pipeline` hands local_files_only on; the model has it as well, in `source`.
         super().__init__(*args, **kwargs)
         self.model.eval()
         # `transformers.pipeline` replaces class names in the configuration by classes, which could not be saved again.
@@ -105,8 +112,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         if detector is None:
             if not self.model.name_or_path:
                 raise ValueError("This model was not loaded from files: pass detector=, made by AnomalyDetector.fit.")
-            commit = getattr(self.model.config, "_commit_hash", None)
-            detector = AnomalyDetector.from_pretrained(self.model.name_or_path, revision=commit)
+            detector = AnomalyDetector.from_pretrained(self.model.name_or_path, **self.model.source)
         self.detector = detector
 
     def __call__(
@@ -394,7 +400,8 @@ def download(url: str) -> bytes:
     data = bytearray()
     try:
         with opener.open(url, timeout=CONNECT_SECONDS) as response:
-            while chunk := response.read(2**16):
+            # Not read, which waits until a slow server has sent all of the block.
+            while chunk := response.read1(2**16):
                 data += chunk
                 if len(data) > MAX_DOWNLOAD_BYTES:
                     raise ValueError(f"it is larger than {MAX_DOWNLOAD_BYTES} bytes")

@@ -18,8 +18,10 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import cached_file
+from transformers.utils.hub import resolve_revision
 
 from .configuration_attention_asd import AttentionAsdConfig
 from .modeling_attention_asd import AttentionAsdArcFace
@@ -544,6 +546,7 @@ class AnomalyDetector:
         revision: str | None = None,
         subfolder: str = "",
         token: str | bool | None = None,
+        cache_dir: str | os.PathLike | None = None,
         local_files_only: bool = False,
     ) -> "AnomalyDetector":
         """Load what [`save_pretrained`] wrote, from a directory or a repository on the Hub.
@@ -552,8 +555,13 @@ class AnomalyDetector:
             OSError: where the files are missing.
             ValueError: where they cannot be read or are of another version.
         """
-        source = {"revision": revision, "subfolder": subfolder, "token": token, "local_files_only": local_files_only}
-        files = [cached_file(pretrained_model_name_or_path, name, **source) for name in (CONFIG_FILE, TENSORS_FILE)]
+        source = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        # Both files of one commit, whoever pushes in between.
+        source["revision"] = resolve_revision(pretrained_model_name_or_path, revision, **source)
+        files = [
+            cached_file(pretrained_model_name_or_path, name, subfolder=subfolder, **source)
+            for name in (CONFIG_FILE, TENSORS_FILE)
+        ]
         try:
             content = json.loads(Path(files[0]).read_text(encoding="utf-8"))
             if content["format_version"] != FORMAT_VERSION or content["backends"] != list(BACKENDS):
@@ -574,7 +582,7 @@ class AnomalyDetector:
                 content["backend"],
                 content["false_alarm_rate"],
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ValueError(
                 f"{pretrained_model_name_or_path}: {CONFIG_FILE} and {TENSORS_FILE} cannot be read ({error}). "
                 "Write them again with AnomalyDetector.fit and save_pretrained."

@@ -1,7 +1,10 @@
 #!/usr/bin/env python
-"""Put into space/ what the app carries with it: the demonstration model and the synthetic examples.
+r"""Put into space/ what the app carries with it: the demonstration model and the synthetic examples.
 
-accelerate launch train.py --output_dir runs/demonstration
+python -m machine_room runs/room --clip_seconds 2 --train_clips 120
+accelerate launch train.py --data_dir runs/room --output_dir runs/demonstration --clip_seconds 2 \
+    --num_train_epochs 16 --per_device_train_batch_size 32 --learning_rate 1e-3 --validation_fraction 0.2 \
+    --mixed_precision bf16
 python scripts/build_space.py runs/demonstration
 """
 

@@ -54,6 +54,8 @@ DROPPED = {
     r"model\.transform_tf\.": "the log-mel's constants, which are in preprocessor_config.json",
 }
 
+NUM_LABELS = 41
+
 # data.py of the authors: each type's offset is added to the machine ID. ToyCar's and ToyConveyor's IDs start at 1.
 ORIGINAL_OFFSETS = {
     "fan": (0, range(7)),
@@ -117,7 +119,12 @@ def convert(checkpoint: Path, output_dir: Path) -> AttentionAsdModel:
         raise ValueError(f"{checkpoint}: has no 'state_dict'. Expected a Lightning checkpoint of the authors' network.")
 
     converted, dropped, unknown = convert_state_dict(original)
-    num_labels, embedding_size = converted.get("arcface.weight", torch.empty(41, 128)).shape
+    centres = converted.get("arcface.weight", torch.empty(NUM_LABELS, 128))
+    if centres.ndim != 2 or len(centres) != NUM_LABELS:
+        raise ValueError(
+            f"{checkpoint}: model.arcface.weight has shape {tuple(centres.shape)}, expected ({NUM_LABELS}, embedding size)."
+        )
+    num_labels, embedding_size = centres.shape
     id2label, label2id = original_labels(num_labels)
     config = AttentionAsdConfig(id2label=id2label, label2id=label2id, embedding_size=embedding_size)
     model = AttentionAsdModel(config)
@@ -155,7 +162,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         convert(arguments.checkpoint, arguments.output_dir)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{arguments.output_dir}: load it with AutoModel.from_pretrained(..., trust_remote_code=True)")

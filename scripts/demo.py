@@ -6,6 +6,7 @@ python scripts/demo.py [--output_dir runs/demo]
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", default="runs/demo", help="where the model and the pictures go (runs/demo)")
     output_dir = parser.parse_args().output_dir
-    launch = ("-m", "accelerate.commands.launch", "--num_processes", "1")
+    # The launcher gives a CPU process one thread unless told otherwise.
+    threads = str(os.cpu_count() or 1)
+    launch = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_cpu_threads_per_process", threads)
     run(*launch, "train.py", "--output_dir", output_dir, "--resume_from_checkpoint", "latest")
 
     room = ROOT / output_dir / "machine_room"

@@ -6,11 +6,12 @@
     python scripts/push_to_hub.py metric you/asd_auc
     python scripts/push_to_hub.py space you/attention-asd
 
-With --dry_run it lists what would be uploaded and sends nothing. A push that was interrupted is repaired by
-the same command, which sends what has not arrived yet.
+With --dry_run it lists what would be uploaded, and sends and downloads nothing. A push that was
+interrupted is repaired by the same command, which sends what has not arrived yet.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -23,13 +24,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dcase2020_task2 import ArchiveError, load_clips  # noqa: E402
-from dcase2020_task2.download import SELECTIONS  # noqa: E402
+from dcase2020_task2.download import ARCHIVES, EVALUATION_LABELS_RECORD, SELECTIONS, ZENODO  # noqa: E402
+from evaluation.model_card import model_card_for  # noqa: E402
 from training.hub import check_token, create_repository, model_files, push_files, push_model  # noqa: E402
 
 
 METRIC, SPACE = ROOT / "metrics" / "asd_auc", ROOT / "space"
 DATASET_CARD = ROOT / "dcase2020_task2" / "README.md"
+MAX_PARQUET_BYTES = 500 * 10**6
 
+DATASET_DELETED = "deleted: Parquet files of an earlier push of the same configuration that are not among these"
 METRIC_PAGE = """\
 <!doctype html>
 <meta charset="utf-8">
@@ -80,8 +84,12 @@ def main() -> int:
 
 
 def model(arguments: argparse.Namespace) -> str | None:
+    card = model_card_for(arguments.model_dir, arguments.repo_id, arguments.subfolder)
     if arguments.dry_run:
-        return show(model_files(arguments.model_dir, arguments.subfolder))
+        show(model_files(arguments.model_dir, arguments.subfolder, card))
+        place = f"in {arguments.subfolder}/" if arguments.subfolder else "at the root and in evaluation/"
+        print(f"deleted: files of an earlier push of a model {place} that are not listed here, but for its card")
+        return None
     return push_model(
         arguments.model_dir,
         arguments.repo_id,
@@ -89,22 +97,33 @@ def model(arguments: argparse.Namespace) -> str | None:
         arguments.commit_message or "Upload model",
         arguments.revision,
         arguments.subfolder,
+        card,
     )
 
 
 def dataset(arguments: argparse.Namespace) -> str | None:
     """`push_to_hub` of `datasets` makes and sends the Parquet files one by one, commits them together, and
     notes them in the card that it finds."""
+    if arguments.dry_run and arguments.data_dir is None:
+        return show_published_set(arguments.name)
     if not arguments.dry_run:
         check_token()
     if arguments.data_dir is None:
         clips, config_name, card = load_clips(name=arguments.name), arguments.name, DATASET_CARD
     else:
         clips, config_name, card = load_clips(arguments.data_dir), "default", arguments.data_dir / "README.md"
+    lengths = {split: [Path(path).stat().st_size for path in rows["path"]] for split, rows in clips.items()}
+    shards = {split: math.ceil(sum(of_clips) / MAX_PARQUET_BYTES) or 1 for split, of_clips in lengths.items()}
     if arguments.dry_run:
         for split, rows in clips.items():
-            total = sum(Path(path).stat().st_size for path in rows["path"])
-            print(f"{size(total)}  {split}: {len(rows):,} clips")
+            for index in range(shards[split]):
+                held = rows.shard(shards[split], index, contiguous=True)["path"]
+                total = sum(Path(path).stat().st_size for path in held)
+                name = f"data/{split}-{index:05d}-of-{shards[split]:05d}.parquet"
+                print(f"{size(total)}  {name} ({split}: {len(held):,} clips; the size is that of their sounds)")
+        if card.is_file():
+            print(f"{size(card.stat().st_size)}  README.md, with the data's columns and splits noted in it")
+        print(DATASET_DELETED)
         return None
     repo_id = create_repository(arguments.repo_id, "dataset", arguments.private, arguments.revision)
     if card.is_file():
@@ -112,7 +131,23 @@ def dataset(arguments: argparse.Namespace) -> str | None:
     # Declaring paths to be audio decodes none: clips are published as they are, torchcodec is not needed.
     clips = clips.rename_column("path", "audio").cast_column("audio", datasets.Audio())
     message = arguments.commit_message or f"Upload {config_name}"
-    return clips.push_to_hub(repo_id, config_name, revision=arguments.revision, commit_message=message).commit_url
+    commit = clips.push_to_hub(
+        repo_id, config_name, revision=arguments.revision, commit_message=message, num_shards=shards
+    )
+    return commit.commit_url
+
+
+def show_published_set(name: str) -> None:
+    """What a push of a published set fetches and sends. Which clips, only the archives tell."""
+    for archive in ARCHIVES:
+        if archive.part in SELECTIONS[name]:
+            print(f"downloaded unless it is there: {ZENODO}/records/{archive.record}/files/{archive.name}")
+    if "evaluation" in SELECTIONS[name]:
+        print(f"downloaded unless it is there: the labels, {ZENODO}/records/{EVALUATION_LABELS_RECORD}")
+    limit = f"{MAX_PARQUET_BYTES / 1e6:.0f} MB"
+    print(f"then sent: {name}/SPLIT-NUMBER-of-TOTAL.parquet, a split's clips in files of about {limit} at most")
+    print(f"{size(DATASET_CARD.stat().st_size)}  README.md, with the data's columns and splits noted in it")
+    print(DATASET_DELETED)
 
 
 def push_dataset_card(card_file: Path, repo_id: str, arguments: argparse.Namespace) -> None:
@@ -154,6 +189,10 @@ def metric(arguments: argparse.Namespace) -> str | None:
 def space(arguments: argparse.Namespace) -> str | None:
     if not (SPACE / "README.md").is_file():
         raise ValueError(f"{SPACE}: has no README.md. Expected the app, with a README.md that says what runs it.")
+    if not (SPACE / "demo_model" / "config.json").is_file():
+        raise ValueError(
+            f"{SPACE / 'demo_model'}: holds no model, and the app needs one. Make it with scripts/build_space.py."
+        )
     found = {file.relative_to(SPACE): file for file in sorted(SPACE.rglob("*")) if file.is_file()}
     # Caches and whatever else is hidden stay at home.
     files = {str(path): file for path, file in found.items() if not any(part[0] in "._" for part in path.parts)}
@@ -162,7 +201,8 @@ def space(arguments: argparse.Namespace) -> str | None:
 
 def push_space(files: dict[str, Path | bytes], sdk: str, arguments: argparse.Namespace) -> str | None:
     if arguments.dry_run:
-        return show(files)
+        show(files)
+        return print("deleted: every other file in the repository")
     message = arguments.commit_message or f"Upload {arguments.kind}"
     return push_files(files, arguments.repo_id, "space", arguments.private, message, arguments.revision, sdk)
 

@@ -44,7 +44,7 @@ exploiting Separable Convolutions and Angular Loss]({paper}), IEEE Sensors Lette
 ## What happens to your recordings
 
 They are read on the machine that runs this app, for the answer alone. Uploaded files are deleted after half an hour, an
-enrolled detector with the session, after an hour at most. Nothing is trained on them, and nothing is sent elsewhere.
+enrolled detector an hour after it was made. Nothing is trained on them, and nothing is sent elsewhere.
 
 ## Use it from a program
 
@@ -100,6 +100,10 @@ def figures(results: dict[str, Any] | None) -> str:
     test = (results or {}).get("test")
     if not test:
         return "No measured figures lie beside this model."
+    if "auc" not in test:
+        return (
+            f"Nothing could be measured: none of the test clips of {results['data']} is labelled normal or anomalous."
+        )
     lines = [
         f"Measured on {test['labelled_clips']:,} test clips of {results['data']}, which training has not seen: mean over "
         "machine IDs in per cent, with the 95 % confidence interval. 50 is chance.",
@@ -108,15 +112,18 @@ def figures(results: dict[str, Any] | None) -> str:
         "|---|---|---|---|",
     ]
 
+    def percent(value: float | None) -> str:
+        return "undefined" if value is None else f"{100 * value:.1f}"
+
     def cell(part: dict[str, Any]) -> str:
-        low, high = part["official_ci95"]
-        return f"{100 * part['official']:.1f} ({100 * low:.0f}–{100 * high:.0f})"
+        interval = part["official_ci95"]
+        return percent(part["official"]) + (f" ({100 * interval[0]:.0f}–{100 * interval[1]:.0f})" if interval else "")
 
     for machine_type, auc in test["auc"]["per_type"].items():
         pauc = test["pauc"]["per_type"][machine_type]
-        lines.append(f"| {machine_type} | {cell(auc)} | {cell(pauc)} | {100 * auc['worst_id']:.1f} |")
+        lines.append(f"| {machine_type} | {cell(auc)} | {cell(pauc)} | {percent(auc['worst_id'])} |")
     auc, pauc = test["auc"]["mean"], test["pauc"]["mean"]
-    lines.append(f"| **mean** | **{cell(auc)}** | **{cell(pauc)}** | {100 * auc['worst_id']:.1f} |")
+    lines.append(f"| **mean** | **{cell(auc)}** | **{cell(pauc)}** | {percent(auc['worst_id'])} |")
     return "\n".join(lines)
 
 

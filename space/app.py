@@ -36,7 +36,7 @@ from pathlib import Path
 import gradio as gr
 import torch
 from about import about_text, is_synthetic
-from listening import MAX_ENROLLED_CLIPS, MAX_SECONDS, Listener
+from listening import MAX_ENROLLED_CLIPS, MAX_ENROLLED_SECONDS, MAX_SECONDS, Listener
 
 
 HERE = Path(__file__).resolve().parent
@@ -63,9 +63,11 @@ MODEL_ID = os.environ.get("MODEL_ID") or str(DEMO_MODEL)
 if MODEL_ID == str(DEMO_MODEL) and not DEMO_MODEL.is_dir():
     sys.exit(f"{DEMO_MODEL} is missing: set MODEL_ID to a model, or make it as README.md says.")
 
-# Two users at once, each on half of the cores.
+# Two answers at once, each on half of the cores. Gradio counts by function, or by `concurrency_id`: whatever runs the
+# network has the same one.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 AT_ONCE = 1 if torch.cuda.is_available() else 2
+MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": AT_ONCE}
 torch.set_num_threads(max(CORES // AT_ONCE, 1))
 
 listener = Listener(MODEL_ID)
@@ -152,13 +154,13 @@ def enroll(recordings: list[str], name: str) -> list[str]:
     """Make a detector for a machine of your own from a few recordings of its normal operation.
 
     Args:
-        recordings: one sound file or more, of normal operation only.
+        recordings: 1 to 30 sound files of normal operation only, at most 30 minutes in all.
         name: what the machine is to be called.
 
     Returns:
         scoring_config.json and scoring.safetensors, to put beside the model's files.
     """
-    return detector_files(enrolled_detector(recordings, name))
+    return detector_files(enrolled_detector(recordings, (name or "").strip()))
 
 
 @shown()
@@ -197,8 +199,9 @@ def look_at_window(recording: str | None, result: dict | None, detector, event: 
     return packed(answer_window(listener.read(recording), spoken_name(recording), result, index, detector))
 
 
-@shown(*[gr.skip()] * 6)
+@shown(*[gr.skip()] * 7)
 def enroll_here(recordings: list[str] | None, name: str):
+    name = (name or "").strip()
     detector = enrolled_detector(recordings, name)
     choices = [AUTOMATIC, *detector.machines]
     lines = [
@@ -210,6 +213,7 @@ def enroll_here(recordings: list[str] | None, name: str):
     return (
         packed({"machine": name, "lines": lines}),
         detector,
+        name,
         gr.File(detector_files(detector), visible=True, interactive=False),
         gr.Code(snippet(name), visible=True),
         gr.Audio(None, visible=True),
@@ -223,9 +227,18 @@ def enrolled_detector(recordings: list[str] | None, name: str):
         raise ValueError("There are no recordings: expected one or more of the machine in normal operation.")
     if len(recordings) > MAX_ENROLLED_CLIPS:
         raise ValueError(f"{len(recordings)} recordings: expected at most {MAX_ENROLLED_CLIPS}.")
-    if not (name or "").strip():
+    if not name:
         raise ValueError("The machine has no name: type one.")
-    return enroll_clips(name.strip(), [listener.read(path) for path in recordings])
+    waveforms, seconds = [], 0.0
+    for path in recordings:
+        waveforms.append(listener.read(path))
+        seconds += len(waveforms[-1]) / listener.extractor.sampling_rate
+        if seconds > MAX_ENROLLED_SECONDS:
+            raise ValueError(
+                f"{os.path.basename(path)}: with it the recordings last longer than {MAX_ENROLLED_SECONDS // 60} minutes "
+                "in all. Leave some out, or cut them."
+            )
+    return enroll_clips(name, waveforms)
 
 
 def detector_files(detector) -> list[str]:
@@ -277,9 +290,7 @@ def machine_choice() -> gr.Dropdown:
 def rate_choice() -> gr.Radio:
     default = listener.pipe.detector.false_alarm_rate
     choices = sorted({**RATES, f"1 in {round(1 / default)}": default}.items(), key=lambda choice: -choice[1])
-    return gr.Radio(
-        choices, value=default, label="False alarms", info="Normal recordings that may raise an alarm"
-    )
+    return gr.Radio(choices, value=default, label="False alarms", info="Normal recordings that may raise an alarm")
 
 
 def sound(label: str) -> gr.Audio:
@@ -309,6 +320,7 @@ def listen_page(own: gr.State) -> gr.Dropdown:
         drawn,
         api_visibility="private",
         trigger_mode="always_last",
+        **MODEL_QUEUE,
     )
     return machine
 
@@ -328,6 +340,7 @@ def compare_page() -> None:
         drawn,
         api_visibility="private",
         trigger_mode="always_last",
+        **MODEL_QUEUE,
     )
 
 
@@ -346,18 +359,31 @@ def enrol_page(own: gr.State, others: list[gr.Dropdown]) -> None:
                 "stays as it is; nothing is trained, nothing is kept on the server.",
             )
             files = gr.File(label="Your detector", visible=False, interactive=False)
-            code = gr.Code(label="Use it in Python", language="python", interactive=False, visible=False)
+            code = gr.Code(
+                # Without a language: the colours of Python are too faint to read.
+                label="Use it in Python", language=None, interactive=False, visible=False,
+            )  # fmt: skip
             test = gr.Audio(
                 type="filepath", sources=["upload", "microphone"], label="Test it with another recording",
                 buttons=[], visible=False,
             )  # fmt: skip
             drawn = pictures("listen")
+    # What was enrolled, whatever is typed afterwards; the detector's own rate of false alarms.
+    enrolled_name, enrolled_rate = gr.State(""), gr.State(None)
     button.click(
-        enroll_here, [recordings, name], [summary, own, files, code, test, *others], api_visibility="private"
+        enroll_here,
+        [recordings, name],
+        [summary, own, enrolled_name, files, code, test, *others],
+        api_visibility="private",
+        **MODEL_QUEUE,
     )
-    enrolled_rate = gr.State(None)
     test.change(
-        listen, [test, name, enrolled_rate, own], drawn, api_visibility="private", trigger_mode="always_last"
+        listen,
+        [test, enrolled_name, enrolled_rate, own],
+        drawn,
+        api_visibility="private",
+        trigger_mode="always_last",
+        **MODEL_QUEUE,
     )
 
 
@@ -378,6 +404,7 @@ def long_page(own: gr.State) -> gr.Dropdown:
         [timeline, window, result],
         api_visibility="private",
         trigger_mode="always_last",
+        **MODEL_QUEUE,
     )
     timeline.select(
         look_at_window,
@@ -386,6 +413,7 @@ def long_page(own: gr.State) -> gr.Dropdown:
         api_visibility="private",
         trigger_mode="always_last",
         show_progress="minimal",
+        **MODEL_QUEUE,
     )
     return machine
 
@@ -398,8 +426,8 @@ def api() -> None:
         found, known, files = gr.JSON(), gr.JSON(), gr.File(file_count="multiple")
         # JSON as it is: a text stays a text, where Gradio would parse it.
         found.postprocess = known.postprocess = lambda content: content
-        gr.Button().click(detect, [recording, machine, rate], found, api_name="detect")
-        gr.Button().click(enroll, [recordings, name], files, api_name="enroll")
+        gr.Button().click(detect, [recording, machine, rate], found, api_name="detect", **MODEL_QUEUE)
+        gr.Button().click(enroll, [recordings, name], files, api_name="enroll", **MODEL_QUEUE)
         gr.Button().click(machines, None, known, api_name="machines")
 
 
@@ -443,7 +471,8 @@ THEME = gr.themes.Default(
     font=["system-ui", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
 ).set(
-    # The theme's own grey and blue are too faint to read: contrasts of 2.6 and 3.7.
+    # The theme's own grey and blues are too faint to read: contrasts of 2.6 and 3.7.
+    link_text_color_dark="*secondary_300",
     body_text_color_subdued="*neutral_600",
     button_primary_background_fill="*primary_700",
     button_primary_background_fill_hover="*primary_800",

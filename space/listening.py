@@ -4,6 +4,7 @@ Every verdict, score and reason is the pipeline's; nothing here decides.
 """
 
 import base64
+import copy
 import os
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import pipeline
 TASK = "anomalous-sound-detection"
 # A sound at the ear's pace; a shift's worth of minutes belongs into score.py.
 MAX_SECONDS = 10 * 60
-MAX_ENROLLED_CLIPS = 30
+MAX_ENROLLED_CLIPS, MAX_ENROLLED_SECONDS = 30, 30 * 60
 # The normal recordings' middle score, for the picture of score against threshold.
 MIDDLE = 0.5
 
@@ -67,7 +68,7 @@ class Listener:
 
     def enroll(self, name: str, waveforms: list[np.ndarray]) -> Any:
         """A detector of its own that knows one more machine, from recordings of its normal operation."""
-        own = type(self.pipe)(model=self.pipe.model, feature_extractor=self.extractor, device=self.pipe.device)
+        own = self.with_detector(copy.deepcopy(self.pipe.detector))
         own.enroll(name, waveforms)
         return own.detector
 
@@ -198,7 +199,15 @@ def layer(values: np.ndarray, low: float, high: float, unit: str, axis: str) -> 
     """`(rows, frames)` as 256 steps from low to high."""
     cells = np.clip(np.round((values - low) / (high - low) * 255), 0, 255).astype(np.uint8)
     packed = base64.b64encode(np.ascontiguousarray(cells).tobytes()).decode()
-    return {"rows": len(cells), "frames": cells.shape[1], "low": low, "high": high, "unit": unit, "axis": axis, "cells": packed}
+    return {
+        "rows": len(cells),
+        "frames": cells.shape[1],
+        "low": low,
+        "high": high,
+        "unit": unit,
+        "axis": axis,
+        "cells": packed,
+    }
 
 
-__all__ = ["MAX_ENROLLED_CLIPS", "MAX_SECONDS", "Listener"]
+__all__ = ["MAX_ENROLLED_CLIPS", "MAX_ENROLLED_SECONDS", "MAX_SECONDS", "Listener"]

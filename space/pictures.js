@@ -125,12 +125,19 @@ window.asd = (() => {
     return `${words} of this machine would sound as unusual or more so; the alarm is set to ${oneIn(result.false_alarm_rate)}.`;
   }
 
+  // Where a score lies from low (0) to high (1) on a logarithmic scale; a score may be 0.
+  const FAINTEST = 1e-12;
+  const onLogScale = (value, low, high) => {
+    const [at, from, to] = [value, low, high].map(score => Math.log(Math.max(score, FAINTEST)));
+    return (at - from) / (to - from);
+  };
+
   // Score against threshold on a logarithmic scale, with the score that half of the normal recordings exceed.
   function gauge(result, typical) {
     if (result.score === null || result.threshold === null) return null;
     const low = Math.min(result.score, typical ?? result.threshold, result.threshold) / 1.6;
-    const high = Math.max(result.score, result.threshold) * 1.6;
-    const place = value => Math.log(Math.max(value, 1e-12) / Math.max(low, 1e-12)) / Math.log(high / Math.max(low, 1e-12)) * 100;
+    const high = Math.max(result.score, result.threshold, FAINTEST) * 1.6;
+    const place = value => onLogScale(value, low, high) * 100;
     const mark = (value, kind, label) => el("div", { class: `asd-mark asd-mark-${kind}`, style: `left:${place(value)}%` },
       el("span", { class: place(value) > 78 ? "asd-left" : place(value) < 22 ? "asd-right" : "" }, label));
     return el("div", {
@@ -142,7 +149,7 @@ window.asd = (() => {
         el("div", { class: "asd-bar-anomalous" })),
       mark(result.score, `score asd-is-${KEYS[result.verdict]}`, `score ${number(result.score)}`),
       mark(result.threshold, "threshold", `alarm from ${number(result.threshold)}`),
-      typical === null || typical === undefined || Math.abs(place(typical) - place(result.threshold)) < 25 ? null
+      typical === null || typical === undefined || Math.abs(place(typical) - place(result.threshold)) < 35 ? null
         : mark(typical, "typical", "typical of normal"));
   }
 
@@ -590,7 +597,7 @@ window.asd = (() => {
     const canvas = el("canvas", { role: "img", "aria-label": `Scores of ${windows.length} windows against the threshold` });
     const alarms = windows.flatMap((window, index) => window.verdict === ANOMALOUS ? [index] : []);
     let chosen = payload.chosen;
-    const low = Math.min(...scores, result.threshold ?? Infinity) / 1.3, high = Math.max(...scores, result.threshold ?? 0) * 1.15;
+    const low = Math.min(...scores, result.threshold ?? Infinity) / 1.3, high = Math.max(...scores, result.threshold ?? 0, FAINTEST) * 1.15;
     const slider = el("input", {
       type: "range", min: "1", max: String(windows.length), step: "1", value: String(chosen + 1), "aria-label": "Window to look at",
     });
@@ -600,7 +607,7 @@ window.asd = (() => {
     const draw = () => {
       const [context, width] = fit(canvas, height), wide = width - LEFT - RIGHT, total = windows[windows.length - 1].end_s;
       const x = time => LEFT + time / total * wide;
-      const y = score => bottom - Math.log(score / low) / Math.log(high / low) * (bottom - TOP - 14);
+      const y = score => bottom - onLogScale(score, low, high) * (bottom - TOP - 14);
       geometry = { total, wide };
       windows.forEach((window, index) => {
         const left = x(window.start_s), right = Math.max(x(window.end_s) - 1, left + 1);

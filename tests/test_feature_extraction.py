@@ -111,6 +111,8 @@ def test_eight_channels_give_the_first_or_their_mean(noise):
         (np.array([0.0, np.nan, np.inf], np.float32), RATE, "2 samples of 3"),
         (np.zeros((2, 2, 100), np.float32), RATE, "3 dimensions"),
         (np.zeros(100, np.int64), RATE, "int64"),
+        ("machine.wav", RATE, "read_audio"),
+        (None, RATE, "NoneType"),
         (np.zeros((100, 200), np.float32), RATE, "100 channels"),
     ],
     ids=[
@@ -121,6 +123,8 @@ def test_eight_channels_give_the_first_or_their_mean(noise):
         "not finite",
         "three dimensions",
         "int64",
+        "a path",
+        "None",
         "a batch as array",
     ],
 )

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import evaluate
 import pytest
+import soundfile
 import torch
 from hub_server import TOKEN, run_hub
+from small_detector import RATE, machine_sound, small_pipeline
 from transformers import pipeline
 
 from feature_extraction import AttentionAsdFeatureExtractor
@@ -187,8 +189,58 @@ def test_a_trained_model_comes_back_from_the_hub_equal_to_the_last_bit(hub, run,
     assert hub.repositories["models", "user/trained"].private
     tree = hub.tree("models", "user/trained")
     assert tree["README.md"].decode().count('"user/trained"') == 2
+    assert tree["first/README.md"].decode().count('subfolder="first"') == 2
+    assert '{"subfolder": "first"}, trust_remote_code' in tree["first/README.md"].decode()
+    run(PUSH, "model", out, "user/renamed")
+    renamed = hub.tree("models", "user/renamed")["README.md"].decode()
+    assert renamed == tree["README.md"].decode().replace('"user/trained"', '"user/renamed"')
+    by_hand = (out / "README.md").read_text() + "\nBought in 2019.\n"
+    (out / "README.md").write_text(by_hand)
+    run(PUSH, "model", out, "user/by-hand")
+    assert hub.tree("models", "user/by-hand")["README.md"].decode() == by_hand
     assert {path.split("/")[0] for path in tree if "/" in path} == {"evaluation", "first"}
     assert not [path for path in tree if path.startswith("evaluation/") and str(tmp_path).encode() in tree[path]]
+
+
+LOAD_PINNED = """
+import json, pickle, sys
+from pathlib import Path
+from transformers import AutoModel, pipeline
+
+clip, commit, token = sys.argv[1:]
+first = {"revision": commit}, {"model_kwargs": {"subfolder": "first"}}, {"revision": commit, "local_files_only": True}
+elsewhere = {"model_kwargs": {"cache_dir": "elsewhere"}}
+for where in (*first, elsewhere):
+    detect = pipeline("anomalous-sound-detection", model="user/pinned", trust_remote_code=True, token=token, **where)
+    print(json.dumps(detect(clip, machine="fan_id_00")))
+assert list(Path("elsewhere").rglob("scoring.safetensors"))
+detect.save_pretrained("saved")
+assert not [file for file in Path("saved").rglob("*") if file.is_file() and token.encode() in file.read_bytes()]
+assert token.encode() not in pickle.dumps(detect.model.__getstate__())
+model, loading = AutoModel.from_pretrained(
+    "user/pinned", trust_remote_code=True, token=token, subfolder="first", output_loading_info=True
+)
+assert model.source["subfolder"] == "first" and "missing_keys" in loading
+"""
+
+
+@pytest.mark.slow
+def test_a_pinned_pipeline_judges_by_what_was_fitted_to_its_own_weights(hub, run, tmp_path):
+    clip, out = tmp_path / "clip.wav", tmp_path / "model"
+    soundfile.write(clip, machine_sound(220.0, 1001, hiss=0.005), RATE, subtype="FLOAT")
+    pushed = []
+    for clips in (24, 16):
+        small_pipeline(clips).save_pretrained(out)
+        detect = pipeline("anomalous-sound-detection", model=str(out), trust_remote_code=True)
+        pushed.append(json.loads(json.dumps(detect(str(clip), machine="fan_id_00"))))
+        if clips == 24:
+            commit = commit_of(run(PUSH, "model", out, "user/pinned", "--private"))
+            run(PUSH, "model", out, "user/pinned", "--private", "--subfolder", "first")
+    run(PUSH, "model", out, "user/pinned")
+    printed = run(LOAD_PINNED, clip, commit, TOKEN, HF_TOKEN=None).splitlines()
+    loaded = [json.loads(line) for line in printed if line.startswith("{")]
+    assert pushed[0]["threshold"] != pushed[1]["threshold"]
+    assert loaded == [pushed[0]] * 3 + [pushed[1]]
 
 
 # What is pushed, and what is not
@@ -202,8 +254,9 @@ def test_a_dry_run_lists_what_a_push_then_sends_and_sends_nothing(hub, run, mode
     tree = hub.tree("models", "user/listed")
     assert tree == pushed_files(model_dir)
     lines = [line.split() for line in listed.splitlines()]
-    assert {line[2]: line[0] for line in lines[:-2]} == {path: f"{len(tree[path]) / 1e6:.3f}" for path in tree}
-    assert lines[-2] == [f"{sum(map(len, tree.values())) / 1e6:.3f}", "MB", "in", str(len(tree)), "files"]
+    assert {line[2]: line[0] for line in lines[:-3]} == {path: f"{len(tree[path]) / 1e6:.3f}" for path in tree}
+    assert listed.splitlines()[-2].startswith("deleted: files of an earlier push of a model at the root")
+    assert lines[-3] == [f"{sum(map(len, tree.values())) / 1e6:.3f}", "MB", "in", str(len(tree)), "files"]
 
 
 def test_files_of_the_model_before_are_replaced_and_nothing_else_is(hub, run, model_dir):
@@ -348,7 +401,8 @@ def test_the_data_set_comes_back_with_the_bytes_of_its_clips(hub, client, run, s
     clips = sorted(sounds.rglob("*.wav"))
     (sounds / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Sounds of mine\n")
     push = (PUSH, "dataset", "user/sounds", "--data_dir", sounds)
-    assert "train: 8 clips" in run(*push, "--dry_run", HF_TOKEN=None)
+    planned = run(*push, "--dry_run", HF_TOKEN=None)
+    assert "train: 8 clips" in planned and "deleted: " in planned
     assert ("datasets", "user/sounds") not in hub.repositories
 
     cut_off(hub, hold_all_but_one_upload(hub), client(*push))
@@ -362,6 +416,7 @@ def test_the_data_set_comes_back_with_the_bytes_of_its_clips(hub, client, run, s
     tree = hub.tree("datasets", "user/sounds")
     parquet = ["data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet"]
     assert sorted(tree) == ["README.md", *parquet]
+    assert sorted(line.split()[2].rstrip(",") for line in planned.splitlines() if " MB  " in line) == sorted(tree)
     card = tree["README.md"].decode()
     assert card.endswith("# All sounds of mine\n") and "license: cc-by-4.0" in card and "path: data/train-*" in card
 
@@ -375,6 +430,15 @@ def test_the_data_set_comes_back_with_the_bytes_of_its_clips(hub, client, run, s
         total = hashlib.sha256("".join(content for _, content, *_ in sorted(rows)).encode())
         print(f"{len(rows)} clips {end}, sha256 of their sha256 {total.hexdigest()}")
     assert sorted(loaded) == sorted(expected)
+
+
+def test_a_dry_run_of_the_published_set_downloads_nothing_and_says_what_a_push_would(run, tmp_path):
+    home = tmp_path / "home"
+    planned = run(PUSH, "dataset", "user/dcase", "--name", "all", "--dry_run", HF_HOME=str(home), HF_TOKEN=None)
+    assert planned.count("downloaded unless it is there: https://zenodo.org/records/") == 12
+    assert "/dev_data_fan.zip" in planned and "/eval_data_train_valve.zip" in planned
+    assert "all/SPLIT-" in planned and "README.md" in planned
+    assert not list(home.rglob("*.zip*")) and not list(home.rglob("*.arrow"))
 
 
 COMPUTE = """
@@ -403,10 +467,9 @@ def test_the_metric_comes_back_by_name_and_computes_the_same(hub, run):
 
 def test_the_space_is_pushed_whole_without_caches(hub, run):
     space = ROOT / "space"
-    if not (space / "README.md").is_file():
-        pytest.skip("the Space is not there yet")
+    assert "deleted: every other file" in run(PUSH, "space", "user/app", "--dry_run", HF_TOKEN=None)
     run(PUSH, "space", "user/app")
     tree = hub.tree("spaces", "user/app")
     assert tree["app.py"] == (space / "app.py").read_bytes()
-    assert "README.md" in tree and "requirements.txt" in tree
+    assert {"README.md", "requirements.txt", "demo_model/config.json"} <= tree.keys()
     assert not [path for path in tree if "__pycache__" in path or path.startswith(".")]

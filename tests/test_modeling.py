@@ -186,6 +186,15 @@ def test_half_precision_gives_nearly_the_same_cosines(small_model, small_extract
     torch.testing.assert_close(output.cosines, model(**batch).cosines, atol=0.05, rtol=0)
 
 
+def test_cosines_and_scores_stay_in_float32_under_autocast(small_model, small_extractor, noise):
+    model = small_model()
+    batch = inputs(model, small_extractor, noise())
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(**batch, labels=torch.tensor([0, 1]))
+    assert output.cosines.dtype == output.logits.dtype == output.anomaly_scores.dtype == torch.float32
+    assert output.embeddings.dtype == torch.bfloat16
+
+
 def test_a_device_map_places_the_model(small_model, small_extractor, noise, tmp_path):
     model = small_model()
     model.save_pretrained(tmp_path)

@@ -1,5 +1,6 @@
 """The pipeline: recordings in every form, long ones, bad ones, and the same verdict wherever it is asked for."""
 
+import contextlib
 import http.server
 import io
 import json
@@ -7,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -67,6 +69,13 @@ def server(folder):
                 self.send_response(302)
                 self.send_header("Location", "/normal.wav")
                 self.end_headers()
+            elif self.path == "/drip.wav":
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    for _ in range(1000):
+                        self.wfile.write(b"R")
+                        time.sleep(0.05)
             else:
                 super().do_GET()
 
@@ -170,6 +179,19 @@ def test_long_recording_is_scored_in_constant_memory(detect, tmp_path):
     assert peaks[1] < 1.5 * peaks[0]
 
 
+def test_many_channels_at_a_high_rate_take_no_more_memory(detect, tmp_path):
+    """5 s of 8 channels at the highest rate that FLAC has are 105 MB of float32."""
+    rate = 655_350
+    with soundfile.SoundFile(tmp_path / "high.flac", "w", rate, 8, "PCM_16") as file:
+        for _ in range(5):
+            file.write(np.zeros((rate, 8), np.int16))
+    tracemalloc.start()
+    assert sum(map(len, detect.feature_extractor.stream_audio(tmp_path / "high.flac"))) == 5 * RATE
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6
+
+
 def test_silence_is_no_verdict(detect):
     for silence in (np.zeros(RATE, np.float32), np.full(3 * RATE, 0.25, np.float32)):
         result = detect(silence, machine="fan_id_00")
@@ -195,6 +217,7 @@ def test_short_recording_is_judged(detect):
         (np.zeros((2, 3, 4)), "3 dimensions"),
         ({"raw": np.zeros(5)}, "'sampling_rate'"),
         ({"raw": np.zeros(5), "sampling_rate": 0}, "1,000 to 1,000,000"),
+        ({"raw": [0.1], "sampling_rate": 1_000_000}, "audio array: is empty at the model's sampling rate"),
         (3.5, "type float"),
         ("ftp://127.0.0.1/x.wav", "expected an http or https URL"),
         ("file:///etc/hostname", "expected an http or https URL"),
@@ -214,6 +237,14 @@ def test_urls_have_limits(detect, server, monkeypatch):
     monkeypatch.setattr(pipeline_module, "MAX_DOWNLOAD_BYTES", 1000)
     with pytest.raises(ValueError, match="larger than 1000 bytes"):
         detect(f"{server}/normal.wav")
+
+
+def test_a_server_that_drips_is_left_when_the_time_is_up(detect, server, monkeypatch):
+    monkeypatch.setattr(pipeline_module, "DOWNLOAD_SECONDS", 0.5)
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="/drip.wav: cannot be downloaded .it took longer"):
+        detect(f"{server}/drip.wav")
+    assert time.monotonic() - start < 5
 
 
 def test_bad_option_is_an_error_that_names_it(detect, folder):

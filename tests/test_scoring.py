@@ -365,6 +365,12 @@ def test_files_that_are_missing_or_broken_are_named(tmp_path):
     with pytest.raises(OSError, match="scoring_config.json"):
         AnomalyDetector.from_pretrained(tmp_path)
     World().detector().save_pretrained(tmp_path)
+    tensors = (tmp_path / "scoring.safetensors").read_bytes()
+    for broken in (b"", tensors[:100], tensors[:-8]):
+        (tmp_path / "scoring.safetensors").write_bytes(broken)
+        with pytest.raises(ValueError, match="scoring.safetensors cannot be read"):
+            AnomalyDetector.from_pretrained(tmp_path)
+    (tmp_path / "scoring.safetensors").write_bytes(tensors)
     (tmp_path / "scoring_config.json").write_text("{}")
     with pytest.raises(ValueError, match="cannot be read"):
         AnomalyDetector.from_pretrained(tmp_path)

@@ -191,8 +191,9 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_bits(sound_fol
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model(sound_folder, tmp_path):
+def test_two_processes_train_one_model_and_survive_a_broken_clip(sound_folder, tmp_path):
     folder, output = sound_folder(), tmp_path / "out"
+    (folder / "fan" / "train" / "normal_id_00_00000099.wav").write_bytes(b"")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
     done = subprocess.run(
         command + flags(folder, output, per_device_train_batch_size=2, gradient_accumulation_steps=2),
@@ -202,7 +203,7 @@ def test_two_processes_train_one_model(sound_folder, tmp_path):
         timeout=300,
         env={**os.environ, "ACCELERATE_USE_CPU": "true"},
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode != 0 and "normal_id_00_00000099.wav" in done.stderr
     results = json.loads((output / "all_results.json").read_text())
     assert results["num_processes"] == 2
     assert "updates of 8 clips" in done.stdout
@@ -216,6 +217,30 @@ def test_bfloat16_checkpointed_attention_and_a_tracker_work_together(sound_folde
     assert done.returncode == 0, done.stderr
     assert list(output.rglob("events.out.tfevents.*"))
     assert load_file(output / "model.safetensors")["arcface.weight"].dtype == torch.float32
+
+
+def test_training_anew_into_a_used_directory_does_not_mix_with_the_run_before(sound_folder, tmp_path):
+    folder, output = sound_folder(), tmp_path / "out"
+    assert train(folder, output, num_train_epochs=3, validation_fraction=0).returncode == 0
+    assert train(folder, output, num_train_epochs=1, validation_fraction=0).returncode == 0
+    assert [path.name for path in (output / "checkpoints").iterdir()] == ["step_00000006"]
+    other = train(folder, output, num_train_epochs=2, validation_fraction=0, resume_from_checkpoint="latest")
+    assert other.returncode != 0 and "num_train_epochs" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("num_train_epochs", 0),
+        ("per_device_train_batch_size", 0),
+        ("checkpointing_steps", "often"),
+        ("report_to", "nobody"),
+    ],
+)
+def test_a_flag_that_cannot_be_is_refused_by_its_name(sound_folder, tmp_path, run_script, flag, value):
+    done = run_script("train.py", *flags(sound_folder(), tmp_path / "out", **{flag: value}))
+    assert done.returncode == 2
+    assert str(value) in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_broken_training_clip_is_named_and_left_out(sound_folder, tmp_path):

@@ -111,11 +111,11 @@ def test_a_checkpoint_restores_weights_moments_and_place_without_pickle(small_mo
     model, optimizer = made()
     update(model, optimizer, 0)
     progress = Progress(epoch=3, update=5, step=41, epoch_loss_sum=1.25, history=[{"loss": 2.0}])
-    checkpoint = save_checkpoint(tmp_path, model, optimizer, progress)
+    checkpoint = save_checkpoint(tmp_path, model, optimizer, progress, {"seed": 0})
     assert {path.suffix for path in checkpoint.iterdir()} == {".safetensors", ".json"}
 
     other, other_optimizer = made()
-    loaded, _ = load_checkpoint(checkpoint, other, other_optimizer)
+    loaded, _ = load_checkpoint(checkpoint, other, other_optimizer, {"seed": 0})
     assert loaded == progress
     update(model, optimizer, 1)
     update(other, other_optimizer, 1)
@@ -126,11 +126,29 @@ def test_only_the_newest_checkpoints_are_kept(small_model, tmp_path):
     model = small_model()
     optimizer = torch.optim.AdamW(model.parameters())
     for step in (1, 2, 10):
-        save_checkpoint(tmp_path, model, optimizer, Progress(step=step))
+        save_checkpoint(tmp_path, model, optimizer, Progress(step=step), {})
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step_00000002", "step_00000010"]
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused_by_name(small_model, tmp_path):
     model = small_model()
     with pytest.raises(ValueError, match="step_00000009"):
-        load_checkpoint(tmp_path / "step_00000009", model, torch.optim.AdamW(model.parameters()))
+        load_checkpoint(tmp_path / "step_00000009", model, torch.optim.AdamW(model.parameters()), {})
+
+
+def test_a_checkpoint_of_a_run_with_other_settings_is_refused_by_the_setting(small_model, tmp_path):
+    model = small_model()
+    optimizer = torch.optim.AdamW(model.parameters())
+    checkpoint = save_checkpoint(tmp_path, model, optimizer, Progress(), {"seed": 0, "learning_rate": 1e-3})
+    with pytest.raises(ValueError, match="learning_rate"):
+        load_checkpoint(checkpoint, model, optimizer, {"seed": 0, "learning_rate": 1e-4})
+
+
+def test_a_cut_off_checkpoint_is_refused_by_name(small_model, tmp_path):
+    model = small_model()
+    optimizer = torch.optim.AdamW(model.parameters())
+    checkpoint = save_checkpoint(tmp_path, model, optimizer, Progress(), {})
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(ValueError, match=checkpoint.name):
+        load_checkpoint(checkpoint, model, optimizer, {})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -38,17 +39,19 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
+    settings: dict[str, Any],
     scaler_state: dict[str, Any] | None = None,
     keep: int = 2,
 ) -> Path:
-    """Write `directory/step_N` and drop all but the newest `keep`."""
+    """Write `directory/step_N` and drop all but the newest `keep`. `settings` is what a run that goes on must share."""
     target = directory / f"step_{progress.step:08d}"
     partial = directory / f".{target.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
     save_file(optimizer_tensors(optimizer), partial / "optimizer.safetensors")
-    (partial / "progress.json").write_text(json.dumps({"progress": asdict(progress), "scaler": scaler_state}, indent=1))
+    content = {"progress": asdict(progress), "settings": settings, "scaler": scaler_state}
+    (partial / "progress.json").write_text(json.dumps(content, indent=1))
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
     for old in list_checkpoints(directory)[:-keep]:
@@ -57,19 +60,31 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, Any]
 ) -> tuple[Progress, dict[str, Any] | None]:
-    """Load what [`save_checkpoint`] wrote into `model` and `optimizer`."""
+    """Load what [`save_checkpoint`] wrote into `model` and `optimizer`.
+
+    Raises:
+        ValueError: if there is no whole checkpoint, or its run had other settings.
+    """
     try:
         content = json.loads((checkpoint / "progress.json").read_text())
-        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
-        restore_optimizer(optimizer, load_file(checkpoint / "optimizer.safetensors"))
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        progress = Progress(**content["progress"])
+        other = {key: value for key, value in content["settings"].items() if settings.get(key) != value}
+        if not other:
+            model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+            restore_optimizer(optimizer, load_file(checkpoint / "optimizer.safetensors"))
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"{checkpoint}: cannot be resumed from ({error}). Expected a step_N folder that train.py wrote for the same "
             "model."
         ) from None
-    return Progress(**content["progress"]), content["scaler"]
+    if other:
+        raise ValueError(
+            f"{checkpoint}: its run had {other}, which differs from now. Resume with the same settings, or train into "
+            "another --output_dir."
+        )
+    return progress, content["scaler"]
 
 
 def list_checkpoints(directory: Path) -> list[Path]:

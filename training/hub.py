@@ -42,9 +42,10 @@ def belongs_to_model(path: str, subfolder: str = "") -> bool:
     return parts[0] == "evaluation" or (len(parts) == 1 and file.suffix in MODEL_SUFFIXES)
 
 
-def model_files(model_dir: Path, subfolder: str = "") -> dict[str, Path]:
-    """What is pushed of a directory that train.py wrote: path in the repository -> file.
+def model_files(model_dir: Path, subfolder: str = "", card: str | None = None) -> dict[str, Path | bytes]:
+    """What is pushed of a directory that train.py wrote: path in the repository -> file, or contents.
 
+    `card` takes the place of the directory's own, which may name another place to load the model from.
     With `subfolder` the model goes there, but for its code: transformers looks for that at the root alone.
 
     Raises:
@@ -54,7 +55,9 @@ def model_files(model_dir: Path, subfolder: str = "") -> dict[str, Path]:
         if not (model_dir / name).is_file():
             raise ValueError(f"{model_dir}: has no {name}. Expected a directory with a model that train.py wrote.")
     found = [file for file in sorted(model_dir.rglob("*")) if file.is_file()]
-    paths = {file.relative_to(model_dir).as_posix(): file for file in found}
+    paths: dict[str, Path | bytes] = {file.relative_to(model_dir).as_posix(): file for file in found}
+    if card is not None:
+        paths["README.md"] = card.encode()
     return {
         path if path.endswith(".py") else (PurePosixPath(subfolder) / path).as_posix(): file
         for path, file in paths.items()
@@ -69,6 +72,7 @@ def push_model(
     commit_message: str = "Upload model",
     revision: str | None = None,
     subfolder: str = "",
+    card: str | None = None,
 ) -> str:
     """Push a directory that train.py wrote, in one commit. Returns the commit's URL.
 
@@ -78,7 +82,7 @@ def push_model(
     Raises:
         ValueError: the directory holds no model, or as `push_files`.
     """
-    files = model_files(model_dir, subfolder)
+    files = model_files(model_dir, subfolder, card)
 
     def is_replaced(path: str) -> bool:
         return belongs_to_model(path, subfolder) and PurePosixPath(path).name != "README.md"

@@ -22,7 +22,7 @@ class WaveformBank(torch.utils.data.Dataset):
     """Clips as `(clip_length,)` int16 and their labels, in the order of `paths`.
 
     The first use decodes every file (about 1,500 ten-second clips a second and core) into a file in the Hugging Face
-    cache; later runs over unchanged files map it. DCASE 2020's clips are 16 bit, so nothing is lost. Files that cannot
+    cache; later runs over unchanged files map it. DCASE 2020's clips are 16 bit, so nothing of them is lost. Files that cannot
     be read are left out and named in `errors`.
     """
 
@@ -43,7 +43,6 @@ class WaveformBank(torch.utils.data.Dataset):
         self.errors: dict[str, str] = json.loads(self.report.read_text())
         self.waveforms = np.load(self.file, mmap_mode="r")
         self.rows = [row for row, path in enumerate(paths) if path not in self.errors]
-        self.paths = [paths[row] for row in self.rows]
         self.labels = np.asarray([labels[row] for row in self.rows], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -74,7 +73,7 @@ class WaveformBank(torch.utils.data.Dataset):
             list(tqdm(rows, total=len(paths), desc="Decoding", unit="clip", disable=not progress))
         bank.flush()
         os.replace(partial, self.file)
-        report_partial = self.report.with_suffix(f".{os.getpid()}.partial")
+        report_partial = self.report.with_suffix(f".{os.getpid()}.json.partial")
         report_partial.write_text(json.dumps(errors))
         os.replace(report_partial, self.report)
 

@@ -1,0 +1,343 @@
+"""
+Section II.A of Neri and Carli (2024): from a recording to the waveform and the log-mel that the network sees.
+
+The log-mel is defined once, in [`AttentionAsdFeatureExtractor.log_mel`], for training, inference and export.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
+
+
+try:
+    import soundfile
+    import soxr
+except ImportError:  # reading files is optional: arrays work without
+    soundfile = soxr = None
+
+
+AudioSource = str | os.PathLike | bytes | BinaryIO
+
+# Full scale of the integer formats that recordings come in.
+INTEGER_FULL_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31}
+MAX_CHANNELS = 64
+# Over all channels: 16 MiB of float32. A minute of 8 channels at 655,350 Hz, which FLAC can have, would be 1.2 GiB.
+MAX_BLOCK_SAMPLES = 2**22
+
+
+class AudioReadError(ValueError):
+    """A recording that cannot be read: missing, empty, no audio, or with samples that are not finite."""
+
+
+class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
+    r"""
+    Turns recordings into the waveform and the log-mel of Section II.A, 10 log10(mel power + 1e-8) in dB: FFT of 1024
+    samples every 512, periodic Hann window, centred frames with reflected edges, 128 mel bins from 0 to 8 kHz on the HTK
+    scale with Slaney's norm. (The paper's text has 20 log10; its code, which gave the figures, has this.)
+
+    Args:
+        sampling_rate (`int`, *optional*, defaults to 16000):
+            Samples per second that the model was made for.
+        clip_length (`int`, *optional*, defaults to 160000):
+            Samples in a clip (10 s).
+        n_fft (`int`, *optional*, defaults to 1024):
+            Samples in a frame.
+        hop_length (`int`, *optional*, defaults to 512):
+            Samples between frames.
+        num_mel_bins (`int`, *optional*, defaults to 128):
+            Frequency bins.
+        min_frequency (`float`, *optional*, defaults to 0.0):
+            Lower edge of the lowest bin, in Hz.
+        max_frequency (`float`, *optional*, defaults to 8000.0):
+            Upper edge of the highest bin, in Hz.
+        mel_scale (`str`, *optional*, defaults to `"htk"`):
+            `"htk"` or `"slaney"`.
+        mel_norm (`str`, *optional*, defaults to `"slaney"`):
+            `"slaney"` (bins of equal area) or `None`.
+        mel_floor (`float`, *optional*, defaults to 1e-8):
+            Power added before the logarithm: silence is at -80 dB.
+        short_clips (`str`, *optional*, defaults to `"repeat"`):
+            What fills a clip that is too short: `"repeat"` (itself, from its start) or `"zeros"`.
+        channels (`str`, *optional*, defaults to `"first"`):
+            What becomes of several channels: `"first"` is kept (as DCASE 2020 did), or their `"mean"`.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from feature_extraction import AttentionAsdFeatureExtractor
+
+    >>> inputs = AttentionAsdFeatureExtractor()(torch.randn(160_000), sampling_rate=16_000)
+    >>> inputs["input_values"].shape, inputs["input_features"].shape
+    (torch.Size([1, 160000]), torch.Size([1, 128, 313]))
+    ```
+    """
+
+    model_input_names = ["input_values", "input_features"]
+
+    def __init__(
+        self,
+        sampling_rate: int = 16_000,
+        clip_length: int = 160_000,
+        n_fft: int = 1024,
+        hop_length: int = 512,
+        num_mel_bins: int = 128,
+        min_frequency: float = 0.0,
+        max_frequency: float = 8000.0,
+        mel_scale: str = "htk",
+        mel_norm: str | None = "slaney",
+        mel_floor: float = 1e-8,
+        short_clips: str = "repeat",
+        channels: str = "first",
+        **kwargs,
+    ):
+        kwargs.pop("feature_size", None)
+        kwargs.pop("padding_value", None)
+        super().__init__(feature_size=num_mel_bins, sampling_rate=sampling_rate, padding_value=0.0, **kwargs)
+        if short_clips not in ("repeat", "zeros"):
+            raise ValueError(f"short_clips={short_clips!r}: expected 'repeat' or 'zeros'.")
+        if channels not in ("first", "mean"):
+            raise ValueError(f"channels={channels!r}: expected 'first' or 'mean'.")
+        if clip_length <= n_fft // 2:
+            raise ValueError(
+                f"clip_length={clip_length} samples: expected more than half a frame (n_fft={n_fft}), whose edges are "
+                "reflected; choose a longer clip."
+            )
+        self.clip_length = clip_length
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.num_mel_bins = num_mel_bins
+        self.min_frequency = min_frequency
+        self.max_frequency = max_frequency
+        self.mel_scale = mel_scale
+        self.mel_norm = mel_norm
+        self.mel_floor = mel_floor
+        self.short_clips = short_clips
+        self.channels = channels
+        window = torch.hann_window(n_fft, periodic=True, device="cpu")
+        # (bins, frequencies) @ (frequencies, frames): the long axis contiguous.
+        mel_filters = torch.from_numpy(self._mel_filters().T.copy()).float()
+        self._constants = {torch.device("cpu"): (window, mel_filters)}
+
+    @property
+    def mel_frequencies(self) -> np.ndarray:
+        """Centre frequency of each mel bin in Hz, `(num_mel_bins,)`."""
+        low, high = (hertz_to_mel(f, self.mel_scale) for f in (self.min_frequency, self.max_frequency))
+        return mel_to_hertz(np.linspace(low, high, self.num_mel_bins + 2), self.mel_scale)[1:-1]
+
+    def log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
+        """The log-mel in dB of waveforms in [-1, 1], in float32 on the waveform's device.
+
+        `(..., samples)` -> `(..., num_mel_bins, 1 + samples // hop_length)`. Differentiable and exportable.
+        """
+        waveform = waveform.float()
+        window, mel_filters = self._constants_on(waveform.device)
+        batch = waveform.reshape(-1, waveform.shape[-1])
+        spectrum = torch.stft(
+            batch, self.n_fft, self.hop_length, window=window, center=True, pad_mode="reflect", return_complex=True
+        )
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        log_mel = 10.0 * torch.log10(mel_filters @ power + self.mel_floor)
+        return log_mel.reshape(*waveform.shape[:-1], *log_mel.shape[-2:])
+
+    def __call__(
+        self,
+        audio: np.ndarray | torch.Tensor | list,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = "pt",
+        split: bool = False,
+        **kwargs,
+    ) -> BatchFeature:
+        """
+        Args:
+            audio (`np.ndarray`, `torch.Tensor`, `list[float]`, or a list of them):
+                One recording or a list of recordings. A recording is `(samples,)`, or `(channels, samples)` or
+                `(samples, channels)` where the shorter axis, of at most 64, is taken for the channels; a batch is a list.
+                Floats are in [-1, 1]; int16 and int32 are scaled by their full scale.
+            sampling_rate (`int`, *optional*):
+                Samples per second of `audio`. Pass it: it guards against sounds recorded at another rate.
+            return_tensors (`str`, *optional*, defaults to `"pt"`):
+                `"pt"` or `"np"`.
+            split (`bool`, *optional*, defaults to `False`):
+                Cut long recordings into windows of one clip instead of keeping their first; `clip_index` then says
+                which recording a window belongs to and `start_seconds` where it starts. The last window ends with the
+                recording.
+
+        Returns:
+            [`BatchFeature`] with `input_values` (batch, clip_length) and `input_features` (batch, num_mel_bins, frames).
+
+        Raises:
+            ValueError: for another sampling rate, an empty recording, samples that are not finite, three dimensions, or
+                a type that is no sound; the message names the value.
+        """
+        if kwargs:
+            raise TypeError(f"unexpected arguments {sorted(kwargs)}: expected sampling_rate, return_tensors or split.")
+        if sampling_rate is not None and sampling_rate != self.sampling_rate:
+            raise ValueError(
+                f"sampling_rate={sampling_rate}: this feature extractor was made for {self.sampling_rate} Hz. Resample the "
+                "recording, or give its file to `read_audio`, which does."
+            )
+        recordings = audio if is_list_of_recordings(audio) else [audio]
+        if not recordings:
+            raise ValueError("audio is an empty list: expected at least one recording.")
+        windows, clip_index, start_seconds = [], [], []
+        for index, recording in enumerate(recordings):
+            waveform = self.to_mono(recording)
+            for start in self.window_starts(len(waveform)) if split else [0]:
+                windows.append(self.fit_length(waveform[start : start + self.clip_length]))
+                clip_index.append(index)
+                start_seconds.append(start / self.sampling_rate)
+        input_values = torch.stack(windows)
+        data = {"input_values": input_values, "input_features": self.log_mel(input_values)}
+        if split:
+            data["clip_index"] = torch.tensor(clip_index)
+            data["start_seconds"] = torch.tensor(start_seconds)
+        return BatchFeature(data).convert_to_tensors(return_tensors)
+
+    def to_mono(self, recording: np.ndarray | torch.Tensor | list[float]) -> torch.Tensor:
+        """A recording in any accepted form as float32 `(samples,)`, checked."""
+        try:
+            waveform = torch.as_tensor(np.asarray(recording) if isinstance(recording, (list, tuple)) else recording)
+        except (TypeError, RuntimeError, ValueError):
+            raise ValueError(
+                f"audio is {type(recording).__name__}, which is no array of numbers: expected an array, a tensor or a list "
+                "of samples; give files to `read_audio`."
+            ) from None
+        if waveform.dtype in INTEGER_FULL_SCALE:
+            waveform = waveform.float() / INTEGER_FULL_SCALE[waveform.dtype]
+        elif not waveform.is_floating_point():
+            raise ValueError(
+                f"audio has type {waveform.dtype}: expected floats in [-1, 1], int16 or int32, whose full scale is known."
+            )
+        waveform = waveform.float()
+        if waveform.ndim == 2:
+            if waveform.shape[0] > waveform.shape[1]:
+                waveform = waveform.T
+            if waveform.shape[0] > MAX_CHANNELS:
+                raise ValueError(
+                    f"audio has shape {tuple(waveform.shape)}, which would be {waveform.shape[0]} channels: expected one "
+                    f"recording of at most {MAX_CHANNELS} channels; give several recordings as a list."
+                )
+            waveform = waveform.mean(0) if self.channels == "mean" and len(waveform) else waveform[:1].flatten()
+        if waveform.ndim != 1:
+            raise ValueError(
+                f"audio has {waveform.ndim} dimensions, shape {tuple(waveform.shape)}: expected (samples,) or "
+                "(channels, samples); give several recordings as a list."
+            )
+        if waveform.numel() == 0:
+            raise ValueError("audio is empty (0 samples): expected at least one sample.")
+        if not torch.isfinite(waveform).all():
+            bad = int((~torch.isfinite(waveform)).sum())
+            raise ValueError(
+                f"audio holds {bad} samples of {waveform.numel()} that are not finite (NaN or infinite): repair or drop "
+                "the recording."
+            )
+        return waveform
+
+    def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
+        """`(samples,)` -> `(clip_length,)`: cut to the clip's length, or filled as `short_clips` says."""
+        missing = self.clip_length - len(waveform)
+        if missing <= 0:
+            return waveform[: self.clip_length]
+        if self.short_clips == "zeros":
+            return F.pad(waveform, (0, missing))
+        return waveform.repeat(-(-self.clip_length // len(waveform)))[: self.clip_length]
+
+    def window_starts(self, num_samples: int) -> list[int]:
+        """Where the windows of a recording start: one after the other, and a last one that ends with the recording."""
+        last = max(num_samples - self.clip_length, 0)
+        return [*range(0, last, self.clip_length), last]
+
+    def read_audio(self, source: AudioSource) -> np.ndarray:
+        """A recording from a path, bytes or a binary file: `(samples,)` float32 at this model's sampling rate.
+
+        Reads what libsndfile reads (WAV, FLAC, OGG, MP3, ...) and resamples with soxr where needed.
+
+        Raises:
+            AudioReadError: the message names the file and what is wrong with it.
+        """
+        return np.concatenate(list(self.stream_audio(source)))
+
+    def stream_audio(self, source: AudioSource, block_seconds: float = 60.0) -> Iterator[np.ndarray]:
+        """The recording that [`read_audio`] gives, block by block, in memory that does not grow with its length."""
+        if soundfile is None:
+            raise ImportError("Reading audio files needs soundfile and soxr: pip install soundfile soxr")
+        name = str(source) if isinstance(source, (str, os.PathLike)) else "audio data"
+        try:
+            with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+                if file.channels > MAX_CHANNELS:
+                    raise ValueError(f"{file.channels} channels, expected at most {MAX_CHANNELS}")
+                frames = min(round(block_seconds * file.samplerate), MAX_BLOCK_SAMPLES // file.channels)
+                yield from self._blocks(file, frames)
+        except FileNotFoundError:
+            raise AudioReadError(f"{name}: no such file.") from None
+        except (soundfile.LibsndfileError, OSError, ValueError) as error:
+            if isinstance(source, (str, os.PathLike)) and not os.path.exists(source):
+                raise AudioReadError(f"{name}: no such file.") from None
+            raise AudioReadError(
+                f"{name}: cannot be read as audio ({str(error).rstrip('.')}). Expected a sound file such as WAV, FLAC, "
+                "OGG or MP3; check that it is whole."
+            ) from None
+
+    def _blocks(self, file: "soundfile.SoundFile", frames: int) -> Iterator[np.ndarray]:
+        resampler = None
+        if file.samplerate != self.sampling_rate:
+            resampler = soxr.ResampleStream(file.samplerate, self.sampling_rate, 1, dtype="float32")
+        is_empty = True
+        block = file.read(frames, dtype="float32", always_2d=True)
+        while len(block):
+            following = file.read(frames, dtype="float32", always_2d=True)
+            mono = block.mean(1) if self.channels == "mean" else block[:, 0]
+            if not np.isfinite(mono).all():
+                raise ValueError(f"{int((~np.isfinite(mono)).sum())} samples are not finite (NaN or infinite)")
+            if resampler is not None:
+                mono = resampler.resample_chunk(np.ascontiguousarray(mono), last=not len(following))
+            if len(mono):
+                is_empty = False
+                # Full scale is where 16-bit recordings end: training and scoring hear the same.
+                yield mono.clip(-1.0, 1.0)
+            block = following
+        if is_empty:
+            raise ValueError("it holds no samples")
+
+    def _mel_filters(self) -> np.ndarray:
+        return mel_filter_bank(
+            num_frequency_bins=1 + self.n_fft // 2,
+            num_mel_filters=self.num_mel_bins,
+            min_frequency=self.min_frequency,
+            max_frequency=self.max_frequency,
+            sampling_rate=self.sampling_rate,
+            norm=self.mel_norm,
+            mel_scale=self.mel_scale,
+        )
+
+    def _constants_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        if device in self._constants:
+            return self._constants[device]
+        window, mel_filters = (constant.to(device) for constant in self._constants[torch.device("cpu")])
+        # What a tracer makes is no tensor, and must not be met again outside it.
+        if not torch.compiler.is_compiling():
+            self._constants[device] = (window, mel_filters)
+        return window, mel_filters
+
+    def to_dict(self) -> dict[str, Any]:
+        output = super().to_dict()
+        output.pop("_constants", None)
+        return output
+
+
+def is_list_of_recordings(audio: np.ndarray | torch.Tensor | list) -> bool:
+    """A list of numbers is one recording; a list of arrays, tensors or lists is several."""
+    return isinstance(audio, (list, tuple)) and (not audio or not np.isscalar(audio[0]))
+
+
+AttentionAsdFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
+
+__all__ = ["AttentionAsdFeatureExtractor", "AudioReadError"]
