@@ -121,7 +121,9 @@ window.asd = (() => {
 
   function chance(result) {
     if (result.p_value === null) return null;
-    const words = result.p_value >= 0.995 ? "Every normal recording" : `About ${oneIn(result.p_value)} normal recordings`;
+    // A tail fitted to a few dozen clips knows nothing of one in a million.
+    const words = result.p_value >= 0.995 ? "Every normal recording"
+      : result.p_value < 1e-4 ? "Fewer than 1 in 10,000 normal recordings" : `About ${oneIn(result.p_value)} normal recordings`;
     return `${words} of this machine would sound as unusual or more so; the alarm is set to ${oneIn(result.false_alarm_rate)}.`;
   }
 
