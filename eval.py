@@ -15,9 +15,10 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from dcase2020_task2 import load_clips
+from evaluation.decisions import decisions_tables
 from evaluation.evaluate_model import evaluate_model, summary_table
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AttentionAsdModel
+from modeling import AnomalyDetector, AttentionAsdModel
 from training.allocator import keep_freed_memory
 
 
@@ -43,6 +44,14 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def load_detector(model: str) -> AnomalyDetector | None:
+    """The detector beside the model; a converted checkpoint has none."""
+    try:
+        return AnomalyDetector.from_pretrained(model)
+    except OSError:
+        return None
+
+
 def main() -> int:
     arguments = parse_arguments()
     keep_freed_memory()
@@ -63,11 +72,14 @@ def main() -> int:
         arguments.output_dir,
         train_rows=None if arguments.no_control else splits.get("train"),
         data_dir=arguments.data_dir,
+        detector=load_detector(arguments.model),
         batch_size=arguments.batch_size,
         num_bootstrap=arguments.num_bootstrap,
     )
     if "auc" in results:
         print(summary_table(results))
+    if "decisions" in results:
+        print(decisions_tables(results["decisions"]))
     for machine, count in results["unknown_machine_ids"].items():
         print(f"not scored: {count} clips of {machine}, a machine ID that the model does not know")
     for reason in results["unreadable"].values():

@@ -120,7 +120,7 @@ def examples(model, feature_extractor, detector: AnomalyDetector, room: Path, ba
 
         def score(values: torch.Tensor, features: torch.Tensor, machine: str = machine) -> torch.Tensor:
             outputs = model(input_values=values, input_features=features)
-            return detector.scores(outputs.embeddings, outputs.cosines, machine, backend)
+            return detector.scores(outputs.embeddings, outputs.cosines, machine, backend, outputs.spectra)
 
         def attention(values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
             return model(input_values=values, input_features=features).attention_maps[:, channel]

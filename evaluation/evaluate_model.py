@@ -12,10 +12,12 @@ import torch
 
 from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
 from metrics.asd_auc import asd_auc
-from modeling import AttentionAsdModel
+from modeling import AnomalyDetector, AttentionAsdModel
 
 from .controls import LogMelStatistics
+from .decisions import evaluate_decisions
 from .figures import paper_figure_2, paper_figure_3, paper_figure_4, roc_curves, save, score_histograms
+from .network_outputs import taken
 from .score_clips import ScoredClips, score_clips
 
 
@@ -26,6 +28,7 @@ def evaluate_model(
     output_dir: Path,
     train_rows: Iterable[dict[str, Any]] | None = None,
     data_dir: Path | None = None,
+    detector: AnomalyDetector | None = None,
     batch_size: int = 16,
     num_bootstrap: int = 1000,
     progress: bool = True,
@@ -33,7 +36,8 @@ def evaluate_model(
     """Score `test_rows` with the paper's score and write everything into `output_dir`.
 
     With `train_rows` a trivial control is scored beside the model: the distance of a clip's mean and standard deviation of
-    every log-mel bin to the nearest normal training clip of its machine ID.
+    every log-mel bin to the nearest normal training clip of its machine ID. With `detector` the figures of all its back
+    ends and its false alarms are there as well, under `decisions`.
 
     Returns:
         What is in results.json.
@@ -67,6 +71,11 @@ def evaluate_model(
                     "name": "mean and standard deviation of log-mel bins, nearest normal training clip of the machine ID",
                     **figures_of_merit(labelled, control, num_bootstrap),
                 }
+        if detector is not None:
+            is_labelled = np.array([row["is_anomaly"] is not None for row in scored.rows])
+            results["decisions"] = evaluate_decisions(
+                detector, taken(scored.outputs, is_labelled), labelled, num_bootstrap
+            )
     write_scores(scored, output_dir, data_dir)
     write_challenge_files(scored.rows, output_dir)
     write_figures(model, feature_extractor, scored, labelled, output_dir)

@@ -11,18 +11,22 @@ from tqdm.auto import tqdm
 from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
 from modeling import AttentionAsdModel, AttentionAsdOutput
 
+from .network_outputs import deciding_only, joined
+
 
 @dataclass
 class ScoredClips:
     """The paper's score of each clip, for the machine ID it claims, and what could not be scored.
 
     `rows` are the data set's rows with `score` and `predicted`, the index of the closest machine ID. `attention_mean` and
-    `attention_std`, `(channels, num_mel_bins)`, are over all clips and frames: Figure 4 of the paper.
+    `attention_std`, `(channels, num_mel_bins)`, are over all clips and frames: Figure 4 of the paper. `outputs` are what
+    the detector decides by, in the order of `rows`.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     attention_mean: np.ndarray | None = None
     attention_std: np.ndarray | None = None
+    outputs: AttentionAsdOutput | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
     unknown_machine_ids: dict[str, int] = field(default_factory=dict)
 
@@ -37,12 +41,16 @@ def score_clips(
     """Score every row whose machine ID the model knows. Unreadable files are named in the result and passed over."""
     scored = ScoredClips()
     attention = RunningMoments()
+    parts = []
     for clips, output in forward_batches(model, feature_extractor, rows, scored, batch_size, progress):
         predicted = output.cosines.argmax(1).tolist()
         for row, score, closest in zip(clips, output.anomaly_scores.tolist(), predicted, strict=True):
             scored.rows.append({**row, "score": score, "predicted": closest})
+        parts.append(deciding_only(output))
         if output.attention_maps is not None:
             attention.add(output.attention_maps)
+    if parts:
+        scored.outputs = joined(parts)
     if attention.count:
         scored.attention_mean, scored.attention_std = attention.mean_and_std()
     return scored

@@ -11,14 +11,18 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from modeling import AttentionAsdConfig, AttentionAsdModel
-from modeling.scoring_attention_asd import (
-    BACKENDS,
-    AnomalyDetector,
+from modeling.calibration_attention_asd import (
     benjamini_hochberg,
+    fit_priors,
+    fit_tails,
     student_quantile,
     student_tail,
+    tail_means,
+    tail_probability,
     variance_prior,
 )
+from modeling.modeling_attention_asd import spectral_statistics
+from modeling.scoring_attention_asd import BACKENDS, AnomalyDetector
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,16 +50,24 @@ class World:
         unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
         return unit @ self.directions[: len(NAMES)].T
 
-    def detector(self, fitted: int = 30, held_out: int = 30, **options) -> AnomalyDetector:
+    def spectra(self, embeddings: np.ndarray) -> np.ndarray:
+        unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+        return np.stack([10 * unit - 40, np.roll(unit, 1, axis=1) + 6, 2 * np.roll(unit, 2, axis=1) + 4], axis=1)
+
+    def detector(
+        self, fitted: int = 30, held_out: int = 30, with_spectra: bool = False, **options
+    ) -> AnomalyDetector:
         embeddings = [self.clips(machine, fitted + held_out) for machine in range(len(NAMES))]
         is_held_out = np.tile(np.arange(fitted + held_out) >= fitted, len(NAMES))
         embeddings = np.concatenate(embeddings)
         names = np.repeat(NAMES, fitted + held_out)
+        if with_spectra:
+            options["spectra"] = self.spectra(embeddings)
         return AnomalyDetector.fit(CONFIG, embeddings, self.cosines(embeddings), names, is_held_out, **options)
 
     def scores(self, detector, machine: int, count: int, backend: str, fault: float = 0.0) -> torch.Tensor:
         clips = self.clips(machine, count, fault)
-        return detector.scores(clips, self.cosines(clips), NAMES[machine], backend)
+        return detector.scores(clips, self.cosines(clips), NAMES[machine], backend, self.spectra(clips))
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1])
@@ -86,17 +98,17 @@ def test_fitted_tail_keeps_the_false_alarm_rate_with_few_clips_of_gamma_distribu
     generator = np.random.default_rng([clips])
     row = BACKENDS.index("knn")
     rates = {0.01: [], 0.05: []}
-    detector = World().detector()
+    machines = World().detector()._machines.values()
     for _ in range(100):
-        for machine in detector._machines.values():
+        for machine in machines:
             drawn = generator.gamma(6.0, generator.uniform(0.5, 2.0), size=clips + 2_000)
             machine.calibration = torch.from_numpy(np.sort(drawn[:clips])).repeat(len(BACKENDS), 1)
             machine.following = drawn[clips:]
-        detector._fit_priors()
-        for machine in detector._machines.values():
-            detector._fit_tails(machine, clips, [])
+        priors = fit_priors(machines)
+        for machine in machines:
+            fit_tails(machine, priors, clips, tail_means([]))
             for rate, alarms in rates.items():
-                tail = detector._tail_probability(machine, machine.following, BACKENDS[row], by_ranks=False)
+                tail = tail_probability(machine, machine.following, BACKENDS[row], by_ranks=False)
                 alarms.append((tail <= rate).double().mean().item())
     # The tail is the wider one of a lognormal distribution: on the safe side, and not deaf.
     for rate, alarms in rates.items():
@@ -135,7 +147,7 @@ def test_machine_without_held_out_clips_is_judged_by_the_other_machines():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_back_end_tells_anomalies_from_normal_clips(backend):
     world = World()
-    detector = world.detector()
+    detector = world.detector(with_spectra=True)
     for machine in range(len(NAMES)):
         normal = world.scores(detector, machine, 100, backend)
         anomalous = torch.cat([world.scores(detector, machine, 10, backend, fault=1.0) for _ in range(10)])
@@ -147,7 +159,7 @@ def test_back_end_tells_anomalies_from_normal_clips(backend):
 def test_threshold_and_p_value_say_the_same(backend):
     world = World()
     for held_out in (30, 250):
-        detector = world.detector(held_out=held_out)
+        detector = world.detector(held_out=held_out, with_spectra=True)
         scores = torch.cat([world.scores(detector, 1, 200, backend), world.scores(detector, 1, 50, backend, fault=0.5)])
         # Scores of the calibration clips themselves are where ties are broken.
         scores = torch.cat([scores, detector._machines[NAMES[1]].calibration[BACKENDS.index(backend)]])
@@ -180,23 +192,31 @@ def test_arcface_scores_are_those_of_the_network():
         torch.testing.assert_close(score.float(), outputs.anomaly_scores[[clip]], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend", ["knn", "combined"])
+@pytest.mark.parametrize("backend", ["knn", "spectrum", "combined"])
 @pytest.mark.parametrize("clips", [1, 2, 4, 8])
 def test_machine_enrolled_from_few_clips_is_judged(clips, backend):
     """False alarms at 5 % over many enrolments, and faults found."""
     false_alarms, found = [], []
     for seed in range(15):
         world = World(seed)
-        detector = world.detector()
+        detector = world.detector(with_spectra=True)
         new = world.clips(6, clips)
-        detector.enroll("press 7", new, world.cosines(new))
+        detector.enroll("press 7", new, world.cosines(new), world.spectra(new))
         normal, faulty = world.clips(6, 40), world.clips(6, 10, fault=2.0)
         for embeddings, verdicts in ((normal, false_alarms), (faulty, found)):
-            decisions = detector.decide(embeddings, world.cosines(embeddings), "press 7", 0.05, backend)
+            clips_of = (embeddings, world.cosines(embeddings), "press 7", 0.05, backend, world.spectra(embeddings))
+            decisions = detector.decide(*clips_of)
             verdicts += [decision.verdict == "anomalous" for decision in decisions]
             assert {decision.calibration_clips for decision in decisions} == {clips if clips > 1 else 0}
     assert np.mean(false_alarms) < 0.1
     assert np.mean(found) > 0.9
+
+
+def test_spectra_are_level_fluctuation_and_change_of_every_bin():
+    frames = np.random.default_rng([5]).normal(-40.0, 6.0, size=(2, 4, 50))
+    spectra = spectral_statistics(torch.from_numpy(frames)).numpy()
+    change = np.sqrt(np.square(np.diff(frames, axis=2)).mean(2))
+    np.testing.assert_allclose(spectra, np.stack([frames.mean(2), frames.std(2), change], axis=1), rtol=1e-5)
 
 
 def test_enrolment_needs_no_scikit_learn(tmp_path):
@@ -306,16 +326,16 @@ def test_embedding_that_is_not_finite_is_no_verdict():
 
 def test_saved_detector_is_the_same_to_the_bit(tmp_path):
     world = World()
-    bins = np.random.default_rng([3]).normal(size=(6 * 60, 128))
-    detector = world.detector(log_mel_mean=bins, log_mel_std=np.abs(bins), false_alarm_rate=0.05, backend="gmm")
-    detector.enroll("../Förderband", *pair(world, 6, 3))
+    detector = world.detector(with_spectra=True, false_alarm_rate=0.05, backend="gmm")
+    new = world.clips(6, 3)
+    detector.enroll("../Förderband", new, world.cosines(new), world.spectra(new))
     detector.save_pretrained(tmp_path)
     loaded = AnomalyDetector.from_pretrained(tmp_path)
     assert loaded.machines == [*NAMES, "../Förderband"]
     clips = np.concatenate([world.clips(machine, 3) for machine in range(7)])
     for backend in BACKENDS:
         for machine in loaded.machines:
-            arguments = (clips, world.cosines(clips), machine, None, backend)
+            arguments = (clips, world.cosines(clips), machine, None, backend, world.spectra(clips))
             assert loaded.decide(*arguments) == detector.decide(*arguments)
     assert np.array_equal(loaded.normal_level(NAMES[0])[1], detector.normal_level(NAMES[0])[1])
     loaded.save_pretrained(tmp_path / "again")
@@ -323,6 +343,27 @@ def test_saved_detector_is_the_same_to_the_bit(tmp_path):
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     # A machine's name is text in a file, never the name of one.
     assert not (tmp_path.parent / "Förderband").exists()
+
+
+def test_answers_do_not_depend_on_what_was_asked_before(tmp_path):
+    """A detector that was asked and enrolled into keeps what it worked out; one fresh from files has nothing kept."""
+    world = World()
+    used = world.detector()
+    clips = np.concatenate([world.clips(machine, 3) for machine in range(7)])
+    for machine, count in ((6, 5), (2, 1), (6, 1), (6, 4)):
+        used.decide(clips, world.cosines(clips))
+        used.enroll("press", *pair(world, machine, count))
+        used.enroll("pump", *pair(world, machine, 1))
+    used.save_pretrained(tmp_path)
+    fresh = AnomalyDetector.from_pretrained(tmp_path)
+    new = pair(world, 6, 1)
+    for detector in (used, fresh):
+        detector.enroll("lathe", *new)
+    for backend in BACKENDS:
+        for machine in (None, "press", "lathe"):
+            arguments = (clips, world.cosines(clips), machine, None, backend)
+            assert used.decide(*arguments) == fresh.decide(*arguments)
+    assert {decision.predicted_machine for decision in fresh.decide(*new)} == {"lathe"}
 
 
 def test_normal_level_is_that_of_all_frames():
@@ -333,8 +374,7 @@ def test_normal_level_is_that_of_all_frames():
         np.zeros((120, 2)),
         ["fan_id_00"] * 60 + ["fan_id_02"] * 60,
         np.arange(120) % 2 == 0,
-        log_mel_mean=frames.mean(2),
-        log_mel_std=frames.std(2),
+        spectra=spectral_statistics(torch.from_numpy(frames)),
     )
     mean, std = detector.normal_level("fan_id_00")
     np.testing.assert_allclose(mean, frames[:60].mean((0, 2)), rtol=1e-5)
@@ -353,6 +393,8 @@ def test_normal_level_is_that_of_all_frames():
         (lambda d, c: d.enroll("fan_id_00", *c), "another name"),
         (lambda d, c: d.enroll("press", c[0][:0], c[1][:0]), "0 clips"),
         (lambda d, c: d.scores(c[0], c[1][:1], NAMES[0]), "expected \\(clips"),
+        (lambda d, c: d.decide(*c, NAMES[0], backend="spectrum"), "needs spectra="),
+        (lambda d, c: d.decide(*c, NAMES[0], backend="spectrum", spectra=np.zeros((2, 3, 4))), "without spectra"),
     ],
 )
 def test_error_names_the_value_and_what_was_expected(call, message):

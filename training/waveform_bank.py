@@ -53,6 +53,20 @@ class WaveformBank(torch.utils.data.Dataset):
         samples = self.waveforms[[self.rows[index] for index in indices]]
         return torch.from_numpy(samples), torch.from_numpy(self.labels[list(indices)])
 
+    def inputs(
+        self,
+        samples: torch.Tensor,
+        feature_extractor: AttentionAsdFeatureExtractor,
+        share: float = 1.0,
+        partner: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """What the network sees of fetched clips; with `partner` (batch,), each is mixed with that clip of the batch, of
+        which it holds `1 - share`. Section II.A: sounds are mixed before the log-mel, as they would be in the air."""
+        waveforms = to_waveforms(samples)
+        if partner is not None:
+            waveforms = share * waveforms + (1.0 - share) * waveforms[partner]
+        return {"input_values": waveforms, "input_features": feature_extractor.log_mel(waveforms)}
+
     def _decode(self, paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor, progress: bool):
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(f".{os.getpid()}.partial")

@@ -51,6 +51,9 @@ class AttentionAsdOutput(ModelOutput):
             the published code's sigmoid sits on a ReLU. `None` for a model without attention.
         representations (`torch.FloatTensor` of shape `(batch_size, channels, num_mel_bins, num_frames)`):
             The log-mel and the Wavegram before the attention map.
+        spectra (`torch.FloatTensor` of shape `(batch_size, 3, num_mel_bins)`, *optional*):
+            Statistics of the log-mel over time, see [`spectral_statistics`]; where `input_features` are given, and not in
+            training.
     """
 
     loss: torch.FloatTensor | None = None
@@ -61,6 +64,21 @@ class AttentionAsdOutput(ModelOutput):
     embeddings: torch.FloatTensor | None = None
     attention_maps: torch.FloatTensor | None = None
     representations: torch.FloatTensor | None = None
+    spectra: torch.FloatTensor | None = None
+
+
+def spectral_statistics(log_mel: torch.Tensor) -> torch.Tensor:
+    """How loud every mel bin is, how much that fluctuates, and how fast: the log-mel's mean and standard deviation over
+    time and the root mean square of its change from frame to frame, in dB.
+
+    `(batch_size, num_mel_bins, num_frames)` -> `(batch_size, 3, num_mel_bins)`, in float32.
+    """
+    log_mel = log_mel.float()
+    mean = log_mel.mean(-1)
+    variance = (log_mel - mean.unsqueeze(-1)).square().mean(-1)
+    change = (log_mel[..., 1:] - log_mel[..., :-1]).square().mean(-1)
+    # A root has no gradient at zero, which digital silence reaches.
+    return torch.stack([mean, variance.add(1e-8).sqrt(), change.add(1e-8).sqrt()], dim=1)
 
 
 class AttentionAsdSeparableConv(nn.Module):
@@ -413,6 +431,7 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
             embeddings=embeddings,
             attention_maps=attention_maps,
             representations=representations,
+            spectra=None if self.training or input_features is None else spectral_statistics(input_features),
         )
         return output.to_tuple() if return_dict is False else output
 

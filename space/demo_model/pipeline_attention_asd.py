@@ -177,12 +177,13 @@ class AnomalousSoundDetectionPipeline(Pipeline):
 
     def _forward(self, model_inputs: dict[str, Recording], windows_per_batch: int = 8) -> dict[str, Any]:
         recording, clip_length = model_inputs["recording"], self.feature_extractor.clip_length
-        starts, silent, embeddings, cosines, duration = [], [], [], [], 0
+        starts, silent, embeddings, cosines, spectra, duration = [], [], [], [], [], 0
         windows = recording.windows(clip_length)
         while batch := list(islice(windows, windows_per_batch)):
             outputs = self.run_network([window for _, window in batch])
             embeddings.append(outputs.embeddings.float().cpu())
             cosines.append(outputs.cosines.cpu())
+            spectra.append(outputs.spectra.cpu())
             for start, window in batch:
                 starts.append(start)
                 silent.append(bool(window.std() < SILENCE_RMS))
@@ -194,14 +195,18 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             "duration": duration,
             "embeddings": torch.cat(embeddings),
             "cosines": torch.cat(cosines),
+            "spectra": torch.cat(spectra),
         }
 
     def postprocess(
         self, model_outputs: dict[str, Any], return_attention_maps: bool = False, **decision: Any
     ) -> dict[str, Any]:
-        embeddings, cosines = model_outputs["embeddings"], model_outputs["cosines"]
         verdict, windows = self.detector.decide_recording(
-            embeddings, cosines, silent=model_outputs["silent"], **decision
+            model_outputs["embeddings"],
+            model_outputs["cosines"],
+            spectra=model_outputs["spectra"],
+            silent=model_outputs["silent"],
+            **decision,
         )
         rate, clip_length = self.feature_extractor.sampling_rate, self.feature_extractor.clip_length
         starts = [start / rate for start in model_outputs["starts"]]
@@ -244,7 +249,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             ValueError: for a recording that cannot be read or is silent, or a name that cannot be used.
         """
         clip_length = self.feature_extractor.clip_length
-        embeddings, cosines, means, deviations = [], [], [], []
+        embeddings, cosines, spectra = [], [], []
         for clip in clips:
             recording = self.open_recording(clip)
             for start, window in recording.windows(clip_length):
@@ -257,20 +262,12 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                     )
                 with torch.no_grad():
                     outputs = self.run_network([window])
-                    log_mel = self.feature_extractor.log_mel(self.fitted(window))
                 embeddings.append(outputs.embeddings.float().cpu())
                 cosines.append(outputs.cosines.cpu())
-                means.append(log_mel.mean(1))
-                deviations.append(log_mel.std(1, correction=0))
+                spectra.append(outputs.spectra.cpu())
         if not embeddings:
             raise ValueError(f"{name}: no clips were given; expected one recording of its normal operation or more.")
-        self.detector.enroll(
-            name,
-            torch.cat(embeddings),
-            torch.cat(cosines),
-            log_mel_mean=torch.stack(means),
-            log_mel_std=torch.stack(deviations),
-        )
+        self.detector.enroll(name, torch.cat(embeddings), torch.cat(cosines), torch.cat(spectra))
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """Save model, feature extractor and detector, with their code."""
@@ -305,7 +302,9 @@ class AnomalousSoundDetectionPipeline(Pipeline):
 
         def score(input_values: torch.Tensor, input_features: torch.Tensor) -> torch.Tensor:
             outputs = self.model(input_values=input_values, input_features=input_features)
-            return self.detector.scores(outputs.embeddings, outputs.cosines, decision.machine, decision.backend)
+            return self.detector.scores(
+                outputs.embeddings, outputs.cosines, decision.machine, decision.backend, outputs.spectra
+            )
 
         regions = find_reasons(score, self.fitted(window).to(self.device), *level, self.feature_extractor)
         reason = sentence(regions)
