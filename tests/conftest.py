@@ -1,18 +1,27 @@
 """What the tests share: a small network on one-second clips, and the folder of real sounds where it is present."""
 
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-import torch
 
 
 # Nothing in the tests may reach the Hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Sums are split by threads and rounded accordingly: one thread, here and in every process that a test starts, makes
+# numbers comparable to the bit, and leaves the other cores to pytest-xdist's other workers.
+os.environ["OMP_NUM_THREADS"] = "1"
+# Code of models in folders is copied to a cache by the folder's name, which is often the same: each worker has its own.
+MODULES_CACHE = tempfile.TemporaryDirectory(prefix="attention-asd-tests-")
+os.environ["HF_MODULES_CACHE"] = MODULES_CACHE.name
+
+import numpy as np  # noqa: E402
+import soundfile  # noqa: E402
+import torch  # noqa: E402
 
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from modeling import AttentionAsdConfig, AttentionAsdModel  # noqa: E402
@@ -87,31 +96,25 @@ def paper_fixture():
     return folder
 
 
+def write_sounds(folder: Path, train: int = 6, test: int = 3, seconds: float = 1.0) -> Path:
+    """A folder in the DCASE layout: tones of two machine types with two IDs each, anomalies hiss."""
+    for number, (machine_type, machine_id) in enumerate([("fan", "00"), ("fan", "02"), ("pump", "00"), ("pump", "02")]):
+        for split, label, count in (("train", "normal", train), ("test", "normal", test), ("test", "anomaly", test)):
+            for index in range(count):
+                path = folder / machine_type / split / f"{label}_id_{machine_id}_{index:08d}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                generator = np.random.default_rng([number, index, len(split), len(label)])
+                time = np.arange(int(seconds * 16_000)) / 16_000
+                sound = 0.1 * np.sin(2 * np.pi * (200 + 300 * number) * time + generator.uniform(0, 6))
+                sound += (0.1 if label == "anomaly" else 0.01) * generator.standard_normal(len(time))
+                soundfile.write(path, sound, 16_000, subtype="PCM_16")
+    return folder
+
+
 @pytest.fixture
 def sound_folder(tmp_path):
-    """A function that writes a folder in the DCASE layout: tones of two machine types with two IDs each, anomalies hiss."""
-
-    def make(train: int = 6, test: int = 3, seconds: float = 1.0) -> Path:
-        folder = tmp_path / "sounds"
-        for number, (machine_type, machine_id) in enumerate(
-            [("fan", "00"), ("fan", "02"), ("pump", "00"), ("pump", "02")]
-        ):
-            for split, label, count in (
-                ("train", "normal", train),
-                ("test", "normal", test),
-                ("test", "anomaly", test),
-            ):
-                for index in range(count):
-                    path = folder / machine_type / split / f"{label}_id_{machine_id}_{index:08d}.wav"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    generator = np.random.default_rng([number, index, len(split), len(label)])
-                    time = np.arange(int(seconds * 16_000)) / 16_000
-                    sound = 0.1 * np.sin(2 * np.pi * (200 + 300 * number) * time + generator.uniform(0, 6))
-                    sound += (0.1 if label == "anomaly" else 0.01) * generator.standard_normal(len(time))
-                    soundfile.write(path, sound, 16_000, subtype="PCM_16")
-        return folder
-
-    return make
+    """A function that writes [`write_sounds`]."""
+    return lambda **settings: write_sounds(tmp_path / "sounds", **settings)
 
 
 @pytest.fixture
@@ -122,5 +125,20 @@ def run_script():
         command = [sys.executable, str(ROOT / script), *map(str, arguments)]
         kwargs.setdefault("timeout", 300)
         return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **kwargs)
+
+    return run
+
+
+@pytest.fixture
+def run_here(monkeypatch, capfd):
+    """As `run_script`, but in this process, which spares the five seconds that a new one takes to import everything."""
+
+    def run(script: str, *arguments) -> subprocess.CompletedProcess:
+        command = [str(ROOT / script), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            runpy.run_path(command[0], run_name="__main__")
+        return subprocess.CompletedProcess(command, exit_info.value.code or 0, *capfd.readouterr())
 
     return run

@@ -42,14 +42,12 @@ def small_pipeline(clips: int = 24) -> AnomalousSoundDetectionPipeline:
         optimizer.zero_grad()
     with torch.no_grad():
         outputs = model.eval()(**inputs)
-    log_mel = inputs["input_features"]
     detector = AnomalyDetector.fit(
         config,
         outputs.embeddings,
         outputs.cosines,
         names,
         held_out,
-        log_mel_mean=log_mel.mean(2),
-        log_mel_std=log_mel.std(2),
+        spectra=outputs.spectra,
     )
     return AnomalousSoundDetectionPipeline(model=model, feature_extractor=extractor, detector=detector, device="cpu")

@@ -49,8 +49,6 @@ def client(hub, tmp_path_factory):
         "HF_HUB_DISABLE_XET": "1",
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "NO_PROXY": "127.0.0.1",
-        # Sums depend on how many threads share them.
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }
 
     def start(*command, **changes) -> subprocess.Popen:

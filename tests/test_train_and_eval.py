@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import write_sounds
 from safetensors.torch import load_file
 
 from train import parse_arguments
@@ -19,11 +21,11 @@ from train import parse_arguments
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(autouse=True)
-def cache_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
-    # Sums are split by threads: the same number in every run to be compared, whatever the machine.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+@pytest.fixture(scope="module", autouse=True)
+def cache_of_its_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf_home")))
+        yield
 
 
 def flags(folder: Path, output: Path, **changes) -> list[str]:
@@ -40,11 +42,18 @@ def flags(folder: Path, output: Path, **changes) -> list[str]:
     return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
 
 
-def train(folder: Path, output: Path, **changes) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
-    return subprocess.run(
-        command + flags(folder, output, **changes), cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+def train(folder: Path, output: Path, launcher: tuple[str, ...] = (), **changes) -> subprocess.CompletedProcess:
+    command = [sys.executable, *launcher, "train.py", *flags(folder, output, **changes)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Path]:
+    """A folder of sounds, and what the README's command made of it."""
+    folder, output = write_sounds(tmp_path_factory.mktemp("sounds")), tmp_path_factory.mktemp("trained") / "out"
+    done = train(folder, output, ("-m", "accelerate.commands.launch", "--num_processes", "1"))
+    assert done.returncode == 0, done.stderr
+    return folder, output
 
 
 def read_scores(path: Path) -> dict[str, float]:
@@ -74,10 +83,8 @@ print(json.dumps(answers))
 """
 
 
-def test_train_leaves_a_complete_directory_that_a_fresh_process_loads_with_the_same_numbers(sound_folder, tmp_path):
-    folder, output = sound_folder(), tmp_path / "out"
-    done = train(folder, output)
-    assert done.returncode == 0, done.stderr
+def test_train_leaves_a_complete_directory_that_a_fresh_process_loads_with_the_same_numbers(trained, tmp_path):
+    folder, output = trained
     for name in (
         "model.safetensors",
         "config.json",
@@ -117,9 +124,9 @@ def test_train_leaves_a_complete_directory_that_a_fresh_process_loads_with_the_s
         assert predicted in config["id2label"].values() and shape == [1, 2, 128, 32]
 
 
-def test_eval_gives_results_scores_challenge_files_and_figures(sound_folder, tmp_path, run_script):
-    folder, output = sound_folder(), tmp_path / "out"
-    assert train(folder, output).returncode == 0
+def test_eval_gives_results_scores_challenge_files_and_figures(trained, tmp_path, run_script):
+    sounds, output = trained
+    folder = Path(shutil.copytree(sounds, tmp_path / "sounds"))
     (folder / "pump" / "test" / "normal_id_00_00000099.wav").write_text("this is no sound")
     unknown = folder / "valve" / "test" / "normal_id_04_00000000.wav"
     unknown.parent.mkdir(parents=True)
@@ -249,7 +256,7 @@ def test_a_broken_training_clip_is_named_and_left_out(sound_folder, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["no clips", "one machine ID", "no folder"])
-def test_a_folder_to_learn_nothing_from_is_refused_with_what_is_expected(sound_folder, tmp_path, run_script, kind):
+def test_a_folder_to_learn_nothing_from_is_refused_with_what_is_expected(sound_folder, tmp_path, run_here, kind):
     folder = sound_folder()
     if kind == "no clips":
         folder = tmp_path / "nothing"
@@ -260,7 +267,7 @@ def test_a_folder_to_learn_nothing_from_is_refused_with_what_is_expected(sound_f
         for path in folder.rglob("*.wav"):
             if "fan" not in path.parts or "id_00" not in path.name:
                 path.unlink()
-    done = run_script("train.py", *flags(folder, tmp_path / "out"))
+    done = run_here("train.py", *flags(folder, tmp_path / "out"))
     assert done.returncode == 2
     assert str(folder) in done.stderr and "Traceback" not in done.stderr
 

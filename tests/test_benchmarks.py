@@ -1,0 +1,199 @@
+"""The benchmarks run, at a small size, and report what they promise."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from benchmarks import processes, scaling, speed, training
+from benchmarks.processes import FreshProcess, available_cores, timed_command
+from benchmarks.published_network import PublishedLogMel
+from feature_extraction import AttentionAsdFeatureExtractor
+from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel
+from modeling.modeling_attention_asd import AttentionAsdPReLU
+
+
+MACHINES = {0: "fan_id_00", 1: "fan_id_02"}
+
+
+class ThisProcess:
+    """Stands in for a fresh process where a test needs what is computed and not the isolation."""
+
+    def run(self, function, *arguments):
+        return function(*arguments)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """What would take all cores of a process of its own leaves this one's threads as they are."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    """The paper's network on one-second clips, with random weights and a detector fitted to noise."""
+    directory = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    model = AttentionAsdModel(AttentionAsdConfig(clip_length=16_000, id2label=MACHINES)).eval()
+    extractor = AttentionAsdFeatureExtractor(clip_length=16_000)
+    machines = [MACHINES[index % 2] for index in range(16)]
+    generator = np.random.default_rng(0)
+    clips = [0.1 * generator.standard_normal(16_000).astype(np.float32) for _ in machines]
+    with torch.no_grad():
+        outputs = model(**extractor(clips, sampling_rate=16_000))
+    held_out = np.arange(len(machines)) // 2 % 2 == 1
+    detector = AnomalyDetector.fit(
+        model.config, outputs.embeddings, outputs.cosines, machines, held_out, spectra=outputs.spectra
+    )
+    for part in (model, extractor, detector):
+        part.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def audio(tmp_path):
+    path = tmp_path / "normal_id_00_00000000.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(1).standard_normal(16_000), 16_000, subtype="PCM_16")
+    return path
+
+
+def test_the_published_network_with_a_models_weights_gives_the_models_numbers(model_dir, noise):
+    model = AttentionAsdModel.from_pretrained(model_dir).eval()
+    log_mel = PublishedLogMel()(noise())
+    extracted = AttentionAsdFeatureExtractor(clip_length=16_000).log_mel(noise())
+    assert (log_mel - extracted).abs().max() < 1e-3
+    state = speed.published_state(model)
+    with torch.no_grad():
+        expected = model(input_values=noise(), input_features=extracted)
+        computed = speed.published_forward(state, noise(), log_mel, torch.tensor([0, 1]))
+    assert (computed["cosine"] - expected.cosines).abs().max() < 1e-4
+    assert (computed["attention"] - expected.attention_maps).abs().max() < 1e-3
+
+
+def test_a_model_of_another_architecture_is_not_compared_with_the_published_network(small_model):
+    with pytest.raises(ValueError, match="paper's architecture"):
+        speed.published_state(small_model())
+
+
+def test_speed_reports_every_system_with_its_steps_ratio_and_floor(model_dir, audio, monkeypatch):
+    pytest.importorskip("librosa", reason="needs librosa, which the authors' chain reads sounds with")
+    monkeypatch.setattr(speed, "THROUGHPUT_BATCH", 2)
+    task = speed.Task(str(model_dir), [], str(audio), None, repeats=1)
+    for whose in ("theirs", "ours"):
+        speed.LOADED.clear()
+        speed.load(task, whose)
+        turns = speed.measure_turns([ThisProcess()], [str(audio)], 2, whose)
+        assert all(timing["min_s"] <= timing["median_s"] <= timing["max_s"] for timing in turns.values())
+        if whose == "theirs":
+            theirs = turns
+    floors = speed.floors_of_network([str(audio)])
+    latency = {**theirs, **turns}
+    rows = speed.latency_table({"cores": 1, "floors": floors, "latency": latency, "throughput": latency})
+    by_name = {row["system"]: row for row in rows}
+    assert by_name[speed.AUTHORS]["authors' / this"] == 1.0
+    eager = by_name[speed.EAGER]
+    assert all(eager[f"{step} ms"] > 0 for step in ("decode", "log-mel", "network", "scoring"))
+    assert eager["network / sgemm floor"] > 0 and floors["network_gflop"] > 0.1
+    assert len(rows) == 3 + len(speed.PEERS)
+    speed.LOADED.clear()
+
+
+def test_the_engines_accuracy_is_held_against_eager(model_dir, tmp_path):
+    pytest.importorskip("librosa", reason="needs librosa, which the authors' chain reads sounds with")
+    generator = np.random.default_rng(2)
+    for label in ("normal", "anomaly"):
+        for index in range(2):
+            path = tmp_path / "fan" / "test" / f"{label}_id_00_{index:08d}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 0.1 * generator.standard_normal(16_000), 16_000, subtype="PCM_16")
+    table = speed.measure_accuracy(speed.Task(str(model_dir), [], "", str(tmp_path), repeats=1))
+    assert [row["system"] for row in table] == [speed.EAGER, speed.AUTHORS]
+    assert table[0]["largest score difference, paper's score"] == 0.0
+    assert all(row["clips"] == 4 and row["verdict changes"] == 0 and row["AUC difference"] == 0.0 for row in table)
+
+
+@pytest.mark.slow
+def test_memory_and_start_up_of_score_py_are_measured(model_dir, audio, monkeypatch):
+    monkeypatch.setattr(speed, "LONG_RECORDING_SECONDS", 3)
+    rows = speed.measure_processes(speed.Task(str(model_dir), [], str(audio), None, repeats=1))
+    assert len(rows) == 4 and all(row["peak MiB"] > 100 for row in rows)
+    assert all(0 < row["first line s"] <= row["seconds"] for row in rows if row["seconds"])
+
+
+def test_a_command_is_charged_with_its_own_memory_alone():
+    held = np.ones(50_000_000)  # 400 MB of this process
+    run = timed_command([sys.executable, "-S", "-c", "print('here'); x = bytearray(150_000_000); print(len(x))"])
+    assert run["first_line"] == "here" and run["first_line_s"] <= run["seconds"]
+    assert 143 <= run["peak_mib"] < 200 and held.nbytes > 2**28
+    with pytest.raises(RuntimeError, match="exit code 3"):
+        timed_command([sys.executable, "-S", "-c", "raise SystemExit(3)"])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not let a process choose its cores")
+def test_a_fresh_process_sees_the_cores_it_was_given_and_leaves_this_one_as_it_was():
+    cores = available_cores()
+    with FreshProcess(cores[-1:]) as process:
+        assert process.run(processes.available_cores) == cores[-1:]
+        assert process.run(os.getenv, "OMP_NUM_THREADS") == "1"
+    assert available_cores() == cores
+
+
+def test_every_training_loop_of_the_ablation_takes_updates(tmp_path, monkeypatch):
+    pytest.importorskip("librosa", reason="needs librosa, which the authors' loop reads sounds with")
+    # A loop changes it for good, in what is otherwise a process of its own.
+    monkeypatch.setattr(AttentionAsdPReLU, "forward", AttentionAsdPReLU.forward)
+    paths, labels = training.write_clips(tmp_path, 2, seconds=1.0)
+    for loop in training.ablation():
+        monkeypatch.setattr(training, "TAKE_UPDATES", [])
+        training.prepare(loop, str(tmp_path), paths, labels, batch_size=2)
+        assert training.take_updates(1) > 0, loop.name
+
+
+def test_the_device_benchmark_reports_throughput_floors_and_kernels():
+    loops = training.device_loops()[:2]
+    result = training.measure_device("cpu", [2], updates=1, clip_seconds=1.0, loops=loops)
+    assert [row["loop"] for row in result["rows"]] == [loop.name for loop in loops]
+    assert all(row["clips/s"] > 0 for row in result["rows"])
+    assert 0 < sum(kernel["share"] for kernel in result["kernels"]) <= 1.0 + 1e-6
+    assert result["fastest"]["times the arithmetic floor"] > 1
+    assert "GFLOP" in training.device_report(result)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_the_gpu_benchmark_says_so_where_there_is_no_gpu(tmp_path, capsys):
+    training.main(["--device", "cuda", "--output", str(tmp_path / "gpu.json")])
+    assert "no GPU here: not run" in capsys.readouterr().out
+    assert json.loads((tmp_path / "gpu.json").read_text())["not_run"]
+
+
+def test_a_fleets_cost_is_reported_machine_by_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling, "TRAINED_MACHINES", 3)
+    scaling.main(["--parts", "fleet", "--machines", "2", "5", "--output", str(tmp_path / "scaling.json")])
+    rows = json.loads((tmp_path / "scaling.json").read_text())["fleet"]
+    assert [row["machines"] for row in rows] == [2, 5]
+    assert all(value > 0 for row in rows for value in row.values())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_reading_a_bank_takes_no_more_memory_for_more_clips(tmp_path):
+    small, large = (scaling.read_bank(str(tmp_path), size, clip_seconds=1.0, batches=3) for size in (200, 5_000))
+    assert large["file GB"] == 25 * small["file GB"]
+    # Three batches of 64 clips of 32 kB, and the names.
+    assert large["own memory MiB"] < 20
+
+
+@pytest.mark.slow
+def test_epochs_and_archives_are_measured_as_a_user_runs_them(tmp_path):
+    output = tmp_path / "scaling.json"
+    scaling.main(
+        ["--parts", "epochs", "archive", "--epoch_clips", "8", "--recordings", "3", "--clip_seconds", "1"]
+        + ["--output", str(output)]
+    )
+    results = json.loads(output.read_text())
+    assert {row["processes"] for row in results["epochs"]} == set(range(1, len(available_cores()) + 1))
+    assert all(row["ms a clip"] > 0 and row["peak MiB a process"] > 100 for row in results["epochs"])
+    assert all(row["recordings"] == 3 for row in results["archive"])
