@@ -92,4 +92,4 @@ def with_interval(merit: dict[str, Any], name: str) -> str:
 
 
 def percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.1f}"
+    return "undefined" if value is None else f"{100 * value:.2f}"

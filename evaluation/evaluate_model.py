@@ -15,7 +15,7 @@ from metrics.asd_auc import asd_auc
 from modeling import AnomalyDetector, AttentionAsdModel
 
 from .controls import LogMelStatistics
-from .decisions import evaluate_decisions
+from .decisions import evaluate_decisions, percent, with_interval
 from .figures import paper_figure_2, paper_figure_3, paper_figure_4, roc_curves, save, score_histograms
 from .network_outputs import taken
 from .score_clips import ScoredClips, score_clips
@@ -220,10 +220,4 @@ def summary_table(results: dict[str, Any]) -> str:
 
 
 def merit_cells(auc: dict[str, Any], pauc: dict[str, Any]) -> list[str]:
-    interval = auc["pooled_ci95"]
-    pooled = percent(auc["pooled"]) + (f" [{percent(interval[0])}, {percent(interval[1])}]" if interval else "")
-    return [percent(auc["official"]), pooled, percent(auc["worst_id"]), percent(pauc["official"])]
-
-
-def percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.2f}"
+    return [percent(auc["official"]), with_interval(auc, "pooled"), percent(auc["worst_id"]), percent(pauc["official"])]

@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .evaluate_model import percent
+from .decisions import decisions_tables, percent, with_interval
 
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
@@ -69,6 +69,7 @@ def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> Mo
         test=test,
         rows=table_rows(test) if test else [],
         control=test and test.get("control"),
+        decisions=decisions_tables(test["decisions"]) if test and "decisions" in test else None,
         seconds=config["clip_length"] / config["sampling_rate"],
     )
 
@@ -97,11 +98,6 @@ def table_rows(test: dict[str, Any]) -> list[dict[str, str]]:
             row["control_pauc"] = with_interval(by_type(test["control"]["pauc"])[name], "official")
         rows.append(row)
     return rows
-
-
-def with_interval(figures: dict[str, Any], name: str) -> str:
-    interval = figures[f"{name}_ci95"]
-    return percent(figures[name]) + (f" [{percent(interval[0])}, {percent(interval[1])}]" if interval else "")
 
 
 def measured_results(test: dict[str, Any], data_name: str) -> list[EvalResult]:
