@@ -9,7 +9,7 @@ import torch
 from conftest import SMALL
 from sklearn.metrics import roc_auc_score
 
-from baselines import BASELINES, Clips, glow_aff, mobilenet_v2, pretrained, stgram_mfn, sw_wavenet
+from baselines import BASELINES, Clips, glow_aff, pretrained, stgram_mfn, sw_wavenet
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdConfig
 
@@ -65,7 +65,6 @@ def small(monkeypatch):
     """The larger networks in small."""
     sizes = {name: SMALL[name] for name in ("stem_channels", "bottlenecks", "head_channels", "embedding_size")}
     monkeypatch.setattr(stgram_mfn, "AttentionAsdConfig", partial(AttentionAsdConfig, **sizes))
-    monkeypatch.setattr(mobilenet_v2, "WIDTH", 0.5)
     monkeypatch.setattr(glow_aff, "STEPS", 3)
     monkeypatch.setattr(glow_aff, "HIDDEN", 32)
     monkeypatch.setattr(sw_wavenet, "CHANNELS", 32)
@@ -90,7 +89,7 @@ def test_networks_have_the_published_number_of_parameters(name):
 
 @pytest.mark.parametrize("name", [*TRAINED, "log_mel_statistics"])
 def test_peers_rank_an_obvious_anomaly_above_normal_clips(name, normal, test_clips, small):
-    peer = BASELINES[name](updates=60, batch_size=8).fit(normal, progress=False)
+    peer = BASELINES[name](updates=40, batch_size=8).fit(normal, progress=False)
     scored, is_anomalous = test_clips
     scores = peer.score(scored)
     assert scores.shape == (20,) and np.isfinite(scores).all()

@@ -1,0 +1,91 @@
+"""What all peers share: how they are fitted to normal clips and score others."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from .clips import Clips
+
+
+SCORE_BATCH = 16
+
+
+class Baseline(ABC):
+    """A peer: `Peer(updates=300, seed=0).fit(normal_clips).score(clips)`.
+
+    Args:
+        updates: optimiser steps of the network, or of each where a peer fits one a machine type. 0 leaves random weights,
+            which is enough to count parameters and to time the network.
+        seed: of initial weights, batches and everything else that is drawn: the same seed gives the same scores.
+        batch_size: clips in an update.
+    """
+
+    title: ClassVar[str]
+    needs_waveforms: ClassVar[bool] = False
+    # What computes the score, in eval mode after `fit`; None for a peer without a network. Of several, the first.
+    network: nn.Module | None = None
+
+    def __init__(self, updates: int, seed: int = 0, batch_size: int = 16):
+        self.updates, self.seed, self.batch_size = updates, seed, batch_size
+        self.machines: list[str] = []
+        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
+
+    def fit(self, clips: Clips, progress: bool = True) -> "Baseline":
+        """Learn from normal clips alone. `progress` shows a bar of the updates.
+
+        Raises:
+            ValueError: no clip at all, or waveforms are missing.
+        """
+        if not len(clips):
+            raise ValueError(f"{self.title}: no clip to fit to; expected normal clips of every machine ID.")
+        self._check_waveforms(clips)
+        self.machines = sorted(set(clips.machines))
+        self._fit(clips, progress)
+        return self
+
+    def score(self, clips: Clips) -> np.ndarray:
+        """(n,) float64: the anomaly score of each clip for the machine ID that it claims, the higher the more anomalous.
+
+        Raises:
+            ValueError: a machine ID that `fit` has not seen, waveforms are missing, or not fitted yet.
+        """
+        if not self.machines:
+            raise ValueError(f"{self.title}: not fitted; call fit(normal clips) first.")
+        self._check_waveforms(clips)
+        unknown = sorted(set(clips.machines) - set(self.machines))
+        if unknown:
+            raise ValueError(
+                f"{self.title}: {', '.join(unknown)} unknown; fitted to {', '.join(self.machines)}. Fit again with normal "
+                "clips of all machine IDs that are to be scored."
+            )
+        batches = [range(start, min(start + SCORE_BATCH, len(clips))) for start in range(0, len(clips), SCORE_BATCH)]
+        with torch.inference_mode():
+            scores = [self._score(clips.take(batch)) for batch in batches]
+        return np.concatenate([np.zeros(0), *(np.asarray(score, dtype=np.float64) for score in scores)])
+
+    def num_parameters(self) -> int:
+        """Trainable parameters of one network, as the papers count them; 0 without a network."""
+        return 0 if self.network is None else sum(parameter.numel() for parameter in self.network.parameters())
+
+    def network_inputs(self, clips: Clips) -> tuple[torch.Tensor, ...]:
+        """What `network` is called with to score these clips: every window of them where it sees windows."""
+        raise NotImplementedError(f"{self.title} has no network.")
+
+    @abstractmethod
+    def _fit(self, clips: Clips, progress: bool) -> None: ...
+
+    @abstractmethod
+    def _score(self, clips: Clips) -> np.ndarray: ...
+
+    def _check_waveforms(self, clips: Clips) -> None:
+        if self.needs_waveforms and clips.waveforms is None:
+            raise ValueError(
+                f"{self.title} needs waveforms and these clips are log-mels only; give Clips(..., waveforms=...), or choose "
+                "a peer whose needs_waveforms is False."
+            )
+
+    def _on_device(self, array: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=self.device)
