@@ -40,8 +40,8 @@ def assert_parity(directory, expected: dict[str, np.ndarray]) -> None:
         assert difference.max() <= tolerance, name
 
 
-def test_the_authors_fixture_is_reproduced_array_by_array(paper_fixture, run_here, tmp_path):
-    done = run_here("scripts/convert_original_checkpoint.py", paper_fixture / "original.ckpt", tmp_path / "converted")
+def test_the_authors_fixture_is_reproduced_array_by_array(paper_fixture, run_script, tmp_path):
+    done = run_script("scripts/convert_original_checkpoint.py", paper_fixture / "original.ckpt", tmp_path / "converted")
     assert done.returncode == 0, done.stderr
     assert_parity(tmp_path / "converted", dict(np.load(paper_fixture / "expected.npz")))
 
@@ -70,9 +70,9 @@ def test_a_checkpoint_of_random_weights_gives_the_reference_networks_numbers(run
     assert_parity(tmp_path / "converted", {name: tensor.numpy() for name, tensor in expected.items()})
 
 
-def test_the_labels_name_the_authors_collision_as_it_is(run_here, tmp_path):
+def test_the_labels_name_the_authors_collision_as_it_is(run_script, tmp_path):
     torch.save(random_checkpoint(seed=0), tmp_path / "original.ckpt")
-    run_here("scripts/convert_original_checkpoint.py", tmp_path / "original.ckpt", tmp_path / "converted")
+    run_script("scripts/convert_original_checkpoint.py", tmp_path / "original.ckpt", tmp_path / "converted")
     config = AutoModel.from_pretrained(tmp_path / "converted", trust_remote_code=True).config
     assert config.num_labels == 41
     assert config.id2label[0] == "fan_id_00" and config.id2label[40] == "valve_id_06"
@@ -90,11 +90,11 @@ def test_the_labels_name_the_authors_collision_as_it_is(run_here, tmp_path):
     ],
     ids=["a missing key", "an unknown key", "another shape"],
 )
-def test_another_networks_checkpoint_is_refused_by_name(spoil, complaint, run_here, tmp_path):
+def test_another_networks_checkpoint_is_refused_by_name(spoil, complaint, run_script, tmp_path):
     checkpoint = random_checkpoint(seed=0)
     spoil(checkpoint["state_dict"])
     torch.save(checkpoint, tmp_path / "original.ckpt")
-    done = run_here("scripts/convert_original_checkpoint.py", tmp_path / "original.ckpt", tmp_path / "converted")
+    done = run_script("scripts/convert_original_checkpoint.py", tmp_path / "original.ckpt", tmp_path / "converted")
     assert done.returncode == 2
     assert complaint in done.stdout + done.stderr
     assert not (tmp_path / "converted").exists()
@@ -105,8 +105,8 @@ class Bomb:
         return (print, ("this code ran",))
 
 
-def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(run_here, tmp_path):
+def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(run_script, tmp_path):
     torch.save({"state_dict": {"model.arcface.weight": Bomb()}}, tmp_path / "original.ckpt")
-    done = run_here("scripts/convert_original_checkpoint.py", tmp_path / "original.ckpt", tmp_path / "converted")
+    done = run_script("scripts/convert_original_checkpoint.py", tmp_path / "original.ckpt", tmp_path / "converted")
     assert done.returncode == 2
     assert "error:" in done.stderr and "this code ran" not in done.stdout

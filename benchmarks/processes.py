@@ -1,0 +1,118 @@
+"""Processes to measure in: fresh ones on given cores, whose memory and time nothing else has touched.
+
+Only the standard library is imported: as a script this file starts a command from a process so small that the
+command's peak memory is its own. (Linux counts the memory of the process that started it into a command's `ru_maxrss`.)
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class FreshProcess:
+    """A new Python process that runs functions of importable modules, one after the other.
+
+    It sees `cores` alone (on systems that let a process choose) and starts with as many threads. What the functions leave
+    in their modules stays, so that several processes, each with what it measures, can take turns.
+    """
+
+    def __init__(self, cores: Sequence[int] | None = None):
+        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        threads = os.environ.get("OMP_NUM_THREADS")
+        before = available_cores()
+        try:
+            if cores is not None:
+                # Inherited, and in place before any library counts cores.
+                set_cores(cores)
+                os.environ["OMP_NUM_THREADS"] = str(len(cores))
+            self.run(os.getpid)
+        finally:
+            set_cores(before)
+            os.environ.pop("OMP_NUM_THREADS", None)
+            if threads is not None:
+                os.environ["OMP_NUM_THREADS"] = threads
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._pool.submit(function, *arguments).result()
+
+    def __enter__(self) -> "FreshProcess":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+
+
+def available_cores() -> list[int]:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def set_cores(cores: Sequence[int]) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+def peak_memory_mib() -> float:
+    """The most memory that this process has had resident, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return maxrss_mib(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def maxrss_mib(usage: resource.struct_rusage) -> float:
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def timed_command(command: Sequence[str | Path], allowed: Sequence[int] = (0,), **environment: str) -> dict[str, Any]:
+    """Run a command from the repository's root and measure it.
+
+    Returns:
+        `seconds`, `first_line_s` (from its start until the first line on standard output), `peak_mib` (of it, or of the
+        largest process that it started), `first_line` and `returncode`.
+
+    Raises:
+        RuntimeError: it ended with another exit code than those `allowed`; the message has its standard error.
+    """
+    launcher = [sys.executable, "-S", str(Path(__file__)), *map(str, command)]
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment}
+    done = subprocess.run(launcher, capture_output=True, text=True, cwd=ROOT, env=environment)
+    result = json.loads(done.stdout) if done.returncode == 0 else {"returncode": done.returncode}
+    if result["returncode"] not in allowed:
+        raise RuntimeError(f"{' '.join(map(str, command))}: exit code {result['returncode']}.\n{done.stderr[-4000:]}")
+    return result
+
+
+def measure_command(command: list[str]) -> dict[str, Any]:
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    first_line = process.stdout.readline()
+    first_line_s = time.perf_counter() - start
+    process.stdout.read()
+    returncode = process.wait()
+    return {
+        "seconds": time.perf_counter() - start,
+        "first_line_s": first_line_s,
+        "peak_mib": maxrss_mib(resource.getrusage(resource.RUSAGE_CHILDREN)),
+        "first_line": first_line.rstrip("\n"),
+        "returncode": returncode,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure_command(sys.argv[1:])))
