@@ -68,6 +68,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         type=float,
         help="share of normal recordings that may be called anomalous (default: the model's)",
     )
+    parser.add_argument(
+        "--engine",
+        help="what runs the network: torch, or what --model was exported for by scripts/export.py (default: the latter, if "
+        "it was)",
+    )
     parser.add_argument("--backend", help="how clips are scored: arcface is the paper's way (default: the model's)")
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table", help="on standard output")
     parser.add_argument(
@@ -151,6 +156,7 @@ def load_detector(arguments: argparse.Namespace, device: torch.device) -> Anomal
     detect = AnomalousSoundDetectionPipeline(
         model=AttentionAsdModel.from_pretrained(arguments.model),
         feature_extractor=AttentionAsdFeatureExtractor.from_pretrained(arguments.model),
+        engine=arguments.engine,
         device=device,
     )
     machine = detect.detector.machines[0] if arguments.machine in ("auto", "from-path") else arguments.machine

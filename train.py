@@ -85,6 +85,18 @@ def load_rows(arguments: Arguments, accelerator: Accelerator) -> tuple[dict[str,
     return splits, str(folder), name
 
 
+def read_labels(file: str | None, machines: list[str]) -> tuple[dict[int, str], dict[str, int]]:
+    """id2label and label2id: a class for each machine ID, or what `--labels` says."""
+    if file is None:
+        return dict(enumerate(machines)), {machine: label for label, machine in enumerate(machines)}
+    content = json.loads(Path(file).read_text())
+    id2label = {int(label): name for label, name in content["id2label"].items()}
+    missing = sorted(set(machines) - set(content["label2id"]))
+    if missing:
+        raise ValueError(f"--labels {file}: label2id has no {', '.join(missing)}, of which there are training clips.")
+    return id2label, content["label2id"]
+
+
 def main() -> int:
     arguments = parse_arguments()
     if arguments.push_to_hub:
@@ -109,13 +121,13 @@ def main() -> int:
     rows = splits["train"]
     names = rows.features["label"].names
     trained_names = sorted({names[label] for label in rows["label"]})
-    id2label = dict(enumerate(trained_names))
-    if len(id2label) < 2:
+    if len(trained_names) < 2:
         raise ValueError(
             f"{folder}: its training clips are all of one machine ID, {trained_names}. The network learns by telling machine "
             "IDs apart: give it clips of two or more."
         )
 
+    id2label, label2id = read_labels(arguments.labels, trained_names)
     config = AttentionAsdConfig(
         clip_length=round(arguments.clip_seconds * 16_000),
         input_representations=arguments.input_representations,
@@ -126,18 +138,20 @@ def main() -> int:
         scale=arguments.scale,
         margin=arguments.margin,
         id2label=id2label,
+        label2id=label2id,
     )
     feature_extractor = AttentionAsdFeatureExtractor(
         clip_length=config.clip_length, short_clips=arguments.short_clips, channels=arguments.channels
     )
-    label_of = config.label2id
-    labels = [label_of[names[label]] for label in rows["label"]]
+    machines = [names[label] for label in rows["label"]]
+    labels = [label2id[machine] for machine in machines]
     with accelerator.main_process_first():
         bank = WaveformBank(rows["path"], labels, feature_extractor, progress=accelerator.is_main_process)
     if accelerator.is_main_process:
         for error in bank.errors.values():
             print(f"left out: {error}", file=sys.stderr)
-    unheard = sorted(id2label[label] for label in set(id2label) - set(bank.labels.tolist()))
+    machines = [machines[row] for row in bank.rows]
+    unheard = sorted(set(trained_names) - set(machines))
     if unheard:
         raise ValueError(
             f"{folder}: not one training clip of {', '.join(unheard)} can be read. Repair the clips, or take these machine "
@@ -154,7 +168,7 @@ def main() -> int:
     accelerator.end_training()
     if accelerator.is_main_process:
         # The other processes are done: none waits, and times out, while this one evaluates.
-        finish(arguments, accelerator, model, feature_extractor, bank, splits, data_name, progress)
+        finish(arguments, accelerator, model, feature_extractor, bank, machines, splits, data_name, progress)
     # A launcher ends all processes when one of them fails: only the one that has written everything says so.
     return 2 if bank.errors and accelerator.is_main_process else 0
 
@@ -165,6 +179,7 @@ def finish(
     model: AttentionAsdModel,
     feature_extractor: AttentionAsdFeatureExtractor,
     bank: WaveformBank,
+    machines: list[str],
     splits: dict[str, Any],
     data_name: str,
     progress: Progress,
@@ -177,7 +192,6 @@ def finish(
     model = AttentionAsdModel.from_pretrained(output_dir).to(model.device)
     _, held_out_indices = hold_out(bank.labels, arguments.validation_fraction, arguments.seed)
     batch_size = arguments.per_device_eval_batch_size
-    machines = [model.config.id2label[label] for label in bank.labels.tolist()]
     detector, altered_auc = fit_detector(
         model, feature_extractor, bank, machines, held_out_indices, batch_size, arguments.seed
     )

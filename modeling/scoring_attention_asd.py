@@ -543,7 +543,7 @@ class AnomalyDetector:
                 alone = describe_machine(self, name, known.take(slice(1)), None)
                 scores.append(all_scores(self, alone, known.take(slice(1, None))))
             self._means_alone[name] = tail_means(scores)
-        return torch.cat([self._means_alone[name] for name in self._machines])
+        return torch.cat([self._means_alone[name] for name in self._machines], dim=1)
 
     def _calibrate(self, machine: NormalMachine, clips: int, others: torch.Tensor) -> None:
         fit_tails(machine, self.priors, clips, others)

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from modeling import AttentionAsdConfig, AttentionAsdModel  # noqa: E402
+from reproduction.protocol import NUM_LABELS, published_labels  # noqa: E402
 
 
 # The authors' names, in the order of their modules, and ours. The last group holds what is left of a key.
@@ -53,31 +54,6 @@ DROPPED = {
     r"model\.classifier\.fc_out\.": "the linear head, whose output nothing uses",
     r"model\.transform_tf\.": "the log-mel's constants, which are in preprocessor_config.json",
 }
-
-NUM_LABELS = 41
-
-# data.py of the authors: each type's offset is added to the machine ID. ToyCar's and ToyConveyor's IDs start at 1.
-ORIGINAL_OFFSETS = {
-    "fan": (0, range(7)),
-    "pump": (7, range(7)),
-    "slider": (13, range(7)),
-    "ToyCar": (20, range(1, 8)),
-    "ToyConveyor": (27, range(1, 7)),
-    "valve": (34, range(7)),
-}
-
-
-def original_labels(num_labels: int) -> tuple[dict[int, str], dict[str, int]]:
-    """The authors' 41 labels. Class 13 stands for pump id_06 and slider id_00 alike and is named after both, class 20 is
-    never used; label2id finds each of the machine IDs under its own name too."""
-    names: dict[int, list[str]] = {index: [] for index in range(num_labels)}
-    for machine_type, (offset, machine_ids) in ORIGINAL_OFFSETS.items():
-        for machine_id in machine_ids:
-            names[offset + machine_id].append(f"{machine_type}_id_{machine_id:02d}")
-    id2label = {index: "+".join(found) or f"unused_{index}" for index, found in names.items()}
-    label2id = {label: index for index, label in id2label.items()}
-    label2id.update({name: index for index, found in names.items() for name in found})
-    return id2label, label2id
 
 
 def convert_state_dict(original: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str], list[str]]:
@@ -125,7 +101,7 @@ def convert(checkpoint: Path, output_dir: Path) -> AttentionAsdModel:
             f"{checkpoint}: model.arcface.weight has shape {tuple(centres.shape)}, expected ({NUM_LABELS}, embedding size)."
         )
     num_labels, embedding_size = centres.shape
-    id2label, label2id = original_labels(num_labels)
+    id2label, label2id = published_labels(num_labels)
     config = AttentionAsdConfig(id2label=id2label, label2id=label2id, embedding_size=embedding_size)
     model = AttentionAsdModel(config)
     expected = model.state_dict()

@@ -5,7 +5,8 @@ machines recorded again, or for other machines altogether.
     python scripts/fit_detector.py --model runs/published --data_dir data/dcase2020
 
 Writes scoring.safetensors and scoring_config.json into the model's directory, for the machine IDs of DIR/<machine
-type>/train. A share of the clips is held out to calibrate with, the rest is fitted on.
+type>/train. A share of the clips is held out to calibrate with, the rest is fitted on. Where train.py made the model
+from this folder, its results and its card are made anew as well.
 """
 
 import argparse
@@ -20,13 +21,15 @@ from transformers.utils import logging as transformers_logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dcase2020_task2 import load_clips
-from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AttentionAsdModel
-from training.allocator import keep_freed_memory
-from training.batches import hold_out
-from training.fit_detector import fit_detector
-from training.waveform_bank import WaveformBank
+from dcase2020_task2 import load_clips  # noqa: E402
+from evaluation.evaluate_model import evaluate_model  # noqa: E402
+from evaluation.model_card import render_model_card  # noqa: E402
+from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
+from modeling import AttentionAsdModel  # noqa: E402
+from training.allocator import keep_freed_memory  # noqa: E402
+from training.batches import hold_out  # noqa: E402
+from training.fit_detector import fit_detector  # noqa: E402
+from training.waveform_bank import WaveformBank  # noqa: E402
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -62,7 +65,8 @@ def main() -> int:
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     model = AttentionAsdModel.from_pretrained(arguments.model).to(device)
     feature_extractor = AttentionAsdFeatureExtractor.from_pretrained(arguments.model)
-    rows = load_clips(arguments.data_dir).get("train")
+    splits = load_clips(arguments.data_dir)
+    rows = splits.get("train")
     if not rows:
         raise ValueError(
             f"{arguments.data_dir}: no training clips. Expected {arguments.data_dir}/<machine type>/train/"
@@ -81,6 +85,21 @@ def main() -> int:
     if arguments.backend:
         detector.backend = arguments.backend
     detector.save_pretrained(arguments.model)
+    record = arguments.model / "all_results.json"
+    if record.exists() and Path(training.get("data_dir") or "").absolute() == arguments.data_dir.absolute():
+        results = json.loads(record.read_text()) | {"backend": detector.backend, "altered_held_out_auc": heard}
+        if splits.get("test"):
+            results["test"] = evaluate_model(
+                model,
+                feature_extractor,
+                splits["test"],
+                arguments.model / "evaluation",
+                train_rows=rows,
+                data_dir=arguments.data_dir,
+                detector=detector,
+            )
+        record.write_text(json.dumps(results, indent=2) + "\n")
+        render_model_card(arguments.model, arguments.model.resolve().name)
     print(
         "AUC of altered against held-out normal clips:", ", ".join(f"{name} {auc:.3f}" for name, auc in heard.items())
     )

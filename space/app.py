@@ -361,7 +361,7 @@ def enrol_page(own: gr.State, others: list[gr.Dropdown]) -> None:
             files = gr.File(label="Your detector", visible=False, interactive=False)
             code = gr.Code(
                 # Without a language: the colours of Python are too faint to read.
-                label="Use it in Python", language=None, interactive=False, visible=False,
+                label="Use it in Python", language=None, interactive=False, visible=False, wrap_lines=True,
             )  # fmt: skip
             test = gr.Audio(
                 type="filepath", sources=["upload", "microphone"], label="Test it with another recording",

@@ -1,9 +1,7 @@
 """What the tests share: a small network on one-second clips, and the folder of real sounds where it is present."""
 
 import os
-import runpy
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,13 +13,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Sums are split by threads and rounded accordingly: one thread, here and in every process that a test starts, makes
 # numbers comparable to the bit, and leaves the other cores to pytest-xdist's other workers.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Code of models in folders is copied to a cache by the folder's name, which is often the same: each worker has its own.
-MODULES_CACHE = tempfile.TemporaryDirectory(prefix="attention-asd-tests-")
-os.environ["HF_MODULES_CACHE"] = MODULES_CACHE.name
+# The user's caches stay as they are, and pytest-xdist's workers do not meet in them.
+HOME = tempfile.TemporaryDirectory(prefix="attention-asd-tests-")
+os.environ["HF_HOME"] = HOME.name
 
 import numpy as np  # noqa: E402
 import soundfile  # noqa: E402
 import torch  # noqa: E402
+from warm_python import WarmPython  # noqa: E402
 
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from modeling import AttentionAsdConfig, AttentionAsdModel  # noqa: E402
@@ -117,28 +116,24 @@ def sound_folder(tmp_path):
     return lambda **settings: write_sounds(tmp_path / "sounds", **settings)
 
 
-@pytest.fixture
-def run_script():
+@pytest.fixture(scope="session")
+def warm_python():
+    with WarmPython(dict(os.environ)) as warm:
+        yield warm
+
+
+@pytest.fixture(scope="session")
+def run_script(warm_python):
     """A function that runs a script of the repository in a process of its own and returns what came of it."""
-
-    def run(script: str, *arguments, **kwargs) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-        kwargs.setdefault("timeout", 300)
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **kwargs)
-
-    return run
-
-
-@pytest.fixture
-def run_here(monkeypatch, capfd):
-    """As `run_script`, but in this process, which spares the five seconds that a new one takes to import everything."""
 
     def run(script: str, *arguments) -> subprocess.CompletedProcess:
         command = [str(ROOT / script), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", command)
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as exit_info:
-            runpy.run_path(command[0], run_name="__main__")
-        return subprocess.CompletedProcess(command, exit_info.value.code or 0, *capfd.readouterr())
+        process = warm_python.start(command, ROOT)
+        stdout, stderr = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
     return run
+
+
+def pytest_unconfigure() -> None:
+    HOME.cleanup()

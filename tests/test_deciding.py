@@ -1,6 +1,5 @@
 """How the back end is chosen, and what an evaluation says of the decisions."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -17,6 +17,7 @@ import torch
 from hub_server import TOKEN, run_hub
 from small_detector import RATE, machine_sound, small_pipeline
 from transformers import pipeline
+from warm_python import Forked, WarmPython
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel
@@ -51,19 +52,25 @@ def client(hub, tmp_path_factory):
         "NO_PROXY": "127.0.0.1",
     }
 
-    def start(*command, **changes) -> subprocess.Popen:
+    def start(*command, **changes) -> Forked | subprocess.Popen:
         is_script = str(command[0]).endswith(".py")
         arguments = [str(ROOT / command[0])] if is_script else ["-c", command[0]]
+        arguments += map(str, command[1:])
+        folder = ROOT if is_script else empty
+        if changes.keys() <= {"HF_TOKEN"}:
+            return warm.start(arguments, folder, **changes)
+        # The rest of the environment is read while the libraries are imported.
         return subprocess.Popen(
-            [sys.executable, *arguments, *map(str, command[1:])],
+            [sys.executable, *arguments],
             env={name: value for name, value in {**environment, **changes}.items() if value is not None},
-            cwd=ROOT if is_script else empty,
+            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    return start
+    with WarmPython(environment) as warm:
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +332,7 @@ def hold_commits(hub):
     return lambda: len(hub.asked("/commit/")) > sent
 
 
-def cut_off(hub, is_held, process: subprocess.Popen) -> None:
+def cut_off(hub, is_held, process: Forked) -> None:
     """Kill a push in the middle."""
     wait_until(lambda: is_held() or process.poll() is not None)
     assert process.poll() is None, process.communicate()

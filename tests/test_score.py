@@ -154,7 +154,7 @@ def test_false_alarm_rate_and_back_end_are_those_asked_for(capsys, model, folder
     _, (strict,), _ = run_here(capsys, file, "--model", model, "--false_alarm_rate", "0.1", "--backend", "arcface")
     _, (default,), _ = run_here(capsys, file, "--model", model)
     assert (strict["false_alarm_rate"], strict["backend"]) == (0.1, "arcface")
-    assert (default["false_alarm_rate"], default["backend"]) == (0.01, "knn")
+    assert (default["false_alarm_rate"], default["backend"]) == (0.01, "spectrum")
     with pytest.raises(ValueError, match="false_alarm_rate=7"):
         run_here(capsys, file, "--model", model, "--false_alarm_rate", "7")
 

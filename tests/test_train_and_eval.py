@@ -14,18 +14,12 @@ import pytest
 import torch
 from conftest import write_sounds
 from safetensors.torch import load_file
+from warm_python import Forked
 
 from train import parse_arguments
 
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_of_its_own(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf_home")))
-        yield
 
 
 def flags(folder: Path, output: Path, **changes) -> list[str]:
@@ -42,16 +36,17 @@ def flags(folder: Path, output: Path, **changes) -> list[str]:
     return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
 
 
-def train(folder: Path, output: Path, launcher: tuple[str, ...] = (), **changes) -> subprocess.CompletedProcess:
-    command = [sys.executable, *launcher, "train.py", *flags(folder, output, **changes)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def train(run_script):
+    return lambda folder, output, **changes: run_script("train.py", *flags(folder, output, **changes))
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[Path, Path]:
     """A folder of sounds, and what the README's command made of it."""
     folder, output = write_sounds(tmp_path_factory.mktemp("sounds")), tmp_path_factory.mktemp("trained") / "out"
-    done = train(folder, output, ("-m", "accelerate.commands.launch", "--num_processes", "1"))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "train.py"]
+    done = subprocess.run(command + flags(folder, output), cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder, output
 
@@ -163,23 +158,18 @@ def test_eval_gives_results_scores_challenge_files_and_figures(trained, tmp_path
         assert (tmp_path / "r" / f"{figure}.png").stat().st_size > 10_000
 
 
-def start_training(folder: Path, output: Path, **changes) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "train.py", *flags(folder, output, **changes)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_bits(sound_folder, tmp_path):
+def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_bits(sound_folder, warm_python, tmp_path):
     folder = sound_folder()
     # 20 clips in batches of 4: five updates an epoch.
     settings = {"num_train_epochs": 4, "checkpointing_steps": 1}
-    alone = start_training(folder, tmp_path / "alone", **settings)
+
+    def start_training(output: Path, **changes) -> Forked:
+        return warm_python.start([str(ROOT / "train.py"), *flags(folder, output, **settings, **changes)], ROOT)
+
+    alone = start_training(tmp_path / "alone")
     assert alone.wait(300) == 0
 
-    killed = start_training(folder, tmp_path / "killed", **settings)
+    killed = start_training(tmp_path / "killed")
     deadline = time.monotonic() + 120
     in_mid_epoch = tmp_path / "killed" / "checkpoints" / "step_00000008"
     while not in_mid_epoch.exists():
@@ -189,7 +179,7 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_bits(sound_fol
     assert killed.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "model.safetensors").exists()
 
-    resumed = start_training(folder, tmp_path / "killed", resume_from_checkpoint="latest", **settings)
+    resumed = start_training(tmp_path / "killed", resume_from_checkpoint="latest")
     assert resumed.wait(300) == 0
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "killed"))
     assert first.keys() == second.keys()
@@ -220,7 +210,7 @@ def test_two_processes_train_one_model_and_survive_a_broken_clip(sound_folder, t
 
 
 @pytest.mark.slow
-def test_bfloat16_checkpointed_attention_and_a_tracker_work_together(sound_folder, tmp_path):
+def test_bfloat16_checkpointed_attention_and_a_tracker_work_together(sound_folder, train, tmp_path):
     output = tmp_path / "out"
     done = train(sound_folder(), output, mixed_precision="bf16", gradient_checkpointing="True", report_to="tensorboard")
     assert done.returncode == 0, done.stderr
@@ -228,7 +218,7 @@ def test_bfloat16_checkpointed_attention_and_a_tracker_work_together(sound_folde
     assert load_file(output / "model.safetensors")["arcface.weight"].dtype == torch.float32
 
 
-def test_training_anew_into_a_used_directory_does_not_mix_with_the_run_before(sound_folder, tmp_path):
+def test_training_anew_into_a_used_directory_does_not_mix_with_the_run_before(sound_folder, train, tmp_path):
     folder, output = sound_folder(), tmp_path / "out"
     assert train(folder, output, num_train_epochs=3, validation_fraction=0).returncode == 0
     assert train(folder, output, num_train_epochs=1, validation_fraction=0).returncode == 0
@@ -246,7 +236,7 @@ def test_a_flag_that_cannot_be_is_refused_by_its_name(tmp_path, flag, value):
         parse_arguments(flags(tmp_path, tmp_path / "out", **{flag: value}))
 
 
-def test_a_broken_training_clip_is_named_and_left_out(sound_folder, tmp_path):
+def test_a_broken_training_clip_is_named_and_left_out(sound_folder, train, tmp_path):
     folder, output = sound_folder(), tmp_path / "out"
     (folder / "fan" / "train" / "normal_id_00_00000099.wav").write_bytes(b"")
     done = train(folder, output, num_train_epochs=1)
@@ -256,7 +246,7 @@ def test_a_broken_training_clip_is_named_and_left_out(sound_folder, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["no clips", "one machine ID", "no folder"])
-def test_a_folder_to_learn_nothing_from_is_refused_with_what_is_expected(sound_folder, tmp_path, run_here, kind):
+def test_a_folder_to_learn_nothing_from_is_refused_with_what_is_expected(sound_folder, train, tmp_path, kind):
     folder = sound_folder()
     if kind == "no clips":
         folder = tmp_path / "nothing"
@@ -267,13 +257,13 @@ def test_a_folder_to_learn_nothing_from_is_refused_with_what_is_expected(sound_f
         for path in folder.rglob("*.wav"):
             if "fan" not in path.parts or "id_00" not in path.name:
                 path.unlink()
-    done = run_here("train.py", *flags(folder, tmp_path / "out"))
+    done = train(folder, tmp_path / "out")
     assert done.returncode == 2
     assert str(folder) in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
-def test_real_sounds_are_trained_and_evaluated(shared_data, tmp_path, run_script):
+def test_real_sounds_are_trained_and_evaluated(shared_data, train, tmp_path):
     """Real clips cut to one second, two epochs: that it works, not how well."""
     done = train(shared_data / "machine_clips", tmp_path / "out", per_device_train_batch_size=32)
     assert done.returncode == 0, done.stderr

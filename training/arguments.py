@@ -16,6 +16,12 @@ class Arguments:
             "any machine types and IDs. Without it: synthetic machines and the quick preset (2 s clips, 12 epochs at 1e-3)."
         },
     )
+    labels: str | None = field(
+        default=None,
+        metadata={
+            "help": "JSON file with id2label and label2id: which machine IDs are which class, where that is not one each."
+        },
+    )
     machine_types: list[str] | None = field(default=None, metadata={"help": "Train on these machine types only."})
     num_train_epochs: int = field(default=300, metadata={"help": "Passes over the training clips."})
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Clips per process and forward pass."})
@@ -63,6 +69,7 @@ class Arguments:
     checkpointing_steps: str = field(
         default="epoch", metadata={"help": "A checkpoint every so many updates, or at every 'epoch'."}
     )
+    save_total_limit: int = field(default=2, metadata={"help": "How many of the newest checkpoints are kept."})
     resume_from_checkpoint: str | None = field(
         default=None, metadata={"help": "'latest', or a step_N folder; goes on as if never interrupted."}
     )
@@ -85,6 +92,7 @@ def check_numbers(arguments: Arguments) -> None:
         "gradient_accumulation_steps",
         "learning_rate",
         "clip_seconds",
+        "save_total_limit",
     ):
         if getattr(arguments, name) <= 0:
             raise ValueError(f"--{name} {getattr(arguments, name)}: expected a number above 0.")
@@ -101,6 +109,7 @@ def run_settings(arguments: Arguments) -> dict[str, Any]:
         "output_dir",
         "per_device_eval_batch_size",
         "checkpointing_steps",
+        "save_total_limit",
         "resume_from_checkpoint",
         "report_to",
         "dataloader_num_workers",

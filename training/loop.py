@@ -109,7 +109,8 @@ def train(
         progress.seconds = time.monotonic() - started
         if accelerator.is_main_process:
             scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-            save_checkpoint(checkpoints, model, optimizer.optimizer, progress, run_settings(arguments), scaler)
+            settings, keep = run_settings(arguments), arguments.save_total_limit
+            save_checkpoint(checkpoints, model, optimizer.optimizer, progress, settings, scaler, keep)
 
     while progress.epoch < epochs:
         learning_rate = learning_rate_at(progress.epoch, arguments)

@@ -75,9 +75,9 @@ def fit_priors(machines: Iterable[NormalMachine]) -> torch.Tensor:
 
 
 def tail_means(groups: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The mean of each group of scores `(B, clips)` on the tail's scale: `(groups, B)`."""
-    means = [[to_tail_scale(backend, group[row]).mean() for row, backend in enumerate(BACKENDS)] for group in groups]
-    return torch.tensor(means, dtype=torch.float64).reshape(len(groups), len(BACKENDS))
+    """The mean of each group of scores `(B, clips)` on the tail's scale: `(B, groups)`."""
+    means = [[to_tail_scale(backend, group[row]).mean() for group in groups] for row, backend in enumerate(BACKENDS)]
+    return torch.tensor(means, dtype=torch.float64)
 
 
 def fit_tails(machine: NormalMachine, priors: torch.Tensor, clips: int, others: torch.Tensor) -> None:
@@ -102,7 +102,7 @@ def fit_tails(machine: NormalMachine, priors: torch.Tensor, clips: int, others: 
             variance = (degrees * variance + (clips - 1) * own) / max(degrees + clips - 1, 1.0)
             variance, degrees = variance * (1.0 + 1.0 / clips), degrees + clips - 1
         else:
-            means = others[:, row]
+            means = others[row]
             location = means.mean().item()
             variance += means.var().item() * (1.0 + 1.0 / len(means)) if len(means) > 1 else 0.0
             degrees = min(degrees, len(means) - 1)

@@ -19,8 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import Pipeline
+from transformers.utils import cached_file
 
+from .engine_attention_asd import EXPORT_FILE, ExportedModel
 from .explanation_attention_asd import find_reasons, sentence
+from .modeling_attention_asd import AttentionAsdModel, AttentionAsdOutput
 from .scoring_attention_asd import ANOMALOUS, AnomalyDetector, Decision
 
 
@@ -83,6 +86,9 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             [`AttentionAsdModel`] and its [`AttentionAsdFeatureExtractor`].
         detector ([`AnomalyDetector`], *optional*):
             What was fitted on normal clips; by default what lies beside the model's files, at the same revision.
+        engine (`str`, *optional*):
+            What runs the network: `"torch"`, or the engine that the model's directory was exported for by
+            `scripts/export.py`; by default the latter where there is one. Reasons come from torch whatever the engine.
 
     Example:
 
@@ -102,7 +108,14 @@ class AnomalousSoundDetectionPipeline(Pipeline):
     _load_feature_extractor = True
     _load_tokenizer = False
 
-    def __init__(self, *args, detector: AnomalyDetector | None = None, local_files_only: bool = False, **kwargs):
+    def __init__(
+        self,
+        *args,
+        detector: AnomalyDetector | None = None,
+        engine: str | None = None,
+        local_files_only: bool = False,
+        **kwargs,
+    ):
         # `transformers.pipeline` hands local_files_only on; the model has it as well, in `source`.
         super().__init__(*args, **kwargs)
         self.model.eval()
@@ -114,6 +127,28 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                 raise ValueError("This model was not loaded from files: pass detector=, made by AnomalyDetector.fit.")
             detector = AnomalyDetector.from_pretrained(self.model.name_or_path, **self.model.source)
         self.detector = detector
+        self.network = self.load_network(engine)
+
+    def load_network(self, engine: str | None) -> AttentionAsdModel | ExportedModel:
+        name, source = self.model.name_or_path, self.model.source
+        if engine == "torch" or not name:
+            if engine not in (None, "torch"):
+                raise ValueError(
+                    f"engine={engine!r}: this model was not loaded from files. Export it, and load the export."
+                )
+            return self.model
+        absent_is_none = {
+            "_raise_exceptions_for_missing_entries": False,
+            "_raise_exceptions_for_connection_errors": False,
+        }
+        if cached_file(name, EXPORT_FILE, **source, **absent_is_none) is None:
+            if engine is None:
+                return self.model
+            raise ValueError(
+                f"engine={engine!r}: {name} was not exported. Export it with scripts/export.py --engine {engine}, and load "
+                "what that wrote."
+            )
+        return ExportedModel.from_exported(name, engine=engine, **source)
 
     def __call__(
         self, inputs: Any, *, batch_size: int | None = None, **kwargs
@@ -196,6 +231,9 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             "embeddings": torch.cat(embeddings),
             "cosines": torch.cat(cosines),
             "spectra": torch.cat(spectra),
+            # A recording of one window, as most are, need not be read and computed again for its map.
+            "last_window": window,
+            "last_maps": None if outputs.attention_maps is None else outputs.attention_maps[-1],
         }
 
     def postprocess(
@@ -229,13 +267,17 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             "windows": timeline if len(timeline) > 1 else [],
         }
         highest = int(np.argmax([-math.inf if window.score is None else window.score for window in windows]))
-        if verdict.verdict == ANOMALOUS or return_attention_maps:
+        window, maps = model_outputs["last_window"], model_outputs["last_maps"]
+        if highest < len(starts) - 1 and (verdict.verdict == ANOMALOUS or return_attention_maps):
             window = self.window_at(model_outputs["recording"], highest)
+            if return_attention_maps and maps is not None:
+                with torch.no_grad():
+                    maps = self.run_network([window]).attention_maps[0]
         if verdict.verdict == ANOMALOUS:
             result |= self.reasons(window, starts[highest], verdict)
         if return_attention_maps:
             result["attention_start_s"] = starts[highest]
-            result["attention_maps"] = self.attention_maps(window)
+            result["attention_maps"] = self.named_maps(maps)
         return result
 
     def enroll(self, name: str, clips: list[Any]) -> None:
@@ -282,17 +324,18 @@ class AnomalousSoundDetectionPipeline(Pipeline):
     def fitted(self, window: np.ndarray) -> torch.Tensor:
         return self.feature_extractor.fit_length(torch.from_numpy(window))
 
-    def run_network(self, windows: list[np.ndarray]):
-        input_values = torch.stack([self.fitted(window) for window in windows]).to(self.device)
-        return self.model(input_values=input_values, input_features=self.feature_extractor.log_mel(input_values))
+    def run_network(self, windows: list[np.ndarray]) -> AttentionAsdOutput:
+        input_values = torch.stack([self.fitted(window) for window in windows])
+        if isinstance(self.network, ExportedModel):
+            return self.network(input_values)
+        input_values = input_values.to(self.device)
+        return self.network(input_values=input_values, input_features=self.feature_extractor.log_mel(input_values))
 
-    def attention_maps(self, window: np.ndarray) -> dict[str, list[list[float]]] | None:
+    def named_maps(self, maps: torch.Tensor | None) -> dict[str, list[list[float]]] | None:
         """The paper's attention map (Section II.B) of a window, `(num_mel_bins, frames)` by representation."""
-        with torch.no_grad():
-            maps = self.run_network([window]).attention_maps
         if maps is None:
             return None
-        return dict(zip(self.model.config.input_representations, maps[0].float().cpu().tolist(), strict=True))
+        return dict(zip(self.model.config.input_representations, maps.float().cpu().tolist(), strict=True))
 
     def reasons(self, window: np.ndarray, start_s: float, decision: Decision) -> dict[str, Any]:
         """Why a window is anomalous: `reason` in one sentence and `regions`, in seconds of the window and hertz."""

@@ -1,0 +1,130 @@
+"""Python processes that start in half a second instead of six, forked from one that has imported the libraries.
+
+Each is a process as `python script.py` is: arguments, environment, folder, output, exit code, and a death of its own. Only
+what a library reads of the environment while it is imported is that of the first process.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+# The libraries that scripts import, and nothing of the project.
+LIBRARIES = "accelerate datasets evaluate matplotlib.pyplot sklearn.metrics transformers.pipelines".split()
+
+
+class Forked:
+    """A process, with the part of `subprocess.Popen` that the tests use."""
+
+    def __init__(self, server: socket.socket, request: dict):
+        self.outputs = [tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")]
+        self.status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            fds = [theirs.fileno(), *(file.fileno() for file in self.outputs)]
+            socket.send_fds(server, [json.dumps(request).encode()], fds)
+        self.status.settimeout(60)
+        self.pid = int(self.status.recv(32))
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            self.status.settimeout(timeout)
+            self.returncode = int(self.status.recv(32))
+            self.status.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        try:
+            return self.wait(timeout=0)
+        except BlockingIOError:
+            return None
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self.wait(timeout)
+        for file in self.outputs:
+            file.seek(0)
+        return self.outputs[0].read(), self.outputs[1].read()
+
+
+class WarmPython:
+    """Starts processes in `environment`; `with` ends the one that they are forked from."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, __file__, str(theirs.fileno())]
+            self.process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
+
+    def start(self, arguments: list[str], folder: Path, **changes: str | None) -> Forked:
+        """As `python ARGUMENTS` in `folder`, a script or `-c` with code; a change of the environment may be `None`."""
+        return Forked(self.socket, {"arguments": arguments, "folder": str(folder), "changes": changes})
+
+    def __enter__(self) -> "WarmPython":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.socket.close()
+        self.process.wait(30)
+
+
+def next_request(server: socket.socket) -> list[str] | None:
+    """Waits for requests and returns once for each, in a process made for it, with its arguments; at the end `None`."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        message, fds, *_ = socket.recv_fds(server, 2**17, 3)
+        if not message:
+            return None
+        if os.fork() == 0:
+            break
+        for fd in fds:
+            os.close(fd)
+    status, *outputs = fds
+    # One process waits for the other, and tells how it ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    server.close()
+    pid = os.fork()
+    if pid:
+        os.write(status, str(pid).encode())
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.write(status, str(code).encode())
+        os._exit(0)
+    os.close(status)
+    for fd, output in enumerate(outputs, start=1):
+        os.dup2(output, fd)
+        os.close(output)
+    request = json.loads(message)
+    for name, value in request["changes"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    os.chdir(request["folder"])
+    return request["arguments"]
+
+
+if __name__ == "__main__":
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    # Or every process would look through all that was imported for what it can free at its end, and copy the pages.
+    gc.freeze()
+    arguments = next_request(socket.socket(fileno=int(sys.argv[1])))
+    if arguments is None:
+        sys.exit()
+    sys.argv = arguments
+    if arguments[0] == "-c":
+        sys.path[0] = ""
+        exec(compile(arguments.pop(1), "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.path[0] = str(Path(arguments[0]).parent)
+        runpy.run_path(arguments[0], run_name="__main__")
