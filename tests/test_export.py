@@ -21,10 +21,12 @@ from scripts.export import main as export
 pytest.importorskip("onnxscript", reason="exports are written with the extra 'export'")
 
 # Largest differences of cosines and of attention maps. float32 differs by the log-mel's rounding, which a quiet bin shows.
-TOLERANCES = {"onnx": (1e-4, 1e-3), "openvino": (1e-4, 1e-3), "openvino-bf16": (0.02, 1e-3), "openvino-int8": (0.1, 1e-3)}
-ENGINES = [
-    pytest.param(engine, marks=pytest.mark.xdist_group(engine)) if False else engine for engine in TOLERANCES
-]
+TOLERANCES = {
+    "onnx": (1e-4, 1e-3),
+    "openvino": (1e-4, 1e-3),
+    "openvino-bf16": (0.02, 1e-3),
+    "openvino-int8": (0.1, 1e-3),
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,11 @@ def sounds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sounds")
     for name, hertz in MACHINES.items():
         machine_type, machine_id = name.split("_id_")
-        for split, label, hiss, clips in (("train", "normal", 0.0, 3), ("test", "normal", 0.0, 2), ("test", "anomaly", 0.2, 2)):
+        for split, label, hiss, clips in (
+            ("train", "normal", 0.0, 3),
+            ("test", "normal", 0.0, 2),
+            ("test", "anomaly", 0.2, 2),
+        ):
             for index in range(clips):
                 path = folder / machine_type / split / f"{label}_id_{machine_id}_{index:08d}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,3 +69,137 @@ def exported(eager, sounds, tmp_path_factory):
         return directories[engine]
 
     return directory
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """`(3, samples)`: a normal clip, a hissing one, and one of another machine."""
+    sounds = [(220.0, 0.0), (220.0, 0.2), (1700.0, 0.0)]
+    return torch.from_numpy(np.stack([machine_sound(hertz, 1000, hiss=hiss) for hertz, hiss in sounds]))
+
+
+@torch.no_grad()
+def eager_outputs(eager, clips):
+    return eager.model(input_values=clips, input_features=eager.feature_extractor.log_mel(clips))
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_fft": 512, "hop_length": 160, "num_mel_bins": 40, "clip_length": 9999}])
+def test_log_mel_of_the_graph_is_the_feature_extractors(noise, settings):
+    extractor = AttentionAsdFeatureExtractor(**{"clip_length": 16_000, **settings})
+    waveforms = noise(2, extractor.clip_length)
+    assert torch.allclose(LogMel(extractor)(waveforms), extractor.log_mel(waveforms), atol=1e-3)
+
+
+@pytest.mark.parametrize("engine", TOLERANCES)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_export_gives_the_networks_outputs_for_any_batch(eager, exported, clips, engine, batch):
+    expected, outputs = (
+        eager_outputs(eager, clips[:batch]),
+        ExportedModel.from_exported(exported(engine))(clips[:batch]),
+    )
+    cosines, maps = TOLERANCES[engine]
+    assert outputs.embeddings.shape == expected.embeddings.shape
+    assert torch.allclose(outputs.cosines, expected.cosines, atol=cosines)
+    assert torch.allclose(outputs.logits, expected.logits, atol=40 * cosines)
+    assert torch.allclose(outputs.attention_maps, expected.attention_maps, atol=maps)
+    assert torch.allclose(outputs.spectra, expected.spectra, atol=0.01)
+
+
+@pytest.mark.parametrize("engine", TOLERANCES)
+def test_graphs_own_scores_and_verdicts_are_the_detectors(exported, clips, engine):
+    directory = exported(engine)
+    load = load_onnx if engine == "onnx" else load_openvino
+    results = load(str(directory / GRAPH_FILES[engine][0]), ["scores", "is_anomalous"], 1)(clips.numpy())
+    outputs, detector = ExportedModel.from_exported(directory)(clips), AnomalyDetector.from_pretrained(directory)
+    for column, machine in enumerate(detector.machines):
+        decisions = detector.decide(outputs.embeddings, outputs.cosines, machine, spectra=outputs.spectra)
+        assert results["scores"][:, column] == pytest.approx([decision.score for decision in decisions], rel=1e-3)
+        assert results["is_anomalous"][:, column].tolist() == [d.verdict == "anomalous" for d in decisions]
+    assert results["is_anomalous"][:2, 0].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("engine", TOLERANCES)
+def test_export_carries_the_thresholds_and_says_what_it_changes(eager, exported, engine):
+    directory = exported(engine)
+    description = json.loads((directory / EXPORT_FILE).read_text())
+    carried, detector = AnomalyDetector.from_pretrained(directory), eager.detector
+    for machine in description["machines"]:
+        assert machine["threshold"] == carried.threshold(machine["name"]) == detector.threshold(machine["name"])
+    assert [machine["name"] for machine in description["machines"]] == detector.machines
+    checks = description["checks"]
+    assert checks["clips"] == 12 and checks["graph_verdicts_changed"] == 0
+    assert checks["outputs"]["cosines"] < TOLERANCES[engine][0]
+    assert checks["back_ends"][detector.backend]["auc"] == checks["back_ends"][detector.backend]["exported_auc"]
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_pipeline_gives_the_same_verdict_and_map_from_an_export(eager, exported, clips, engine):
+    model = AttentionAsdModel.from_pretrained(exported(engine))
+    extractor = AttentionAsdFeatureExtractor.from_pretrained(exported(engine))
+    detect = AnomalousSoundDetectionPipeline(model=model, feature_extractor=extractor, engine=engine, device="cpu")
+    for recording in (*clips.numpy(), np.concatenate(list(clips.numpy()))):
+        options = {"machine": "fan_id_00", "return_attention_maps": True}
+        result, expected = detect(recording, **options), eager(recording, **options)
+        assert (result["verdict"], result["reason"]) == (expected["verdict"], expected["reason"])
+        assert result["score"] == pytest.approx(expected["score"], rel=1e-3)
+        assert result["attention_start_s"] == expected["attention_start_s"]
+        for name, attention_map in expected["attention_maps"].items():
+            assert np.allclose(result["attention_maps"][name], attention_map, atol=1e-3)
+
+
+def test_pipeline_takes_the_export_of_its_directory_by_itself(exported):
+    model = AttentionAsdModel.from_pretrained(exported("onnx"))
+    extractor = AttentionAsdFeatureExtractor.from_pretrained(exported("onnx"))
+
+    def network(**engine):
+        return AnomalousSoundDetectionPipeline(model=model, feature_extractor=extractor, device="cpu", **engine).network
+
+    assert network().engine == "onnx"
+    assert network(engine="torch") is model
+    with pytest.raises(ValueError, match="was exported for 'onnx'.*--engine openvino"):
+        network(engine="openvino")
+
+
+def test_asking_for_an_engine_without_an_export_is_an_error(eager, tmp_path):
+    eager.save_pretrained(tmp_path)
+    model = AttentionAsdModel.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="was not exported.*scripts/export.py --engine onnx"):
+        AnomalousSoundDetectionPipeline(
+            model=model, feature_extractor=eager.feature_extractor, engine="onnx", device="cpu"
+        )
+
+
+@pytest.mark.parametrize(
+    "engine, package, extra", [("onnx", "onnxruntime", "onnx"), ("openvino", "openvino", "openvino")]
+)
+def test_missing_engine_names_the_extra_to_install(exported, monkeypatch, engine, package, extra):
+    directory = exported(engine)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"pip install 'attention-asd\[{extra}\]'"):
+        ExportedModel.from_exported(directory)
+
+
+def test_export_without_its_graph_or_of_another_version_is_an_error(exported, tmp_path):
+    description = json.loads((exported("onnx") / EXPORT_FILE).read_text())
+    (tmp_path / EXPORT_FILE).write_text(json.dumps(description))
+    with pytest.raises(OSError, match="network.onnx"):
+        ExportedModel.from_exported(tmp_path)
+    shutil.copy(exported("onnx") / "network.onnx", tmp_path)
+    (tmp_path / EXPORT_FILE).write_text(json.dumps({**description, "format_version": 0}))
+    with pytest.raises(ValueError, match="another version.*Export the model again"):
+        ExportedModel.from_exported(tmp_path)
+
+
+def test_waveforms_of_another_length_are_an_error_that_says_what_is_expected(exported, clips):
+    network = ExportedModel.from_exported(exported("onnx"))
+    with pytest.raises(ValueError, match=r"\(3, 100\).*\(batch_size, 16000\)"):
+        network(clips[:, :100])
+
+
+def test_an_unfinished_export_is_no_export(eager, exported, sounds, tmp_path, monkeypatch):
+    shutil.copytree(exported("onnx"), tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr("scripts.export.write_onnx", lambda *arguments: (_ for _ in ()).throw(OSError("disk full")))
+    arguments = ["--model", str(exported("onnx")), "--output_dir", str(tmp_path), "--engine", "onnx"]
+    with pytest.raises(OSError, match="disk full"):
+        export(arguments)
+    assert not (tmp_path / EXPORT_FILE).exists()
