@@ -234,7 +234,13 @@ def write_onnx(graph: Graph, clip_length: int, path: Path) -> list[str]:
     example = torch.zeros(2, clip_length)
     names = list(graph(example))
     # Strict, because the other tracer takes len() of a tensor for a constant.
-    program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=True)
+    try:
+        program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=True)
+    except torch._dynamo.exc.Unsupported as error:
+        raise ValueError(
+            f"backend={graph.detector.backend!r}: its scores cannot be part of a graph ({str(error).splitlines()[0]}). Give "
+            "the detector another default back end: scripts/fit_detector.py --backend."
+        ) from error
     torch.onnx.export(
         program, f=path, input_names=["input_values"], output_names=names, external_data=False, verbose=False
     )
@@ -384,15 +390,6 @@ def as_table(checks: dict[str, Any], default: str) -> str:
     return "\n".join(lines)
 
 
-def rows_of(data_dir: str, split: str, machines: list[str]) -> list[dict[str, Any]]:
-    """The clips of a split that are of these machines."""
-    return [
-        row
-        for row in load_clips(data_dir).get(split, [])
-        if label_name(row["machine_type"], row["machine_id"]) in machines
-    ]
-
-
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="directory of a model, or its name on the Hub")
@@ -422,8 +419,16 @@ def main(argv: list[str] | None = None) -> None:
     extractor = AttentionAsdFeatureExtractor.from_pretrained(arguments.model)
     detector = AnomalyDetector.from_pretrained(arguments.model, **model.source)
 
-    normal = rows_of(data_dir, "train", detector.machines) if data_dir else []
-    checked = (rows_of(data_dir, "test", detector.machines) if data_dir else []) or normal
+    splits = load_clips(data_dir) if data_dir else {}
+    normal, test = (
+        [
+            row
+            for row in splits.get(split, [])
+            if label_name(row["machine_type"], row["machine_id"]) in detector.machines
+        ]
+        for split in ("train", "test")
+    )
+    checked = test or normal
     if data_dir and not checked:
         raise ValueError(f"{data_dir}: no clips of {', '.join(detector.machines)}. Give a folder with some.")
     calibration = None
