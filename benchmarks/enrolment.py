@@ -101,7 +101,8 @@ def identified(detector: AnomalyDetector, sounds: Sounds, machines: Sequence[str
     answers = {"right": 0, "other": 0, "none": 0}
     for machine in machines:
         for clip in sounds.of(machine)[~sounds.is_anomaly[sounds.of(machine)]]:
-            closest, closeness, is_close = detector.closest(sounds.outputs.embeddings[[clip]])
+            own = taken(sounds.outputs, [clip])
+            closest, closeness, is_close = detector.closest(own.embeddings, own.cosines, own.spectra)
             # As in `decide_recording`: "none of them" is the answer below both bounds.
             refused = not is_close and closeness < detector.strangers
             answers["none" if refused else "right" if closest == machine else "other"] += 1

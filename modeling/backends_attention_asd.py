@@ -7,14 +7,13 @@ clips. scikit-learn helps to fit; scoring needs torch alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from types import SimpleNamespace
 from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .modeling_attention_asd import AttentionAsdArcFace
+from .modeling_attention_asd import arcface_logits
 
 
 # Nearest normal clips that a clip is compared with, and clips that it takes to tell one more mode of operation apart.
@@ -101,7 +100,7 @@ def arcface_scores(shared: SharedStatistics, machine: NormalMachine, clips: Clip
         own = 1.0 - centre_scores(shared, machine, clips)
         cosines, label = torch.cat([cosines, own.unsqueeze(1)], dim=1), cosines.shape[1]
     labels = torch.full((len(cosines),), label)
-    logits = AttentionAsdArcFace.logits(SimpleNamespace(**shared.arcface), cosines, labels)
+    logits = arcface_logits(cosines, labels, **shared.arcface)
     target = logits[:, label].clone()
     logits[:, label] = -torch.inf
     # softplus(gap) is the cross-entropy, and exact where a confident network's would round to zero.

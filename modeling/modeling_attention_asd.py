@@ -284,15 +284,19 @@ class AttentionAsdArcFace(nn.Module):
             return F.linear(F.normalize(embeddings.float()), F.normalize(self.weight.float()))
 
     def logits(self, cosines: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """s cos(theta), with the margin on `labels`: s cos(theta + m), or s (cos(theta) - m sin(pi - m)) where theta + m
-        would pass pi and the cosine would rise again."""
-        target = cosines.gather(1, labels.unsqueeze(1))
-        # The published code takes the root of exactly 1 - cos^2, whose gradient is infinite at 0 and NaN below.
-        sine = (1.0 - target.square()).clamp_min(1e-12).sqrt()
-        with_margin = target * math.cos(self.margin) - sine * math.sin(self.margin)
-        beyond = target - self.margin * math.sin(math.pi - self.margin)
-        with_margin = torch.where(target > math.cos(math.pi - self.margin), with_margin, beyond)
-        return self.scale * cosines.scatter(1, labels.unsqueeze(1), with_margin)
+        return arcface_logits(cosines, labels, self.scale, self.margin)
+
+
+def arcface_logits(cosines: torch.Tensor, labels: torch.Tensor, scale: float, margin: float) -> torch.Tensor:
+    """s cos(theta), with the margin on `labels`: s cos(theta + m), or s (cos(theta) - m sin(pi - m)) where theta + m
+    would pass pi and the cosine would rise again."""
+    target = cosines.gather(1, labels.unsqueeze(1))
+    # The published code takes the root of exactly 1 - cos^2, whose gradient is infinite at 0 and NaN below.
+    sine = (1.0 - target.square()).clamp_min(1e-12).sqrt()
+    with_margin = target * math.cos(margin) - sine * math.sin(margin)
+    beyond = target - margin * math.sin(math.pi - margin)
+    with_margin = torch.where(target > math.cos(math.pi - margin), with_margin, beyond)
+    return scale * cosines.scatter(1, labels.unsqueeze(1), with_margin)
 
 
 class AttentionAsdPreTrainedModel(PreTrainedModel):

@@ -39,8 +39,9 @@ from .calibration_attention_asd import (
     fit_priors,
     fit_tails,
     method_name,
+    own_and_stranger_closeness,
+    own_embedding_closeness,
     ranks_suffice,
-    stranger_closeness,
     tail_means,
     tail_probability,
     tail_quantile,
@@ -82,7 +83,8 @@ class Decision:
         predicted_machine (`str`, *optional*):
             The closest enrolled machine, or `None` where the sound may well be none of them.
         closeness (`float`, *optional*):
-            Cosine between the embedding and the mean direction of the closest machine's normal clips, in [-1, 1].
+            Cosine between the clip and the mean of the closest machine's normal clips, in [-1, 1]: of their spectra,
+            whitened and seen from the mean of all machines, or of their embeddings where there are no spectra.
         method (`str`, *optional*):
             What the p-value rests on: `"conformal"` (ranks among held-out clips, a guarantee), `"cross-conformal"`
             (ranks among an enrolled machine's own clips, each left out in turn), `"fitted tail"` (a distribution fitted
@@ -133,6 +135,7 @@ class AnomalyDetector:
         whitening: torch.Tensor,
         spectrum_whitening: torch.Tensor,
         priors: torch.Tensor,
+        own_closeness: float,
         strangers: float,
         arcface: dict[str, float],
         backend: str,
@@ -145,6 +148,7 @@ class AnomalyDetector:
         self.whitening = whitening
         self.spectrum_whitening = spectrum_whitening
         self.priors = priors
+        self.own_closeness = own_closeness
         self.strangers = strangers
         self.arcface = arcface
         self.backend = checked_backend(backend)
@@ -212,6 +216,7 @@ class AnomalyDetector:
             if has_spectra
             else torch.zeros(0),
             priors=torch.ones(len(BACKENDS), 2, dtype=torch.float64),
+            own_closeness=-1.0,
             strangers=-1.0,
             arcface={"scale": config.scale, "margin": config.margin},
             backend=backend or ("spectrum" if has_spectra else "knn"),
@@ -231,7 +236,8 @@ class AnomalyDetector:
                 machine.calibration = scores.sort(dim=1).values
             detector.priors = fit_priors(detector._machines.values())
         is_own = torch.from_numpy(names[held_out, None] == np.asarray(detector.machines))
-        detector.strangers = stranger_closeness(clips.unit[held_out], detector._centres(), is_own)
+        closeness = detector._directions(clips.take(held_out)) @ detector._centres().T
+        detector.own_closeness, detector.strangers = own_and_stranger_closeness(closeness, is_own)
         calibrated = [machine.calibration for machine in detector._machines.values() if machine.calibration.shape[1]]
         others = tail_means(calibrated)
         for machine in detector._machines.values():
@@ -282,11 +288,17 @@ class AnomalyDetector:
         level = self._machine(machine).level
         return (level[0].numpy(), level[1].numpy()) if level.numel() else None
 
-    def closest(self, embeddings: Array) -> tuple[str, float, bool]:
-        """The machine whose normal clips a recording's windows `(windows, h)` are closest to, its closeness (cosine to
-        their mean direction), and whether that is close enough to be this machine at all."""
-        unit = F.normalize(torch.as_tensor(embeddings).detach().cpu().double(), dim=1)
-        closeness = (unit @ self._centres().T).mean(0)
+    def closest(self, embeddings: Array, cosines: Array, spectra: Array | None = None) -> tuple[str, float, bool]:
+        """The machine whose normal clips a recording's windows are closest to, its closeness, see [`Decision`], and
+        whether that is close enough to be this machine at all.
+
+        By the spectra where they are known: of 54 normal test clips of 16 real machine IDs they named all, the
+        embeddings of a network trained on 188 clips 30.
+        """
+        return self._closest(checked_clips(embeddings, cosines, spectra))
+
+    def _closest(self, clips: Clips) -> tuple[str, float, bool]:
+        closeness = (self._directions(clips) @ self._centres().T).mean(0)
         best = int(closeness.argmax())
         machine, value = self._machines[self.machines[best]], closeness[best].item()
         return machine.name, value, value >= machine.unknown_below
@@ -357,7 +369,7 @@ class AnomalyDetector:
 
         if not judged.any():
             return refuse(note="it is silent" if is_silent.any() else "the network's output is not finite")
-        closest, closeness, is_close = self.closest(clips.unit[judged])
+        closest, closeness, is_close = self._closest(clips.take(judged))
         undecided.predicted_machine, undecided.closeness = closest if is_close else None, closeness
         if machine is None:
             # A faulty machine sounds less like itself. Not to miss it, it is judged as long as it is closer to itself
@@ -405,10 +417,10 @@ class AnomalyDetector:
         """Add a machine from its normal clips, `(clips, h)`, `(clips, num_labels)` and `(clips, 3, bins)`; one is enough to
         begin with.
 
-        The network stays as it is. Each clip is scored against the others to calibrate with; how far such scores vary
-        is learned from the other machines as well. With a single clip everything about the variation comes from the
-        other machines, each enrolled from one of its clips for the purpose. A machine enrolled before under this name
-        is replaced.
+        The network stays as it is. Each clip is scored against the others to calibrate with; how far such scores vary is
+        learned from the other machines as well. With a single clip everything about the variation comes from the other
+        machines, each enrolled from one of its clips for the purpose, and only the `spectrum` back end can tell. A
+        machine enrolled before under this name is replaced.
 
         Raises:
             ValueError: for a name that is empty, too long or that of a trained machine, or clips that are not finite.
@@ -425,6 +437,8 @@ class AnomalyDetector:
                 f"{name}: {len(clips)} clips, some not finite or none at all: expected one normal clip or more."
             )
 
+        if self.spectrum_whitening.numel() and clips.spectra is None:
+            raise ValueError(f"{name}: this detector was fitted with spectra: give those of its clips as well.")
         machine = describe_machine(self, name, clips, None)
         machine.is_enrolled, machine.spectra = True, torch.zeros(0)
         others = tail_means([])
@@ -465,6 +479,7 @@ class AnomalyDetector:
             "false_alarm_rate": self.false_alarm_rate,
             "backends": list(BACKENDS),
             "arcface": self.arcface,
+            "own_closeness": self.own_closeness,
             "strangers": self.strangers,
             "machines": records,
         }
@@ -511,6 +526,7 @@ class AnomalyDetector:
                 tensors["whitening"],
                 tensors["spectrum_whitening"],
                 tensors["priors"],
+                content["own_closeness"],
                 content["strangers"],
                 content["arcface"],
                 content["backend"],
@@ -522,32 +538,57 @@ class AnomalyDetector:
                 "Write them again with AnomalyDetector.fit and save_pretrained."
             ) from error
 
+    def _directions(self, clips: Clips) -> torch.Tensor:
+        """What machines are recognised by, `(clips, ...)` of unit length: the spectra seen from the mean of the fitted
+        machines, whitened, or the embeddings."""
+        if not self._tells_by_spectra():
+            return clips.unit
+        if clips.spectra is None:
+            raise ValueError("this detector was fitted with spectra: give spectra=, as the network gives them.")
+        origin = torch.stack([machine.spectrum for machine in self._fitted_machines()]).double().mean(0)
+        return F.normalize((clips.spectra - origin) @ self.spectrum_whitening.double().T, dim=1)
+
+    def _tells_by_spectra(self) -> bool:
+        # One machine is its own mean: there is no direction from there to it.
+        return self.spectrum_whitening.numel() > 0 and len(self._fitted_machines()) > 1
+
+    def _fitted_machines(self) -> list[NormalMachine]:
+        return [machine for machine in self._machines.values() if not machine.is_enrolled]
+
     def _centres(self) -> torch.Tensor:
-        """Mean directions of the machines' normal clips, `(machines, h)`, kept until a machine is enrolled."""
+        """Directions of the machines' means, `(machines, ...)`, kept until a machine is enrolled."""
         if self._stacked_centres is None:
-            means = torch.stack([machine.mean for machine in self._machines.values()])
-            self._stacked_centres = F.normalize(means.double(), dim=1)
+            machines = self._machines.values()
+            units = F.normalize(torch.stack([machine.mean for machine in machines]).double(), dim=1)
+            spectra = [machine.spectrum for machine in machines]
+            means = Clips(units, units, torch.stack(spectra).double() if self._tells_by_spectra() else None)
+            self._stacked_centres = self._directions(means)
         return self._stacked_centres
 
     def _known_from_one_clip(self) -> torch.Tensor:
-        """The [`tail_means`] of every machine that has more clips than one, had it been enrolled from the first."""
+        """The [`tail_means`] of every machine that has more clips than one, had it been enrolled from the first.
+
+        By the spectra alone: the network has pulled the embeddings of a machine's training clips together, and those of a
+        machine that it was not trained on would all be far apart by that measure. On real clips all of its normal
+        ones were then called anomalous.
+        """
         for name in self._machines.keys() - self._means_alone.keys():
             machine = self._machines[name]
-            # The cosines of those clips to the network's centres are not kept: ArcFace's score remains unknown.
-            known = Clips(machine.embeddings.double(), torch.full((len(machine.embeddings), 1), torch.nan))
-            if machine.spectra.numel():
-                known = known.take(slice(len(machine.spectra)))
-                known.spectra = machine.spectra.double()
             scores = []
-            if len(known) > 1:
+            if len(machine.spectra) > 1:
+                spectra = machine.spectra.double()
+                unknown = torch.full((len(spectra), 1), torch.nan, dtype=torch.float64)
+                known = Clips(machine.embeddings[: len(spectra)].double(), unknown, spectra)
                 alone = describe_machine(self, name, known.take(slice(1)), None)
                 scores.append(all_scores(self, alone, known.take(slice(1, None))))
+                scores[-1][[backend != "spectrum" for backend in BACKENDS]] = torch.nan
             self._means_alone[name] = tail_means(scores)
         return torch.cat([self._means_alone[name] for name in self._machines], dim=1)
 
     def _calibrate(self, machine: NormalMachine, clips: int, others: torch.Tensor) -> None:
         fit_tails(machine, self.priors, clips, others)
-        machine.unknown_below = unknown_below(machine, self.strangers)
+        own = self.own_closeness if self._tells_by_spectra() else own_embedding_closeness(machine)
+        machine.unknown_below = unknown_below(own, self.strangers)
 
     def _scores(self, clips: Clips, machine: NormalMachine, backend: str) -> torch.Tensor:
         if backend in ("spectrum", "combined"):
