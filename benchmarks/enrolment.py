@@ -97,15 +97,14 @@ def judged(
 
 
 def identified(detector: AnomalyDetector, sounds: Sounds, machines: Sequence[str]) -> dict[str, float]:
-    """Whom the detector takes normal test clips for: shares of right, other machine, and none of the enrolled."""
+    """Whom the detector takes normal test clips for: shares of right, other machine, and none of the enrolled, its answer
+    where a clip is not close enough to the closest."""
     answers = {"right": 0, "other": 0, "none": 0}
     for machine in machines:
         for clip in sounds.of(machine)[~sounds.is_anomaly[sounds.of(machine)]]:
             own = taken(sounds.outputs, [clip])
-            closest, closeness, is_close = detector.closest(own.embeddings, own.cosines, own.spectra)
-            # As in `decide_recording`: "none of them" is the answer below both bounds.
-            refused = not is_close and closeness < detector.strangers
-            answers["none" if refused else "right" if closest == machine else "other"] += 1
+            closest, _, is_close = detector.closest(own.embeddings, own.cosines, own.spectra)
+            answers["none" if not is_close else "right" if closest == machine else "other"] += 1
     total = sum(answers.values())
     return {answer: count / total for answer, count in answers.items()} | {"clips": total}
 

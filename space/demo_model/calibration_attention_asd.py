@@ -112,27 +112,23 @@ def fit_tails(machine: NormalMachine, priors: torch.Tensor, clips: int, others: 
 
 
 def own_and_stranger_closeness(closeness: torch.Tensor, is_own: torch.Tensor) -> tuple[float, float]:
-    """Of held-out clips' closeness to all machines, `(clips, machines)`: what 99 % of the clips keep to their own, and what
-    95 % do not exceed to others; -1 where there are none of either. `is_own` is of the same shape."""
+    """Of held-out clips' closeness to all machines, `(clips, machines)`: what 95 % of the clips keep to their own, and do not
+    exceed to others; -1 where there are none of either. `is_own` is of the same shape."""
     if not len(closeness):
         return -1.0, -1.0
-    own = closeness[is_own].quantile(0.01).item()
+    own = closeness[is_own].quantile(0.05).item()
     if closeness.shape[1] < 2:
         return own, -1.0
     return own, closeness.masked_fill(is_own, -torch.inf).amax(1).quantile(0.95).item()
 
 
-def own_embedding_closeness(machine: NormalMachine) -> float | None:
-    """The closeness of embeddings that 99 % of this machine's normal clips keep; `None` where nothing is known."""
+def embedding_unknown_below(machine: NormalMachine, strangers: float) -> float:
+    """Half-way between the closeness of embeddings that 99 % of this machine's normal clips keep and the one that clips of
+    other machines reach, `strangers`; never more than the former."""
     farthest = tail_quantile(machine, 0.01, "centre", ranks_suffice(machine, 0.01))
-    return None if farthest is None else 1.0 - farthest
-
-
-def unknown_below(own: float | None, strangers: float) -> float:
-    """Half-way between the closeness `own` that a machine's normal clips keep and the one that clips of other machines
-    reach, `strangers`; never more than the former."""
-    if own is None or strangers <= -1.0:
+    if farthest is None or strangers <= -1.0:
         return strangers
+    own = 1.0 - farthest
     return own - max(own - strangers, 0.0) / 2.0
 
 

@@ -36,16 +36,15 @@ from .calibration_attention_asd import (
     ROUNDING,
     benjamini_hochberg,
     checked_rate,
+    embedding_unknown_below,
     fit_priors,
     fit_tails,
     method_name,
     own_and_stranger_closeness,
-    own_embedding_closeness,
     ranks_suffice,
     tail_means,
     tail_probability,
     tail_quantile,
-    unknown_below,
 )
 from .configuration_attention_asd import AttentionAsdConfig
 
@@ -373,8 +372,9 @@ class AnomalyDetector:
         undecided.predicted_machine, undecided.closeness = closest if is_close else None, closeness
         if machine is None:
             # A faulty machine sounds less like itself. Not to miss it, it is judged as long as it is closer to itself
-            # than other machines are.
-            if not is_close and closeness < self.strangers:
+            # than other machines are, and of spectra, which a fault moves further, than one in twenty of its clips is.
+            refused_below = min(self.strangers, self.own_closeness) if self._tells_by_spectra() else self.strangers
+            if not is_close and closeness < refused_below:
                 return refuse(note=f"it sounds like none of the enrolled machines (the closest is {closest})")
             machine = closest
             undecided.note = None if is_close else "it may be none of the enrolled machines: tell which one it is"
@@ -587,8 +587,10 @@ class AnomalyDetector:
 
     def _calibrate(self, machine: NormalMachine, clips: int, others: torch.Tensor) -> None:
         fit_tails(machine, self.priors, clips, others)
-        own = self.own_closeness if self._tells_by_spectra() else own_embedding_closeness(machine)
-        machine.unknown_below = unknown_below(own, self.strangers)
+        if self._tells_by_spectra():
+            machine.unknown_below = (self.own_closeness + self.strangers) / 2.0
+        else:
+            machine.unknown_below = embedding_unknown_below(machine, self.strangers)
 
     def _scores(self, clips: Clips, machine: NormalMachine, backend: str) -> torch.Tensor:
         if backend in ("spectrum", "combined"):
