@@ -372,8 +372,9 @@ class AnomalyDetector:
         undecided.predicted_machine, undecided.closeness = closest if is_close else None, closeness
         if machine is None:
             # A faulty machine sounds less like itself. Not to miss it, it is judged as long as it is closer to itself
-            # than other machines are, and of spectra, which a fault moves further, than one in twenty of its clips is.
-            refused_below = min(self.strangers, self.own_closeness) if self._tells_by_spectra() else self.strangers
+            # than other machines are; by the spectra, which a fault moves further, as long as it is more like itself than
+            # like the mean of all machines.
+            refused_below = 0.0 if self._tells_by_spectra() else self.strangers
             if not is_close and closeness < refused_below:
                 return refuse(note=f"it sounds like none of the enrolled machines (the closest is {closest})")
             machine = closest
