@@ -38,26 +38,29 @@ def method_name(machine: NormalMachine, by_ranks: bool) -> str:
 
 def tail_probability(machine: NormalMachine, scores: Array, backend: str, by_ranks: bool) -> torch.Tensor:
     """How often a normal clip of the machine scores as high or higher: by its rank among the n calibration clips, (1 +
-    #{calibration >= score}) / (n + 1), or by the fitted tail. `(batch,)`, NaN where nothing is known."""
+    #{calibration >= score}) / (n + 1), or by the fitted tail, which is believed only beyond the calibration clips: no score is
+    rarer than it was among them. `(batch,)`, NaN where nothing is known."""
     row, scores = BACKENDS.index(checked_backend(backend)), torch.as_tensor(scores).double()
+    calibration = machine.calibration[row].contiguous()
+    at_least = len(calibration) - torch.searchsorted(calibration, scores.contiguous(), side="left")
     if by_ranks:
-        calibration = machine.calibration[row].contiguous()
-        at_least = len(calibration) - torch.searchsorted(calibration, scores.contiguous(), side="left")
         return (1.0 + at_least) / (len(calibration) + 1.0)
     location, scale, degrees = machine.tails[row].tolist()
-    return student_tail((to_tail_scale(backend, scores) - location) / scale, degrees)
+    tail = student_tail((to_tail_scale(backend, scores) - location) / scale, degrees)
+    return torch.maximum(tail, at_least / (len(calibration) + 1.0))
 
 
 def tail_quantile(machine: NormalMachine, rate: float, backend: str, by_ranks: bool) -> float | None:
     """The score above which [`tail_probability`] does not exceed `rate`; `None` where nothing is known."""
     row = BACKENDS.index(checked_backend(backend))
+    calibration = machine.calibration[row]
     if by_ranks:
-        calibration = machine.calibration[row]
         return calibration[len(calibration) - math.floor(rate * (len(calibration) + 1) + ROUNDING)].item()
     location, scale, degrees = machine.tails[row].tolist()
     if math.isnan(degrees):
         return None
-    return from_tail_scale(backend, location + scale * student_quantile(rate, degrees))
+    beyond = from_tail_scale(backend, location + scale * student_quantile(rate, degrees))
+    return max([beyond, *calibration[-1:].tolist()])
 
 
 # Fitting
