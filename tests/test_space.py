@@ -224,7 +224,11 @@ def open_tab(page, name: str) -> None:
 def give(page, path: Path | list[Path]) -> None:
     """Choose a file in the first empty field of the open tab, and wait until it is there."""
     fields = panel(page).locator("input[type=file]")
-    empty = fields.count()
+    # A tab that has just been opened is still adding its fields: counted too early, none would ever seem to be filled.
+    empty, before = fields.count(), -1
+    while empty != before or not empty:
+        time.sleep(0.5)
+        before, empty = empty, fields.count()
     fields.first.set_input_files(path)
     until(lambda: fields.count() < empty)
 
