@@ -1,6 +1,7 @@
 """The detector as it goes to the Hub: configuration, network, scoring, reasons and pipeline."""
 
 from .configuration_attention_asd import AttentionAsdConfig
+from .engine_attention_asd import ExportedModel
 from .modeling_attention_asd import AttentionAsdModel, AttentionAsdOutput, AttentionAsdPreTrainedModel
 from .pipeline_attention_asd import AnomalousSoundDetectionPipeline
 from .scoring_attention_asd import AnomalyDetector, Decision
@@ -14,4 +15,5 @@ __all__ = [
     "AttentionAsdOutput",
     "AttentionAsdPreTrainedModel",
     "Decision",
+    "ExportedModel",
 ]

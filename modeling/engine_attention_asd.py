@@ -1,8 +1,8 @@
 """
-The network as another engine runs it, from the waveform to embedding and attention map in one graph.
+The network as another engine runs it, from the waveform to embedding and attention map in one call.
 
-`scripts/export.py` writes the graph into a directory that has everything else of a model as well; the verdict is made by
-[`AnomalyDetector`] from the outputs, whichever engine they come from.
+`scripts/export.py` writes what the engine needs into a directory that has everything else of a model as well; the verdict is
+made by [`AnomalyDetector`] from the outputs, whichever engine they come from.
 """
 
 import json
@@ -18,18 +18,21 @@ from transformers.utils import cached_file
 from transformers.utils.hub import resolve_revision
 
 from .modeling_attention_asd import AttentionAsdOutput
+from .native_attention_asd import SOURCE, load_native
 
 
 EXPORT_FILE = "export.json"
 FORMAT_VERSION = 1
 OUTPUTS = ("embeddings", "cosines", "spectra", "attention_maps")
 
-# What an engine's graph consists of, its main file first.
-GRAPH_FILES = {
+# What an engine needs, its main file first.
+ENGINE_FILES = {
     "onnx": ("network.onnx",),
     "openvino": ("network.xml", "network.bin"),
     "openvino-bf16": ("network.xml", "network.bin"),
     "openvino-int8": ("network.xml", "network.bin"),
+    "native-int16": ("native.safetensors", SOURCE),
+    "native-int8": ("native.safetensors", SOURCE),
 }
 
 
@@ -48,17 +51,20 @@ class ExportedModel:
     ```
 
     Args:
-        engine (`str`): one of `GRAPH_FILES`.
+        engine (`str`): one of `ENGINE_FILES`.
         description (`dict`): what `export.json` says.
-        graph (`str`): path of the graph's main file.
+        files (`list[str]`): paths of the engine's files.
     """
 
-    def __init__(self, engine: str, description: dict[str, Any], graph: str):
+    def __init__(self, engine: str, description: dict[str, Any], files: list[str]):
         self.engine = engine
         self.description = description
-        load = load_onnx if engine == "onnx" else load_openvino
         names = [name for name in OUTPUTS if name in description["outputs"]]
-        self._infer = load(graph, names, torch.get_num_threads())
+        threads = torch.get_num_threads()
+        if engine.startswith("native"):
+            self._infer = load_native(*files, names, threads, description["network"])
+        else:
+            self._infer = (load_onnx if engine == "onnx" else load_openvino)(files[0], names, threads)
 
     @classmethod
     def from_exported(
@@ -78,7 +84,8 @@ class ExportedModel:
         Raises:
             OSError: where the files are missing.
             ValueError: where the export is for another `engine` than the one asked for, or of another version.
-            ImportError: where the engine is not installed; the message names the extra to install.
+            ImportError: where the engine is not installed, and the message names the extra to install; or where a native one
+                cannot be compiled, or not for this processor.
         """
         source = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         source["revision"] = resolve_revision(pretrained_model_name_or_path, revision, **source)
@@ -87,7 +94,7 @@ class ExportedModel:
             Path(cached_file(pretrained_model_name_or_path, EXPORT_FILE, **files)).read_text(encoding="utf-8")
         )
         exported = description.get("engine")
-        if description.get("format_version") != FORMAT_VERSION or exported not in GRAPH_FILES:
+        if description.get("format_version") != FORMAT_VERSION or exported not in ENGINE_FILES:
             raise ValueError(
                 f"{pretrained_model_name_or_path}: {EXPORT_FILE} was written by another version of this code "
                 f"(engine {exported!r}). Export the model again with scripts/export.py."
@@ -97,8 +104,8 @@ class ExportedModel:
                 f"engine={engine!r}: {pretrained_model_name_or_path} was exported for {exported!r}. Ask for that one, or "
                 f"export the model with scripts/export.py --engine {engine}."
             )
-        paths = [cached_file(pretrained_model_name_or_path, name, **files) for name in GRAPH_FILES[exported]]
-        return cls(exported, description, paths[0])
+        paths = [cached_file(pretrained_model_name_or_path, name, **files) for name in ENGINE_FILES[exported]]
+        return cls(exported, description, paths)
 
     def __call__(
         self, input_values: torch.Tensor | np.ndarray, input_features: torch.Tensor | None = None
@@ -106,7 +113,7 @@ class ExportedModel:
         """
         Args:
             input_values: `(batch, clip_length)`, the waveforms in [-1, 1].
-            input_features: not looked at, the graph has the log-mel in it; so that the model's calls fit.
+            input_features: not looked at, the engine computes the log-mel; so that the model's calls fit.
 
         Returns:
             [`AttentionAsdOutput`] with `embeddings`, `cosines`, `logits`, `spectra` and, of a model with attention,

@@ -10,11 +10,11 @@ import soundfile
 import torch
 from small_detector import MACHINES, RATE, machine_sound, small_pipeline
 
+from exporting.graph import LogMel
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
-from modeling.engine_attention_asd import EXPORT_FILE, GRAPH_FILES, ExportedModel, load_onnx, load_openvino
+from modeling.engine_attention_asd import ENGINE_FILES, EXPORT_FILE, ExportedModel, load_onnx, load_openvino
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
-from scripts.export import LogMel
 from scripts.export import main as export
 
 
@@ -109,7 +109,7 @@ def test_export_gives_the_networks_outputs_for_any_batch(eager, exported, clips,
 def test_graphs_own_scores_and_verdicts_are_the_detectors(exported, clips, engine):
     directory = exported(engine)
     load = load_onnx if engine == "onnx" else load_openvino
-    results = load(str(directory / GRAPH_FILES[engine][0]), ["scores", "is_anomalous"], 1)(clips.numpy())
+    results = load(str(directory / ENGINE_FILES[engine][0]), ["scores", "is_anomalous"], 1)(clips.numpy())
     outputs, detector = ExportedModel.from_exported(directory)(clips), AnomalyDetector.from_pretrained(directory)
     for column, machine in enumerate(detector.machines):
         decisions = detector.decide(outputs.embeddings, outputs.cosines, machine, spectra=outputs.spectra)

@@ -1,0 +1,1 @@
+"""What other engines run: the graph, and the weights of the compiled engine."""
