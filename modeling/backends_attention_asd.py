@@ -120,12 +120,12 @@ def knn_scores(shared: SharedStatistics, machine: NormalMachine, clips: Clips) -
 
 def mahalanobis_scores(shared: SharedStatistics, machine: NormalMachine, clips: Clips) -> torch.Tensor:
     """Squared Mahalanobis distance of the embedding to the machine's mean, with one shrunk covariance for all machines."""
-    return ((clips.unit - machine.mean.double()) @ shared.whitening.double().T).square().sum(1)
+    return ((clips.unit - machine.mean.double()) @ shared.whitening.T).square().sum(1)
 
 
 def gmm_scores(shared: SharedStatistics, machine: NormalMachine, clips: Clips) -> torch.Tensor:
     """Negative log-likelihood under the machine's Gaussian mixture, less the value that it cannot fall below."""
-    whitened = clips.unit @ shared.whitening.double().T
+    whitened = clips.unit @ shared.whitening.T
     variances = machine.mixture_variances.double()
     distances = ((whitened.unsqueeze(1) - machine.mixture_means.double()).square() / variances).sum(2)
     peaks = machine.mixture_weights.double().log() - 0.5 * variances.log().sum(1)
@@ -142,7 +142,7 @@ def spectrum_scores(shared: SharedStatistics, machine: NormalMachine, clips: Cli
     """
     if clips.spectra is None or not machine.spectrum.numel():
         return torch.full((len(clips),), torch.nan, dtype=torch.float64)
-    return ((clips.spectra - machine.spectrum.double()) @ shared.spectrum_whitening.double().T).square().sum(1)
+    return ((clips.spectra - machine.spectrum.double()) @ shared.spectrum_whitening.T).square().sum(1)
 
 
 def combined_scores(shared: SharedStatistics, machine: NormalMachine, clips: Clips) -> torch.Tensor:
@@ -185,7 +185,7 @@ def describe_machine(
     shared: SharedStatistics, name: str, clips: Clips, label: int | None, seed: int = 0
 ) -> NormalMachine:
     """A machine as its clips show it, not calibrated yet."""
-    weights, means, variances = fit_mixture(clips.unit @ shared.whitening.double().T, seed)
+    weights, means, variances = fit_mixture(clips.unit @ shared.whitening.T, seed)
     return NormalMachine(
         name=name,
         label=label,

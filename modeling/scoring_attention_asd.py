@@ -9,7 +9,8 @@ made.
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ class Decision:
     note: str | None = None
 
     def to_dict(self) -> dict[str, str | float | int | None]:
-        return asdict(self)
+        return dict(vars(self))
 
 
 class AnomalyDetector:
@@ -143,9 +144,11 @@ class AnomalyDetector:
         self._machines = {machine.name: machine for machine in machines}
         # Worked out when they are first needed: with ten thousand machines that takes seconds, too long for every clip.
         self._stacked_centres: torch.Tensor | None = None
+        self._origin: torch.Tensor | None = None
         self._means_alone: dict[str, torch.Tensor] = {}
-        self.whitening = whitening
-        self.spectrum_whitening = spectrum_whitening
+        # In the scores' precision: converting them for every clip took a tenth of a decision.
+        self.whitening = whitening.double()
+        self.spectrum_whitening = spectrum_whitening.double()
         self.priors = priors
         self.own_closeness = own_closeness
         self.strangers = strangers
@@ -368,7 +371,8 @@ class AnomalyDetector:
 
         if not judged.any():
             return refuse(note="it is silent" if is_silent.any() else "the network's output is not finite")
-        closest, closeness, is_close = self._closest(clips.take(judged))
+        heard = clips if judged.all() else clips.take(judged)
+        closest, closeness, is_close = self._closest(heard)
         undecided.predicted_machine, undecided.closeness = closest if is_close else None, closeness
         if machine is None:
             # A faulty machine sounds less like itself. Not to miss it, it is judged as long as it is closer to itself
@@ -382,9 +386,9 @@ class AnomalyDetector:
 
         undecided.machine, normal = machine, self._machine(machine)
         undecided.calibration_clips = normal.calibration.shape[1]
-        count = int(judged.sum())
+        count = len(heard)
         by_ranks = ranks_suffice(normal, rate / count)
-        scores = self._scores(clips.take(judged), normal, backend)
+        scores = self._scores(heard, normal, backend)
         p_values = benjamini_hochberg(tail_probability(normal, scores, backend, by_ranks))
         if p_values.isnan().any():
             return refuse(note=f"too few normal clips to calibrate {machine} with: enroll it again with more")
@@ -464,8 +468,8 @@ class AnomalyDetector:
         directory = Path(save_directory)
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {
-            "whitening": self.whitening,
-            "spectrum_whitening": self.spectrum_whitening,
+            "whitening": self.whitening.float(),
+            "spectrum_whitening": self.spectrum_whitening.float(),
             "priors": self.priors,
         }
         records = []
@@ -546,15 +550,15 @@ class AnomalyDetector:
             return clips.unit
         if clips.spectra is None:
             raise ValueError("this detector was fitted with spectra: give spectra=, as the network gives them.")
-        origin = torch.stack([machine.spectrum for machine in self._fitted_machines()]).double().mean(0)
-        return F.normalize((clips.spectra - origin) @ self.spectrum_whitening.double().T, dim=1)
+        if self._origin is None:
+            fitted = [machine.spectrum for machine in self._machines.values() if not machine.is_enrolled]
+            self._origin = torch.stack(fitted).double().mean(0)
+        return F.normalize((clips.spectra - self._origin) @ self.spectrum_whitening.T, dim=1)
 
     def _tells_by_spectra(self) -> bool:
         # One machine is its own mean: there is no direction from there to it.
-        return self.spectrum_whitening.numel() > 0 and len(self._fitted_machines()) > 1
-
-    def _fitted_machines(self) -> list[NormalMachine]:
-        return [machine for machine in self._machines.values() if not machine.is_enrolled]
+        fitted = (machine for machine in self._machines.values() if not machine.is_enrolled)
+        return self.spectrum_whitening.numel() > 0 and len(list(islice(fitted, 2))) > 1
 
     def _centres(self) -> torch.Tensor:
         """Directions of the machines' means, `(machines, ...)`, kept until a machine is enrolled."""
