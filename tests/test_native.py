@@ -1,0 +1,197 @@
+"""The compiled engine: the network's numbers for every architecture that it takes, and clear errors where it cannot run."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from exporting.native import RANGES, native_network
+from feature_extraction import AttentionAsdFeatureExtractor
+from modeling import AttentionAsdConfig, AttentionAsdModel, native_attention_asd
+from modeling.native_attention_asd import SOURCE, SOURCE_SHA256, library, load_native
+
+
+FILE = Path(native_attention_asd.__file__).with_name(SOURCE)
+OUTPUTS = ["embeddings", "cosines", "spectra", "attention_maps"]
+# Largest differences of cosines: what 16 and 8 bits leave of networks with random weights.
+TOLERANCES = {True: 0.003, False: 0.1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    """The engine in a cache of its own, so that it is compiled here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        library.cache_clear()
+        yield
+    library.cache_clear()
+
+
+@pytest.fixture
+def runs_here():
+    try:
+        library(FILE)
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+def native(model, extractor, waveforms, is_wide, folder, threads=1):
+    tensors, numbers = native_network(model, extractor, waveforms, is_wide)
+    save_file(tensors, folder / "native.safetensors")
+    names = OUTPUTS if model.attention is not None else OUTPUTS[:3]
+    return load_native(str(folder / "native.safetensors"), str(FILE), names, threads, numbers)
+
+
+def assert_same(outputs, expected, is_wide):
+    for name in outputs:
+        outputs[name] = torch.from_numpy(outputs[name])
+        assert outputs[name].shape == expected[name].shape
+    assert torch.allclose(outputs["cosines"], expected.cosines, atol=TOLERANCES[is_wide])
+    similarity = torch.nn.functional.cosine_similarity(outputs["embeddings"], expected.embeddings)
+    assert similarity.min() > (0.9999 if is_wide else 0.98)
+    assert torch.allclose(outputs["spectra"], expected.spectra, atol=1e-3)
+    if "attention_maps" in outputs:
+        assert torch.allclose(outputs["attention_maps"], expected.attention_maps, atol=0.005)
+
+
+@pytest.mark.parametrize("is_wide", RANGES)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"use_attention": False},
+        {"input_representations": ["log_mel"]},
+        {"input_representations": ["wavegram", "log_mel"], "embedding_size": 24},
+        {"attention_channels": [16, 64], "stem_channels": 64, "bottlenecks": [[2, 128, 2, 2], [4, 128, 2, 2]]},
+    ],
+)
+def test_every_architecture_that_it_takes_gives_the_networks_numbers(
+    runs_here, small_model, noise, tmp_path, changes, is_wide
+):
+    model = small_model(**changes)
+    extractor = AttentionAsdFeatureExtractor(clip_length=model.config.clip_length)
+    waveforms = noise(4, model.config.clip_length)
+    infer = native(model, extractor, waveforms, is_wide, tmp_path)
+    with torch.no_grad():
+        expected = model(input_values=waveforms, input_features=extractor.log_mel(waveforms))
+    assert_same(infer(waveforms.numpy()), expected, is_wide)
+
+
+def test_other_frames_and_bins_give_the_networks_numbers(runs_here, small_config, noise, tmp_path):
+    torch.manual_seed(0)
+    sizes = {"clip_length": 9999, "hop_length": 160, "num_mel_bins": 40}
+    model = AttentionAsdModel(small_config(**sizes, wavegram_kernel_size=400)).eval()
+    extractor = AttentionAsdFeatureExtractor(**sizes, n_fft=512)
+    waveforms = noise(3, 9999)
+    infer = native(model, extractor, waveforms, True, tmp_path)
+    with torch.no_grad():
+        expected = model(input_values=waveforms, input_features=extractor.log_mel(waveforms))
+    assert_same(infer(waveforms.numpy()), expected, True)
+
+
+@pytest.mark.slow
+def test_papers_network_at_full_size_gives_the_networks_numbers(runs_here, noise, tmp_path):
+    torch.manual_seed(0)
+    model = AttentionAsdModel(AttentionAsdConfig()).eval()
+    extractor = AttentionAsdFeatureExtractor()
+    waveforms = noise(2, 160_000)
+    infer = native(model, extractor, waveforms, True, tmp_path)
+    with torch.no_grad():
+        expected = model(input_values=waveforms, input_features=extractor.log_mel(waveforms))
+    assert_same(infer(waveforms.numpy()), expected, True)
+
+
+@pytest.mark.parametrize("sound", ["silence", "full scale", "far louder than in calibration"])
+def test_sounds_beyond_calibration_give_finite_numbers(runs_here, small_model, noise, tmp_path, sound):
+    model = small_model()
+    extractor = AttentionAsdFeatureExtractor(clip_length=model.config.clip_length)
+    quiet = 0.001 * noise(4, model.config.clip_length)
+    waveforms = {
+        "silence": torch.zeros(1, model.config.clip_length),
+        "full scale": torch.ones(1, model.config.clip_length),
+        "far louder than in calibration": noise(1, model.config.clip_length).sign(),
+    }[sound]
+    outputs = native(model, extractor, quiet, True, tmp_path)(waveforms.numpy())
+    assert all(np.isfinite(array).all() for array in outputs.values())
+    assert np.allclose(outputs["spectra"], spectra_of(model, extractor, waveforms), atol=1e-2)
+
+
+@torch.no_grad()
+def spectra_of(model, extractor, waveforms):
+    return model(input_values=waveforms, input_features=extractor.log_mel(waveforms)).spectra.numpy()
+
+
+def test_a_batch_on_several_threads_is_its_clips_one_by_one(runs_here, small_model, noise, tmp_path):
+    model = small_model()
+    extractor = AttentionAsdFeatureExtractor(clip_length=model.config.clip_length)
+    waveforms = noise(7, model.config.clip_length)
+    infer = native(model, extractor, waveforms, False, tmp_path, threads=3)
+    together = infer(waveforms.numpy())
+    for index in range(7):
+        alone = infer(waveforms[index : index + 1].numpy())
+        assert all(np.array_equal(alone[name][0], together[name][index]) for name in OUTPUTS)
+
+
+def test_no_pixels_can_make_a_sum_overflow(small_model, noise):
+    model = small_model(bottlenecks=[[2, 128, 1, 2]], head_channels=512)
+    extractor = AttentionAsdFeatureExtractor(clip_length=model.config.clip_length)
+    for is_wide, (lowest, highest, _) in RANGES.items():
+        tensors, _ = native_network(model, extractor, noise(2, model.config.clip_length), is_wide)
+        weights = tensors["head.weights"].view(torch.int16 if is_wide else torch.int8)
+        group = 2 if is_wide else 4
+        sums = weights.view(-1, 128 // group, 64, group).long().abs().sum((1, 3)).flatten()
+        largest = sums * max(highest, -lowest) + tensors["head.bias"].long().abs()
+        assert largest.max() < 2**31
+
+
+def test_the_source_is_the_one_that_the_loader_was_written_for():
+    assert hashlib.sha256(FILE.read_bytes()).hexdigest() == SOURCE_SHA256, (
+        f"{SOURCE} has changed: write its new digest into {native_attention_asd.__file__}"
+    )
+
+
+def test_a_source_that_came_with_a_model_and_is_another_is_not_compiled(tmp_path):
+    other = tmp_path / SOURCE
+    other.write_bytes(FILE.read_bytes() + b"\n/* something else */\n")
+    with pytest.raises(ValueError, match="not the source.*not compiled"):
+        library(other)
+
+
+@pytest.mark.parametrize("compiler, message", [("no-such-compiler", "is no command here"), ("false", "could not compile")])
+def test_a_compiler_that_is_missing_or_fails_is_an_error_that_says_what_to_do(tmp_path, monkeypatch, compiler, message):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", compiler)
+    copy = tmp_path / SOURCE
+    shutil.copy(FILE, copy)
+    with pytest.raises(ImportError, match=rf"(?s){message}.*export the model for onnx or openvino"):
+        library(copy)
+    assert not list(tmp_path.glob("attention_asd/*"))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
+def test_a_processor_without_its_instructions_is_an_error_that_names_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    flags = [flag.replace("native", "x86-64-v3") for flag in native_attention_asd.FLAGS]
+    monkeypatch.setattr(native_attention_asd, "FLAGS", flags)
+    copy = tmp_path / SOURCE
+    shutil.copy(FILE, copy)
+    with pytest.raises(ImportError, match="processors with AVX-512 VNNI.*openvino or onnx"):
+        library(copy)
+
+
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        ({"use_separable_convolutions": False}, "use_separable_convolutions=False"),
+        ({"attention_channels": [32, 64]}, "attention_channels"),
+    ],
+)
+def test_an_architecture_that_it_has_no_code_for_is_an_error_that_names_it(small_model, noise, changes, named):
+    model = small_model(**changes)
+    extractor = AttentionAsdFeatureExtractor(clip_length=model.config.clip_length)
+    with pytest.raises(ValueError, match=rf"no code for {named}.*--engine openvino or onnx"):
+        native_network(model, extractor, noise(1, model.config.clip_length), True)
