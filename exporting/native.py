@@ -25,6 +25,7 @@ LOG2_E = 1.0 / math.log(2.0)
 # go beyond; bits are scarce in bytes. With no room beyond, the embeddings of 168 real clips had a cosine of 0.989 at worst
 # to what they should be in bytes and in shorts, with this 0.995 and above 0.9999.
 RANGES = {False: (0, 255, 1.25), True: (-8192, 8191, 4.0)}
+# Of the same in the attention module, where nothing is below zero.
 SECOND_HIGHEST = 32767
 MAX_REPRESENTATIONS = 2
 
@@ -182,8 +183,8 @@ class Writer:
         first, first_norm, _, second, second_norm, _, last = self.model.attention.layers
         self.numbers["attention_channels"] = second.pointwise.out_channels
         range_ = self.ranges[second.pointwise]
-        # What goes in has been through a ReLU.
-        factor = SECOND_HIGHEST / (self.reach * range_.largest).clamp_min(1e-6)
+        # What goes in has been through a ReLU, and is of 16 bits in any case.
+        factor = SECOND_HIGHEST / (RANGES[True][2] * range_.largest).clamp_min(1e-6)
         weights, bias, scale = integers(
             second.pointwise.weight.detach().flatten(1) / factor,
             second.pointwise.bias.detach(),

@@ -297,7 +297,8 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         dtype = "int16" if is_16_bit else "float32"
         block = file.read(frames, dtype=dtype, always_2d=True)
         while len(block):
-            following = file.read(frames, dtype=dtype, always_2d=True)
+            # A short block is the last one.
+            following = block[:0] if len(block) < frames else file.read(frames, dtype=dtype, always_2d=True)
             samples = block * np.float32(1.0 / INTEGER_FULL_SCALE[torch.int16]) if is_16_bit else block
             mono = samples.mean(1) if self.channels == "mean" else samples[:, 0]
             if not is_16_bit and not np.isfinite(mono).all():

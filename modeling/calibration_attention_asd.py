@@ -199,6 +199,8 @@ def variance_prior(variances: Sequence[float], degrees: Sequence[float]) -> tupl
 def benjamini_hochberg(p_values: torch.Tensor) -> torch.Tensor:
     """Adjusted p-values: at a, the procedure of Benjamini and Hochberg (1995) rejects those that do not exceed a."""
     count = len(p_values)
+    if count == 1:
+        return p_values
     order = p_values.argsort(descending=True)
     ranks = torch.arange(count, 0, -1, dtype=p_values.dtype)
     adjusted = (p_values[order] * (count / ranks)).cummin(0).values.clamp_max(1.0)

@@ -27,7 +27,7 @@ from safetensors.numpy import load_file
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "25c509b4fa045886fdc33950b041d2e7bd98252e6efad0a913cdf6b51a7fc74a"
+SOURCE_SHA256 = "c9958f14ddb298f83999e409e7d6b27ebc104c57da50437dda799d463b29c02d"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 ALIGNMENT = 64
 
@@ -193,8 +193,8 @@ def library(source: Path) -> ctypes.CDLL:
     return loaded
 
 
-def aligned(size: int) -> np.ndarray:
-    memory = np.empty(size + ALIGNMENT, dtype=np.uint8)
+def zeros(size: int) -> np.ndarray:
+    memory = np.zeros(size + ALIGNMENT, dtype=np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size]
 
@@ -227,7 +227,7 @@ def load_native(
 
     def run(values: np.ndarray, outputs: dict[str, np.ndarray], index: int) -> None:
         if not hasattr(room, "workspace"):
-            room.workspace = aligned(workspace_bytes)
+            room.workspace = zeros(workspace_bytes)
         arrays = (values, room.workspace, *(outputs[name] for name in shapes))
         places = [array[index] if array is not room.workspace else array for array in arrays]
         native.asd_run(ctypes.byref(network), *(ctypes.c_void_p(place.ctypes.data) for place in places))

@@ -623,12 +623,12 @@ def checked_clips(
     embeddings: Array, cosines: Array, spectra: Array | None = None, keep_gradient: bool = False
 ) -> Clips:
     """What the back ends see, in float64 on the CPU, whatever precision and device it comes in."""
-    arrays = [
-        None if array is None else torch.as_tensor(array).cpu().double() for array in (embeddings, cosines, spectra)
-    ]
+    arrays = [None if array is None else torch.as_tensor(array) for array in (embeddings, cosines, spectra)]
     if not keep_gradient:
         arrays = [None if array is None else array.detach() for array in arrays]
-    embeddings, cosines, spectra = arrays
+    embeddings, cosines, spectra = (
+        None if array is None else array.to(device="cpu", dtype=torch.float64) for array in arrays
+    )
     is_paired = embeddings.ndim == cosines.ndim == 2 and len(embeddings) == len(cosines)
     if is_paired and spectra is not None:
         is_paired = spectra.ndim == 3 and spectra.shape[:2] == (len(embeddings), 3)
@@ -644,7 +644,7 @@ def checked_clips(
 def finite(clips: Clips) -> torch.Tensor:
     """Which clips are finite, `(clips,)`."""
     arrays = [clips.unit, clips.cosines] + ([] if clips.spectra is None else [clips.spectra])
-    return torch.stack([torch.isfinite(array).all(1) for array in arrays]).all(0)
+    return torch.cat(arrays, dim=1).isfinite().all(1)
 
 
 __all__ = ["BACKENDS", "AnomalyDetector", "Decision"]

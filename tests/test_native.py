@@ -161,7 +161,9 @@ def test_a_source_that_came_with_a_model_and_is_another_is_not_compiled(tmp_path
         library(other)
 
 
-@pytest.mark.parametrize("compiler, message", [("no-such-compiler", "is no command here"), ("false", "could not compile")])
+@pytest.mark.parametrize(
+    "compiler, message", [("no-such-compiler", "is no command here"), ("false", "could not compile")]
+)
 def test_a_compiler_that_is_missing_or_fails_is_an_error_that_says_what_to_do(tmp_path, monkeypatch, compiler, message):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", compiler)
