@@ -113,13 +113,11 @@ INLINE Floats in_register(Floats v) {
     return v;
 }
 
-INLINE Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
-INLINE Floats smaller(Floats a, Floats b) { return (Floats)_mm512_min_ps((__m512)a, (__m512)b); }
+INLINE Floats after_point(Floats v) { return (Floats)_mm512_reduce_ps((__m512)v, 1); }
+INLINE Floats times_power_of_2(Floats v, Floats power) { return (Floats)_mm512_scalef_ps((__m512)v, (__m512)power); }
 /* 16 elements of two vectors in a row, from the element `first` on. */
 #define joined(a, b, first) ((Floats)_mm512_alignr_epi32((__m512i)(b), (__m512i)(a), first))
 INLINE Ints nearest(Floats v) { return (Ints)_mm512_cvtps_epi32((__m512)v); }
-INLINE Floats after_point(Floats v) { return (Floats)_mm512_reduce_ps((__m512)v, 1); }
-INLINE Floats times_power_of_2(Floats v, Floats power) { return (Floats)_mm512_scalef_ps((__m512)v, (__m512)power); }
 /* No more than 255. */
 INLINE void store_bytes(uint8_t *p, Ints v) { _mm_storeu_si128((__m128i *)p, _mm512_cvtusepi32_epi8((__m512i)v)); }
 INLINE void store_shorts(uint8_t *p, Ints v) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16((__m512i)v)); }
@@ -134,6 +132,9 @@ INLINE Ints multiply_shorts(Ints sum, Ints pixel, Ints weights) {
 /* With zero, floats compare as integers do, which more of a core's units can. */
 INLINE Floats positive_part(Floats v) { return (Floats)_mm512_max_epi32((__m512i)v, _mm512_setzero_si512()); }
 INLINE Floats negative_part(Floats v) { return (Floats)_mm512_min_epi32((__m512i)v, _mm512_setzero_si512()); }
+INLINE Ints between(Ints v, int32_t lowest, int32_t highest) {
+    return (Ints)_mm512_min_epi32(_mm512_max_epi32((__m512i)v, _mm512_set1_epi32(lowest)), _mm512_set1_epi32(highest));
+}
 INLINE Floats prelu(Floats v, Floats slope) { return positive_part(v) + slope * negative_part(v); }
 
 /* 2^v for v <= 0, within 4e-6 of it. */
@@ -469,7 +470,7 @@ static void attention_rest(const Network *n, const float *const hidden[3], int r
                     }
                 }
                 for (int j = 0; j < SPAN; j++)
-                    both[i][j] = nearest(smaller(positive_part(sums[j]), all(SECOND_HIGHEST)));
+                    both[i][j] = between(nearest(sums[j]), 0, SECOND_HIGHEST);
             }
             for (int j = 0; j < SPAN; j++) pairs[h / 2][j] = both[0][j] | (both[1][j] << 16);
         }
@@ -528,7 +529,7 @@ static void attention(const Network *n, const Rooms *r, float *maps) {
 
 INLINE void store_pixels(const int wide, uint8_t *pixels, size_t at, Floats v) {
     if (wide)
-        store_shorts(pixels + 2 * at, nearest(smaller(larger(v, all(-8192)), all(8191))));
+        store_shorts(pixels + 2 * at, between(nearest(v), -8192, 8191));
     else
         store_bytes(pixels + at, not_negative(nearest(v)));
 }

@@ -8,6 +8,7 @@ source that this file was written for, so that a model's directory brings no cod
 
 import ctypes
 import hashlib
+import math
 import os
 import platform
 import shlex
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import POINTER, Structure, c_float, c_int8, c_int16, c_int32
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from safetensors.numpy import load_file
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "c9958f14ddb298f83999e409e7d6b27ebc104c57da50437dda799d463b29c02d"
+SOURCE_SHA256 = "fdd427c9e9e6631e4097a4201e1f63f56e7f248763e0be474c57479743bf2cbd"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 ALIGNMENT = 64
 
@@ -189,7 +191,9 @@ def library(source: Path) -> ctypes.CDLL:
             os.replace(compiled, path)
     loaded = ctypes.CDLL(str(path))
     loaded.asd_workspace_bytes.restype = ctypes.c_size_t
+    loaded.asd_workspace_bytes.argtypes = [ctypes.c_void_p]
     loaded.asd_run.restype = None
+    loaded.asd_run.argtypes = [ctypes.c_void_p] * 7
     return loaded
 
 
@@ -214,7 +218,7 @@ def load_native(
     network = fill(Network(), "", tensors, numbers)
     # What the structure points to lives as long as it does.
     network.tensors = tensors
-    workspace_bytes = native.asd_workspace_bytes(ctypes.byref(network))
+    workspace_bytes = native.asd_workspace_bytes(ctypes.addressof(network))
     bins, frames, maps = (numbers[key] for key in ("num_mel_bins", "num_frames", "num_representations"))
     shapes = {
         "embeddings": (numbers["embedding_size"],),
@@ -222,23 +226,34 @@ def load_native(
         "spectra": (3, bins),
         "attention_maps": (maps, bins, frames),
     }
+    address = ctypes.addressof(network)
+    # Of a clip's outputs, one after the other: where each begins and ends, in floats.
+    ends = np.cumsum([0, *(math.prod(shape) for shape in shapes.values())]).tolist()
+    parts = {name: slice(*between) for name, between in zip(shapes, pairwise(ends), strict=True)}
+    starts = [4 * start for start in ends[:-1]]
     room = threading.local()
     workers = ThreadPoolExecutor(num_threads) if num_threads > 1 else None
 
-    def run(values: np.ndarray, outputs: dict[str, np.ndarray], index: int) -> None:
+    def run(waveform: int, outputs: int) -> None:
+        """One clip; both are addresses."""
         if not hasattr(room, "workspace"):
             room.workspace = zeros(workspace_bytes)
-        arrays = (values, room.workspace, *(outputs[name] for name in shapes))
-        places = [array[index] if array is not room.workspace else array for array in arrays]
-        native.asd_run(ctypes.byref(network), *(ctypes.c_void_p(place.ctypes.data) for place in places))
+            room.address = room.workspace.ctypes.data
+        native.asd_run(address, waveform, room.address, *(outputs + start for start in starts))
 
     def infer(values: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = {name: np.empty((len(values), *shape), dtype=np.float32) for name, shape in shapes.items()}
+        outputs = np.empty((len(values), ends[-1]), dtype=np.float32)
+        clips = [
+            (values.ctypes.data + i * values.strides[0], outputs.ctypes.data + i * outputs.strides[0])
+            for i in range(len(values))
+        ]
         if workers is None or len(values) == 1:
-            for index in range(len(values)):
-                run(values, outputs, index)
+            for clip in clips:
+                run(*clip)
         else:
-            list(workers.map(lambda index: run(values, outputs, index), range(len(values))))
-        return {name: outputs[name] for name in names}
+            list(workers.map(run, *zip(*clips, strict=True)))
+        return {name: outputs[:, parts[name]].reshape(len(values), *shapes[name]) for name in names}
 
+    # What the engine reads lives as long as the function does.
+    infer.network = network
     return infer

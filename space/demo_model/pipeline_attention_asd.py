@@ -335,7 +335,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         """The paper's attention map (Section II.B) of a window, `(num_mel_bins, frames)` by representation."""
         if maps is None:
             return None
-        return dict(zip(self.model.config.input_representations, maps.float().cpu().tolist(), strict=True))
+        return dict(zip(self.model.config.input_representations, maps.float().cpu().numpy().tolist(), strict=True))
 
     def reasons(self, window: np.ndarray, start_s: float, decision: Decision) -> dict[str, Any]:
         """Why a window is anomalous: `reason` in one sentence and `regions`, in seconds of the window and hertz."""

@@ -361,8 +361,10 @@ class AnomalyDetector:
         if machine is not None:
             self._machine(machine)
         clips = checked_clips(embeddings, cosines, spectra)
-        is_silent = torch.zeros(len(clips), dtype=torch.bool) if silent is None else torch.as_tensor(silent).cpu()
-        judged = finite(clips) & ~is_silent
+        judged = finite(clips)
+        is_silent = torch.zeros_like(judged) if silent is None else torch.as_tensor(silent).cpu()
+        if silent is not None:
+            judged &= ~is_silent
         undecided = Decision(CANNOT_TELL, None, None, None, rate, machine, None, None, None, 0, backend)
 
         def refuse(**because) -> tuple[Decision, list[Decision]]:
