@@ -34,7 +34,6 @@ from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from dcase2020_task2 import label_name, parse_clip_name
-from evaluation.figures import clip_report, save
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline, cut_windows, resample_blocks
@@ -228,6 +227,9 @@ def score_stream(
 
 def draw(source: Any, name: str, result: dict[str, Any], detect: AnomalousSoundDetectionPipeline, folder: Path) -> None:
     """The picture of the recording's window with the highest score. Takes the attention maps out of the result."""
+    # Here, because a verdict without a picture would wait two seconds for it.
+    from evaluation.figures import clip_report, save
+
     maps, start = result.pop("attention_maps"), result.pop("attention_start_s")
     index = next((i for i, window in enumerate(result["windows"]) if window["start_s"] == start), 0)
     waveform = detect.fitted(detect.window_at(detect.open_recording(source), index))

@@ -74,8 +74,11 @@ def check_supported(model: AttentionAsdModel, extractor: AttentionAsdFeatureExtr
         reasons.append("use_separable_convolutions=False")
     if config.use_attention and (len(config.attention_channels) != 2 or config.attention_channels[0] > HIDDEN):
         reasons.append(f"attention_channels={config.attention_channels} (two, the first at most {HIDDEN}, would do)")
-    if extractor.n_fft < 8 or extractor.n_fft & (extractor.n_fft - 1):
-        reasons.append(f"n_fft={extractor.n_fft} (a power of 2 would do)")
+    blocks = model.backbone.bottlenecks
+    if blocks and blocks[0].is_residual or any(max(block.depthwise.conv.stride) > 2 for block in blocks):
+        reasons.append(f"bottlenecks={config.bottlenecks} (strides of 1 and 2, the first 2, would do)")
+    if extractor.n_fft < 16 or extractor.n_fft & (extractor.n_fft - 1):
+        reasons.append(f"n_fft={extractor.n_fft} (a power of 2, 16 or more, would do)")
     if reasons:
         raise ValueError(
             f"The compiled engine has no code for {' and '.join(reasons)}. Export the model with --engine openvino or onnx."

@@ -2,7 +2,7 @@
  * The network of AttentionAsdModel for one clip on one core: from the waveform to embedding, cosines, attention map and the
  * log-mel's statistics, without writing the attention module's 64 channels or a bottleneck's hidden channels to memory.
  *
- * engine_attention_asd.py compiles this file for the machine it runs on and hands over the weights, which
+ * native_attention_asd.py compiles this file for the machine it runs on and hands over the weights, which
  * scripts/export.py folded and quantised. The 1x1 convolutions of MobileFaceNet, 88 % of the arithmetic, multiply
  * 8-bit or 16-bit integers. The largest product of the attention module is of 16 bits in both: with 8, attention maps were
  * wrong by 0.06 and half a point of AUC went with them. Everything else is float32.
@@ -80,7 +80,8 @@ typedef struct {
     /* Wavegram: relu(filter . samples + bias), then relu(gain[bin] * that + offset[bin]). */
     const float *wavegram_filter, *wavegram_gain, *wavegram_offset;
     float wavegram_bias;
-    /* Attention, where R are the representations and MAX_R the most of them; its exponentials are of base 2, and factors of log2(e) are in the weights. */
+    /* Attention, where R are the representations and MAX_R the most of them; its exponentials are of base 2, and factors of
+     * log2(e) are in the weights. */
     const float *first_depthwise, *first_depthwise_bias;  /* (R, 9), (R) */
     const float *first_pointwise, *first_pointwise_bias;  /* (HIDDEN, R), (HIDDEN) */
     const float *first_gain, *first_offset;               /* (HIDDEN) */
@@ -117,6 +118,9 @@ INLINE Floats after_point(Floats v) { return (Floats)_mm512_reduce_ps((__m512)v,
 INLINE Floats times_power_of_2(Floats v, Floats power) { return (Floats)_mm512_scalef_ps((__m512)v, (__m512)power); }
 /* 16 elements of two vectors in a row, from the element `first` on. */
 #define joined(a, b, first) ((Floats)_mm512_alignr_epi32((__m512i)(b), (__m512i)(a), first))
+INLINE Floats shuffled(Floats a, Ints places, Floats b) {
+    return (Floats)_mm512_permutex2var_ps((__m512)a, (__m512i)places, (__m512)b);
+}
 INLINE Ints nearest(Floats v) { return (Ints)_mm512_cvtps_epi32((__m512)v); }
 /* No more than 255. */
 INLINE void store_bytes(uint8_t *p, Ints v) { _mm_storeu_si128((__m128i *)p, _mm512_cvtusepi32_epi8((__m512i)v)); }
@@ -257,8 +261,8 @@ INLINE void transpose(const Floats *from, Floats *to) {
         const Floats *now = steps[step % 2];
         Floats *next = step == 3 ? to : steps[(step + 1) % 2];
         for (int i = 0; i < LANES / 2; i++) {
-            next[2 * i] = __builtin_shuffle(now[i], now[i + LANES / 2], low);
-            next[2 * i + 1] = __builtin_shuffle(now[i], now[i + LANES / 2], high);
+            next[2 * i] = shuffled(now[i], low, now[i + LANES / 2]);
+            next[2 * i + 1] = shuffled(now[i], high, now[i + LANES / 2]);
         }
     }
 }
@@ -534,8 +538,8 @@ INLINE void store_pixels(const int wide, uint8_t *pixels, size_t at, Floats v) {
         store_bytes(pixels + at, not_negative(nearest(v)));
 }
 
-INLINE void multiply_tile(const int wide, const int activated, const int count, const uint8_t *pixels, size_t stride, const int8_t *weights,
-                          int steps, const Pointwise *p, int channel, float *out, size_t out_stride) {
+INLINE void multiply_tile(const int wide, const int activated, const int count, const uint8_t *pixels, size_t stride,
+                          const int8_t *weights, int steps, const Pointwise *p, int channel, float *out, size_t out_stride) {
     Ints sums[TILE][BLOCK];
 #pragma GCC unroll 4
     for (int j = 0; j < BLOCK; j++)
@@ -773,7 +777,8 @@ static __attribute__((noinline)) void backbone_of_shorts(const Network *n, const
     backbone(1, n, r, embedding);
 }
 
-/* One clip, in a workspace that was zeros or has had another clip of this network: (clip_length) -> (embedding_size), (num_labels), (3, bins), (representations, bins, frames). */
+/* One clip, in a workspace that was zeros or has had another clip of this network: (clip_length) -> (embedding_size),
+ * (num_labels), (3, bins), (representations, bins, frames). */
 void asd_run(const Network *n, const float *waveform, void *workspace, float *embedding, float *cosines, float *spectra,
              float *maps) {
     Rooms r;

@@ -29,7 +29,7 @@ from safetensors.numpy import load_file
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "fdd427c9e9e6631e4097a4201e1f63f56e7f248763e0be474c57479743bf2cbd"
+SOURCE_SHA256 = "678a9507060aa46f289e028d8dd168719576f242198498baf5f6e338bb2d9d7d"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 ALIGNMENT = 64
 

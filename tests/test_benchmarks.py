@@ -86,7 +86,7 @@ def test_speed_reports_every_system_with_its_steps_ratio_and_floor(model_dir, au
     for whose in ("theirs", "ours"):
         speed.LOADED.clear()
         speed.load(task, whose)
-        turns = speed.measure_turns([ThisProcess()], [str(audio)], 2, whose)
+        turns = speed.measure_turns([ThisProcess()], [str(audio)], 2, 2, whose)
         assert all(timing["min_s"] <= timing["median_s"] <= timing["max_s"] for timing in turns.values())
         if whose == "theirs":
             theirs = turns

@@ -190,6 +190,8 @@ def test_a_processor_without_its_instructions_is_an_error_that_names_them(tmp_pa
     [
         ({"use_separable_convolutions": False}, "use_separable_convolutions=False"),
         ({"attention_channels": [32, 64]}, "attention_channels"),
+        ({"bottlenecks": [[1, 8, 1, 1], [2, 16, 1, 2]]}, "bottlenecks"),
+        ({"bottlenecks": [[1, 8, 1, 3]]}, "bottlenecks"),
     ],
 )
 def test_an_architecture_that_it_has_no_code_for_is_an_error_that_names_it(small_model, noise, changes, named):
