@@ -24,10 +24,12 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from dcase2020_task2 import label_name, load_clips
+from evaluation.figures import BLUE, ORANGE, SKY_BLUE, VERMILION, save
 from feature_extraction import AttentionAsdFeatureExtractor
 from metrics.asd_auc import asd_auc
 from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel, AttentionAsdOutput
@@ -50,6 +52,7 @@ PIPELINE = "the same by a pipeline call"
 PEERS = ("mobilenet_v2", "stgram_mfn", "noisy_arcmix")
 THROUGHPUT_BATCH = 16
 CALLS_IN_A_ROW = 4
+STEPS = ("decode", "log-mel", "network", "scoring")
 LONG_RECORDING_SECONDS = 30 * 60
 
 
@@ -390,12 +393,32 @@ def latency_table(result: dict[str, Any]) -> list[dict[str, Any]]:
                 "max ms": 1000 * timing["max_s"],
                 "authors' / this": authors / timing["median_s"],
                 "after others ms": 1000 * timing["after_others_s"],
-                **{f"{step} ms": steps.get(step) for step in ("decode", "log-mel", "network", "scoring")},
+                **{f"{step} ms": steps.get(step) for step in STEPS},
                 "network / sgemm floor": steps["network"] / floor_ms if has_our_network(name, steps) else None,
                 f"clips/s, batch {THROUGHPUT_BATCH}": THROUGHPUT_BATCH / batch,
             }
         )
     return rows
+
+
+def latency_figure(result: dict[str, Any]) -> Figure:
+    """Median milliseconds of one clip by system, in steps; pipeline calls, which have none, are left out."""
+    rows = {name: timing for name, timing in result["latency"].items() if "all" not in timing["steps_s"]}
+    names = list(reversed(rows))
+    figure = Figure(figsize=(8, 0.6 + 0.36 * len(names)), layout="constrained")
+    ax = figure.subplots()
+    left = np.zeros(len(names))
+    for step, colour in zip(STEPS, (SKY_BLUE, ORANGE, BLUE, VERMILION), strict=True):
+        widths = 1000 * np.array([rows[name]["steps_s"].get(step, 0.0) for name in names])
+        ax.barh(names, widths, left=left, color=colour, label=step)
+        left += widths
+    for row, end in enumerate(left):
+        ax.annotate(f"{end:.1f}", (end, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize="small")
+    cores = f"{result['cores']} core{'s' if result['cores'] > 1 else ''}"
+    ax.set(xlabel=f"ms from a WAV file of one clip to the verdict, {cores}", xlim=(0, 1.08 * left.max()))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="lower right", frameon=False, fontsize="small")
+    return figure
 
 
 def has_our_network(name: str, steps: dict[str, float]) -> bool:
@@ -434,6 +457,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--data_dir", help="labelled test clips in the DCASE layout, to see what the engines change")
     parser.add_argument("--repeats", type=int, default=30, help="turns of every system at batch 1 (default 30)")
     parser.add_argument("--output", type=Path, help="JSON file for the results")
+    parser.add_argument("--picture", type=Path, help="PNG file for the latencies on one core")
     options = parser.parse_args(argv)
     task = Task(options.model, options.exported, options.audio, options.data_dir, options.repeats)
 
@@ -447,6 +471,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         with FreshProcess(cores) as process:
             results["accuracy"] = process.run(measure_accuracy, task)
     write_json(options.output, results)
+    if options.picture:
+        save(latency_figure(results["speed"][0]), options.picture)
     print(report(results))
     return results
 

@@ -99,6 +99,8 @@ def test_speed_reports_every_system_with_its_steps_ratio_and_floor(model_dir, au
     assert all(eager[f"{step} ms"] > 0 for step in ("decode", "log-mel", "network", "scoring"))
     assert eager["network / sgemm floor"] > 0 and floors["network_gflop"] > 0.1
     assert len(rows) == 3 + len(speed.PEERS)
+    drawn = speed.latency_figure({"cores": 1, "latency": latency}).axes[0].get_yticklabels()
+    assert {label.get_text() for label in drawn} == {name for name in by_name if not name.startswith(speed.PIPELINE)}
     speed.LOADED.clear()
 
 
