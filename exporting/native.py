@@ -11,12 +11,12 @@ from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel
+from modeling.native_attention_asd import HIDDEN, MAX_REPRESENTATIONS
 
 from .graph import folded
 
 
 # As in the C source.
-HIDDEN = 16
 BLOCK = 64
 LANES = 16
 
@@ -27,7 +27,6 @@ LOG2_E = 1.0 / math.log(2.0)
 RANGES = {False: (0, 255, 1.25), True: (-8192, 8191, 4.0)}
 # Of the same in the attention module, where nothing is below zero.
 SECOND_HIGHEST = 32767
-MAX_REPRESENTATIONS = 2
 
 
 class InputRange:

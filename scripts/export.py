@@ -83,6 +83,8 @@ PRECISIONS = {
 }
 QUANTISED = ("openvino-int8", "native-int16", "native-int8")
 NOISE_CLIPS = 8
+# An AUC that moves by more is another one.
+AUC_TOLERANCE = 0.002
 # Normal clips that the ranges of the quantised activations are taken from.
 CALIBRATION_CLIPS = 64
 
@@ -233,6 +235,18 @@ def as_table(checks: dict[str, Any], default: str) -> str:
     return "\n".join(lines)
 
 
+def what_to_mind(checks: dict[str, Any], default: str) -> str | None:
+    """A sentence where the export decides otherwise than the network did, or ranks the checked clips otherwise."""
+    row, found = checks["back_ends"][default], []
+    if row["verdicts_changed"]:
+        found.append(f"{row['verdicts_changed']} of {checks['clips']} verdicts have changed")
+    if row["auc"] is not None and abs(row["exported_auc"] - row["auc"]) >= AUC_TOLERANCE:
+        found.append(f"the AUC has gone from {row['auc']:.4f} to {row['exported_auc']:.4f}")
+    if not found:
+        return None
+    return f"Mind: by {default}, {' and '.join(found)}. native-int16, openvino and onnx keep closer to the network."
+
+
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="directory of a model, or its name on the Hub")
@@ -322,6 +336,8 @@ def main(argv: list[str] | None = None) -> None:
     description["checks"] = {"clips_of": Path(data_dir).name if data_dir else "noise", **checks}
     (directory / EXPORT_FILE).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(as_table(checks, detector.backend))
+    if caution := what_to_mind(checks, detector.backend):
+        print(f"\n{caution}")
     if verdicts is not None:
         print(f"\nVerdicts that the graph gives otherwise than the detector: {checks['graph_verdicts_changed']}")
 

@@ -17,7 +17,7 @@ from modeling import AnomalyDetector, AttentionAsdModel, native_attention_asd
 from modeling.engine_attention_asd import ENGINE_FILES, EXPORT_FILE, ExportedModel, load_onnx, load_openvino
 from modeling.native_attention_asd import SOURCE, library
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
-from scripts.export import PACKAGES
+from scripts.export import PACKAGES, what_to_mind
 from scripts.export import main as export
 
 
@@ -214,3 +214,20 @@ def test_an_unfinished_export_is_no_export(eager, exported, sounds, tmp_path, mo
     with pytest.raises(OSError, match="disk full"):
         export(arguments)
     assert not (tmp_path / EXPORT_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    "changed, exported_auc, said",
+    [
+        (0, 0.8, None),
+        (0, 0.8019, None),
+        (2, 0.8, "2 of 9 verdicts"),
+        (0, 0.79, "from 0.8000 to 0.7900"),
+        (0, None, None),
+    ],
+)
+def test_export_says_so_where_its_verdicts_or_its_auc_are_others(changed, exported_auc, said):
+    auc = None if exported_auc is None else 0.8
+    row = {"verdicts_changed": changed, "auc": auc, "exported_auc": exported_auc}
+    caution = what_to_mind({"clips": 9, "back_ends": {"knn": row}}, "knn")
+    assert caution is None if said is None else said in caution

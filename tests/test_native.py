@@ -148,6 +148,33 @@ def test_no_pixels_can_make_a_sum_overflow(small_model, noise):
         assert largest.max() < 2**31
 
 
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (lambda tensors, numbers: tensors.update(embedding=tensors["embedding"][:-1]), "embedding is .* expected"),
+        (lambda tensors, numbers: tensors.pop("head.weights"), "head.weights is missing"),
+        (lambda tensors, numbers: tensors.update({"head.bias": tensors["head.bias"].float()}), "head.bias is"),
+        (lambda tensors, numbers: tensors["mel_first"].fill_(10_000), "mel_first.*do not fit"),
+        (lambda tensors, numbers: numbers.update(num_frames=10_000), "wrong about num_frames"),
+        (lambda tensors, numbers: numbers.update({"bottlenecks.1.depthwise.stride": 7}), "bottlenecks.1.depthwise"),
+        (lambda tensors, numbers: numbers.update({"bottlenecks.0.is_residual": 1}), "is_residual"),
+        (lambda tensors, numbers: numbers.pop("head_channels"), "head_channels"),
+        (lambda tensors, numbers: numbers.update(num_labels=-5), "wrong about"),
+    ],
+)
+def test_weights_that_do_not_fit_are_an_error_before_anything_runs(
+    runs_here, small_model, noise, tmp_path, change, named
+):
+    model = small_model()
+    extractor = AttentionAsdFeatureExtractor(clip_length=model.config.clip_length)
+    tensors, numbers = native_network(model, extractor, noise(1, model.config.clip_length), False)
+    change(tensors, numbers)
+    path = tmp_path / "native.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    with pytest.raises(ValueError, match=rf"native.safetensors: .*{named}.*export the model again"):
+        load_native(str(path), str(FILE), OUTPUTS, 1, numbers)
+
+
 def test_the_source_is_the_one_that_the_loader_was_written_for():
     assert hashlib.sha256(FILE.read_bytes()).hexdigest() == SOURCE_SHA256, (
         f"{SOURCE} has changed: write its new digest into {native_attention_asd.__file__}"

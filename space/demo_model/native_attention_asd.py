@@ -32,6 +32,9 @@ SOURCE = "native_attention_asd.c"
 SOURCE_SHA256 = "678a9507060aa46f289e028d8dd168719576f242198498baf5f6e338bb2d9d7d"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 ALIGNMENT = 64
+# As in the C source.
+HIDDEN = 16
+MAX_REPRESENTATIONS = 2
 
 
 class Pointwise(Structure):
@@ -102,11 +105,7 @@ class Network(Structure):
 
 
 def fill(structure: Structure, prefix: str, tensors: dict[str, np.ndarray], numbers: dict[str, Any]) -> Structure:
-    """Set every field from the tensor or number named `prefix` + field; pointers keep pointing into `tensors`.
-
-    Raises:
-        ValueError: where one is missing; the message names it.
-    """
+    """Set every field from the tensor or number named `prefix` + field; pointers keep pointing into `tensors`."""
     for field, kind in structure._fields_:
         name = prefix + field
         if issubclass(kind, Structure):
@@ -117,13 +116,125 @@ def fill(structure: Structure, prefix: str, tensors: dict[str, np.ndarray], numb
                 fill(bottleneck, f"{name}.{i}.", tensors, numbers)
             structure.bottlenecks = array
         elif kind in (c_int32, c_float):
-            if name not in numbers:
-                raise ValueError(f"{name} is missing in the export. Export the model again with scripts/export.py.")
             setattr(structure, field, numbers[name])
         # A network without attention or Wavegram has none of their weights, and they are not looked at.
         elif name in tensors:
             setattr(structure, field, tensors[name].ctypes.data_as(kind))
     return structure
+
+
+def halved(size: int) -> int:
+    """Of a convolution with stride 2."""
+    return -(-size // 2)
+
+
+def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
+    """Type and number of elements of every tensor of a network with these numbers.
+
+    Raises:
+        KeyError: a number is missing.
+        ValueError: numbers that contradict each other, or that the C source has no code for.
+    """
+
+    def demand(holds: bool, what: str) -> None:
+        if not holds:
+            raise ValueError(what)
+
+    n = numbers
+    demand(all(isinstance(value, (int, float)) for value in n.values()), "a number is none")
+    representations, bins, frames, hidden = n["num_representations"], n["num_mel_bins"], n["num_frames"], HIDDEN
+    demand(16 <= n["n_fft"] <= 2**16 and n["n_fft"] & (n["n_fft"] - 1) == 0, "n_fft")
+    demand(
+        n["n_fft"] // 2 < n["clip_length"] < 2**28 and n["wavegram_kernel_size"] // 2 < n["clip_length"], "clip_length"
+    )
+    demand(n["hop_length"] > 0 and frames == 1 + n["clip_length"] // n["hop_length"] and frames > 1, "num_frames")
+    demand(0 < bins < 2**16 and frames < 2**20 and n["num_labels"] > 0 and n["embedding_size"] > 0, "sizes")
+    positions = [n["log_mel_position"], n["wavegram_position"]]
+    demand(sorted(p for p in positions if p >= 0) == list(range(representations)) and representations > 0, "positions")
+    sizes: dict[str, tuple[str, int]] = {
+        **{name: ("float32", n["n_fft"]) for name in ("window", "cosine", "sine")},
+        **{name: ("int32", bins) for name in ("mel_first", "mel_count")},
+    }
+    if n["wavegram_position"] >= 0:
+        sizes |= {"wavegram_filter": ("float32", n["wavegram_kernel_size"])}
+        sizes |= {name: ("float32", bins) for name in ("wavegram_gain", "wavegram_offset")}
+    if n["use_attention"]:
+        channels = n["attention_channels"]
+        counts = {
+            "first_depthwise": 9 * representations, "first_depthwise_bias": representations,
+            "first_pointwise": hidden * representations, "first_pointwise_bias": hidden, "first_gain": hidden,
+            "first_offset": hidden, "second_depthwise": 9 * hidden, "second_depthwise_bias": hidden,
+            "second_gain": channels, "second_offset": channels, "last_positive": channels,
+            "last_exponential": channels, "last_offset": channels,
+            "last_pointwise": channels * MAX_REPRESENTATIONS, "last_pointwise_bias": MAX_REPRESENTATIONS,
+        }  # fmt: skip
+        sizes |= {name: ("float32", count) for name, count in counts.items()}
+        sizes |= {"second_pointwise": ("int16", channels * hidden), "second_bias": ("int32", channels)}
+    group = 2 if n["is_wide"] else 4
+
+    def pointwise(name: str, in_channels: int, parameter: str) -> int:
+        out = n[f"{name}out_channels"]
+        demand(n[f"{name}in_channels"] == in_channels and 0 < out < 2**16 and out % 64 == 0, name)
+        sizes[f"{name}weights"] = ("int8", in_channels * out * (4 // group))
+        sizes[f"{name}bias"] = ("int32", out)
+        sizes[f"{name}{parameter}"] = ("float32", out)
+        return out
+
+    def depthwise(name: str, channels: int, strides: tuple[int, ...]) -> int:
+        demand(n[f"{name}channels"] == channels and n[f"{name}stride"] in strides, name)
+        sizes[f"{name}parameters"] = ("float32", 12 * channels)
+        return n[f"{name}stride"]
+
+    channels, height, width = n["stem_channels"], halved(bins), halved(frames)
+    demand(0 < channels < 2**16 and channels % 64 == 0, "stem_channels")
+    sizes |= {"stem": ("float32", 9 * representations * channels)}
+    sizes |= {name: ("float32", channels) for name in ("stem_bias", "stem_slope")}
+    depthwise("stem_depthwise.", channels, (1,))
+    demand(0 <= n["num_bottlenecks"] < 1000, "num_bottlenecks")
+    for i in range(n["num_bottlenecks"]):
+        name = f"bottlenecks.{i}."
+        if i:
+            sizes |= {f"{name}input.{part}": ("float32", channels) for part in ("factor", "offset")}
+        inner = pointwise(f"{name}expand.", channels, "slope")
+        stride = depthwise(f"{name}depthwise.", inner, (1, 2))
+        out = pointwise(f"{name}project.", inner, "factor")
+        demand(not n[f"{name}is_residual"] or (i > 0 and stride == 1 and out == channels), f"{name}is_residual")
+        channels = out
+        if stride == 2:
+            height, width = halved(height), halved(width)
+    if n["num_bottlenecks"]:
+        sizes |= {f"head_input.{part}": ("float32", channels) for part in ("factor", "offset")}
+    head = pointwise("head.", channels, "slope")
+    demand(head == n["head_channels"], "head_channels")
+    return sizes | {
+        "global_depthwise": ("float32", height * width * head),
+        "global_bias": ("float32", head),
+        "embedding": ("float32", head * n["embedding_size"]),
+        "embedding_bias": ("float32", n["embedding_size"]),
+        "centres": ("float32", n["embedding_size"] * n["num_labels"]),
+    }
+
+
+def check(tensors: dict[str, np.ndarray], numbers: dict[str, Any], weights: str) -> None:
+    """The C source believes the sizes that it is told, and weights may come from anywhere.
+
+    Raises:
+        ValueError: a tensor is missing or of another size than the numbers say; the message names it.
+    """
+    advice = "The file is not whole, or was not written by scripts/export.py: export the model again."
+    try:
+        sizes = expected_sizes(numbers)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{weights}: the network's description is wrong about {error}. {advice}") from None
+    for name, (kind, count) in sizes.items():
+        tensor = tensors.get(name)
+        found = "missing" if tensor is None else f"{tensor.size} of {tensor.dtype}"
+        if found != f"{count} of {kind}":
+            raise ValueError(f"{weights}: {name} is {found}, expected {count} of {kind}. {advice}")
+    first, count = tensors["mel_first"].astype(np.int64), tensors["mel_count"].astype(np.int64)
+    within = (first >= 0).all() and (count >= 0).all() and (first + count <= numbers["n_fft"] // 2 + 1).all()
+    if not within or tensors["mel_weights"].dtype != np.float32 or tensors["mel_weights"].size != count.sum():
+        raise ValueError(f"{weights}: mel_first, mel_count and mel_weights do not fit together. {advice}")
 
 
 def compiler() -> list[str]:
@@ -212,9 +323,14 @@ def load_native(
         weights: the safetensors file of the export.
         source: the C source beside it.
         numbers: the numbers among the fields of [`Network`], nested fields by their dotted names.
+
+    Raises:
+        ValueError: weights that do not fit the numbers, or another source than this code was written for.
+        ImportError: the source cannot be compiled here.
     """
     native = library(Path(source))
     tensors = load_file(weights)
+    check(tensors, numbers, weights)
     network = fill(Network(), "", tensors, numbers)
     # What the structure points to lives as long as it does.
     network.tensors = tensors
