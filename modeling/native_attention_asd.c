@@ -630,7 +630,12 @@ INLINE void depthwise(const int wide, const int stride, const Depthwise *d, cons
                       int width, uint8_t *out) {
     int x = 0;
     for (; x + 4 <= width; x += 4) depthwise_pixels(wide, stride, 4, d, rows, x, out);
-    for (; x < width; x++) depthwise_pixels(wide, stride, 1, d, rows, x, out);
+    if (x == width) return;
+    /* What is left, with pixels before it once more: four together take less than two alone. */
+    if (width >= 4)
+        depthwise_pixels(wide, stride, 4, d, rows, width - 4, out);
+    else
+        for (; x < width; x++) depthwise_pixels(wide, stride, 1, d, rows, x, out);
 }
 
 /* Three rows in turn, and one of zeros for what lies outside. */

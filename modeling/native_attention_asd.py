@@ -29,7 +29,7 @@ from safetensors.numpy import load_file
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "678a9507060aa46f289e028d8dd168719576f242198498baf5f6e338bb2d9d7d"
+SOURCE_SHA256 = "8bfb3d984491ee4ed55e367ef5d93a7e160a657a1f089cda2393cf63f1a27b65"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 ALIGNMENT = 64
 # As in the C source.
@@ -328,7 +328,9 @@ def load_native(
         ValueError: weights that do not fit the numbers, or another source than this code was written for.
         ImportError: the source cannot be compiled here.
     """
-    native = library(Path(source))
+    own = Path(__file__).with_name(SOURCE)
+    # Loaded from the Hub, this file is without it.
+    native = library(own if own.exists() else Path(source))
     tensors = load_file(weights)
     check(tensors, numbers, weights)
     network = fill(Network(), "", tensors, numbers)

@@ -328,6 +328,8 @@ class AnomalyDetector:
         Raises:
             ValueError: for a machine that is not enrolled, a back end that does not exist or an impossible rate.
         """
+        if len(embeddings) == 1:
+            return [self.decide_recording(embeddings, cosines, machine, false_alarm_rate, backend, spectra)[0]]
         return [
             self.decide_recording(
                 embeddings[clip : clip + 1],
@@ -340,6 +342,7 @@ class AnomalyDetector:
             for clip in range(len(embeddings))
         ]
 
+    @torch.inference_mode()
     def decide_recording(
         self,
         embeddings: Array,
@@ -554,8 +557,8 @@ class AnomalyDetector:
             raise ValueError("this detector was fitted with spectra: give spectra=, as the network gives them.")
         if self._origin is None:
             fitted = [machine.spectrum for machine in self._machines.values() if not machine.is_enrolled]
-            self._origin = torch.stack(fitted).double().mean(0)
-        return F.normalize((clips.spectra - self._origin) @ self.spectrum_whitening.T, dim=1)
+            self._origin = torch.stack(fitted).double().mean(0) @ self.spectrum_whitening.T
+        return F.normalize(clips.whitened_spectra(self.spectrum_whitening) - self._origin, dim=1)
 
     def _tells_by_spectra(self) -> bool:
         # One machine is its own mean: there is no direction from there to it.

@@ -57,6 +57,13 @@ class NormalMachine:
     tails: torch.Tensor
     level: torch.Tensor
 
+    def whitened_spectrum(self, whitening: torch.Tensor) -> torch.Tensor:
+        """The mean of its clips' spectra as [`Clips.whitened_spectra`] are, `(3 * bins,)`. There is one whitening in a
+        machine's life; what it makes of the mean is kept beside the fields, which are what is saved."""
+        if "_whitened_spectrum" not in vars(self):
+            self._whitened_spectrum = self.spectrum.double() @ whitening.T
+        return self._whitened_spectrum
+
     @classmethod
     def tensor_names(cls) -> list[str]:
         return [field.name for field in fields(cls) if field.type is torch.Tensor]
@@ -74,6 +81,13 @@ class Clips:
 
     def __len__(self) -> int:
         return len(self.unit)
+
+    def whitened_spectra(self, whitening: torch.Tensor) -> torch.Tensor:
+        """`(clips, 3 * bins)`, worked out once: for a clip that has to be told from others and then scored, reading the matrix
+        is most of the work."""
+        if "_whitened_spectra" not in vars(self):
+            self._whitened_spectra = self.spectra @ whitening.T
+        return self._whitened_spectra
 
     def take(self, clips) -> "Clips":
         return Clips(self.unit[clips], self.cosines[clips], None if self.spectra is None else self.spectra[clips])
@@ -142,7 +156,8 @@ def spectrum_scores(shared: SharedStatistics, machine: NormalMachine, clips: Cli
     """
     if clips.spectra is None or not machine.spectrum.numel():
         return torch.full((len(clips),), torch.nan, dtype=torch.float64)
-    return ((clips.spectra - machine.spectrum.double()) @ shared.spectrum_whitening.T).square().sum(1)
+    whitening = shared.spectrum_whitening
+    return (clips.whitened_spectra(whitening) - machine.whitened_spectrum(whitening)).square().sum(1)
 
 
 def combined_scores(shared: SharedStatistics, machine: NormalMachine, clips: Clips) -> torch.Tensor:
