@@ -102,7 +102,7 @@ def figure_3(study: Study, data: str, clip: ShownClip) -> Report:
 
 
 def figure_4(study: Study, data: str, model_dirs: Sequence[Path], rows: Sequence[dict[str, Any]]) -> Report:
-    """Attention by frequency over the test clips, beside what each band is worth. The picture is the first seed's."""
+    """Attention by frequency over the test clips, beside what each band is worth: means over seeds."""
     means, deviations, without = [], [], []
     for model_dir in tqdm(model_dirs, desc="Figure 4", unit="seed"):
         model, extractor = load_network(model_dir)
@@ -139,10 +139,9 @@ def figure_4(study: Study, data: str, model_dirs: Sequence[Path], rows: Sequence
         "Mean official AUC in per cent; the interval is that of paired bootstrap samples of the test clips.",
         markdown_table(header, lines),
     ]
-    values = lines_by_frequency(
-        extractor.mel_frequencies, {"mean": means[0], "sd": deviations[0], "mean_over_seeds": mean}
-    )
-    figure = paper_figure_4(means[0], deviations[0], extractor.mel_frequencies)
+    of_seeds = {f"mean_seed{seed}": own for seed, own in zip(study.seeds, means, strict=True)}
+    values = lines_by_frequency(extractor.mel_frequencies, {"mean": mean, "sd": deviation, **of_seeds})
+    figure = paper_figure_4(mean, deviation, extractor.mel_frequencies)
     return Report(
         "figure4", "\n\n".join(parts), values, figure, "Mean and standard deviation of the attention by frequency"
     )
