@@ -20,7 +20,8 @@ from .graph import folded
 BLOCK = 64
 LANES = 16
 
-LOG2_E = 1.0 / math.log(2.0)
+# Exponentials there are of base 1 / 2, and their arguments in parts of 2^-23.
+EXPONENT_STEPS = -(2.0**23) / math.log(2.0)
 # Pixels of the 1x1 convolutions: their integers, and how far beyond what calibration clips reach these go. Anomalous clips
 # go beyond; bits are scarce in bytes. With no room beyond, the embeddings of 168 real clips had a cosine of 0.989 at worst
 # to what they should be in bytes and in shorts, with this 0.995 and above 0.9999.
@@ -201,16 +202,16 @@ class Writer:
             "first_depthwise_bias": first.depthwise.bias.detach(),
             "first_pointwise": padded(first.pointwise.weight.detach().flatten(1), 0, HIDDEN),
             "first_pointwise_bias": padded(first.pointwise.bias.detach(), 0, HIDDEN),
-            "first_gain": padded(LOG2_E * first_gain, 0, HIDDEN),
-            "first_offset": padded(LOG2_E * first_offset, 0, HIDDEN),
+            "first_gain": padded(EXPONENT_STEPS * first_gain, 0, HIDDEN),
+            "first_offset": padded(EXPONENT_STEPS * first_offset, 0, HIDDEN),
             "second_depthwise": padded(factor[:, None] * second.depthwise.weight.detach().flatten(1), 0, HIDDEN),
             "second_depthwise_bias": padded(factor * second.depthwise.bias.detach(), 0, HIDDEN),
             "second_pointwise": padded(weights.to(torch.int16), 1, HIDDEN),
             "second_bias": bias,
-            "second_gain": LOG2_E * scale * second_gain,
-            "second_offset": LOG2_E * second_offset,
+            "second_gain": EXPONENT_STEPS * scale * second_gain,
+            "second_offset": EXPONENT_STEPS * second_offset,
             # The last depthwise convolution is of size 1: gain * ELU + offset, and ELU is exp(v) - 1 below zero.
-            "last_positive": gain / LOG2_E,
+            "last_linear": gain / EXPONENT_STEPS,
             "last_exponential": gain,
             "last_offset": offset - gain,
             "last_pointwise": padded(last.pointwise.weight.detach().flatten(1).T, 1, MAX_REPRESENTATIONS),

@@ -28,8 +28,10 @@
 /* First channels of the attention module. */
 #define HIDDEN 16
 /* Vectors of frames that the attention module computes together. */
-#define SPAN 2
+#define SPAN 4
 #define SECOND_HIGHEST 32767
+/* Arguments of exponentials are in these parts of 1. */
+#define STEPS 8388608.0f
 /* Pixels and vectors of channels whose sums are held in registers: 24 of 32. */
 #define TILE 6
 #define BLOCK 4
@@ -89,7 +91,7 @@ typedef struct {
     const int16_t *second_pointwise;                       /* (channels, HIDDEN) */
     const int32_t *second_bias;                            /* (channels) */
     const float *second_gain, *second_offset;              /* (channels) */
-    const float *last_positive, *last_exponential, *last_offset; /* (channels) */
+    const float *last_linear, *last_exponential, *last_offset; /* (channels) */
     const float *last_pointwise, *last_pointwise_bias;           /* (channels, MAX_R), (MAX_R) */
     /* MobileFaceNet */
     const float *stem, *stem_bias, *stem_slope; /* (R, 9, stem), (stem), (stem) */
@@ -114,8 +116,6 @@ INLINE Floats in_register(Floats v) {
     return v;
 }
 
-INLINE Floats after_point(Floats v) { return (Floats)_mm512_reduce_ps((__m512)v, 1); }
-INLINE Floats times_power_of_2(Floats v, Floats power) { return (Floats)_mm512_scalef_ps((__m512)v, (__m512)power); }
 /* 16 elements of two vectors in a row, from the element `first` on. */
 #define joined(a, b, first) ((Floats)_mm512_alignr_epi32((__m512i)(b), (__m512i)(a), first))
 INLINE Floats shuffled(Floats a, Ints places, Floats b) {
@@ -136,20 +136,30 @@ INLINE Ints multiply_shorts(Ints sum, Ints pixel, Ints weights) {
 /* With zero, floats compare as integers do, which more of a core's units can. */
 INLINE Floats positive_part(Floats v) { return (Floats)_mm512_max_epi32((__m512i)v, _mm512_setzero_si512()); }
 INLINE Floats negative_part(Floats v) { return (Floats)_mm512_min_epi32((__m512i)v, _mm512_setzero_si512()); }
+INLINE Ints at_least(Ints v, int32_t lowest) { return (Ints)_mm512_max_epi32((__m512i)v, _mm512_set1_epi32(lowest)); }
+/* A float between 1 and 2 that has the lowest 23 bits. */
+INLINE Floats mantissa_of(Ints v) {
+    return (Floats)_mm512_ternarylogic_epi32((__m512i)v, _mm512_set1_epi32(0x7fffff), _mm512_set1_epi32(0x3f800000), 0xea);
+}
+/* Half of the bits are enough: an exponent of 9 bits is above them. */
+INLINE Floats exponent_less(Floats v, Ints steps) {
+    return (Floats)_mm512_subs_epu16((__m512i)v, (__m512i)(steps & ~0x7fffff));
+}
 INLINE Ints between(Ints v, int32_t lowest, int32_t highest) {
     return (Ints)_mm512_min_epi32(_mm512_max_epi32((__m512i)v, _mm512_set1_epi32(lowest)), _mm512_set1_epi32(highest));
 }
 INLINE Floats prelu(Floats v, Floats slope) { return positive_part(v) + slope * negative_part(v); }
 
-/* 2^v for v <= 0, within 4e-6 of it. */
-INLINE Floats power_of_2(Floats v) {
-    const Floats f = after_point(v);
-    Floats p = all(1.3420597e-2f);
-    p = p * f + all(5.2065624e-2f);
-    p = p * f + all(2.4137573e-1f);
-    p = p * f + all(6.9314516e-1f);
-    p = p * f + all(1.0000025f);
-    return times_power_of_2(p, v);
+/* 2^(-v / STEPS) for v >= 0, within 8e-5 of it: a polynomial takes what is after the point, as the mantissa of a number
+ * between 1 and 2; what is before it is subtracted from the exponent, down to zero. */
+INLINE Floats power_of_half(Floats v) {
+    const Ints steps = nearest(v);
+    const Floats m = mantissa_of(steps);
+    Floats p = all(-3.90122703e-02f);
+    p = p * m + all(3.47107212e-01f);
+    p = p * m + all(-1.26819836e+00f);
+    p = p * m + all(1.96002864e+00f);
+    return exponent_less(p, steps);
 }
 
 /* Decibels of a positive power: 10 log10(v). The polynomial is Cephes' of the natural logarithm (Moshier). */
@@ -440,11 +450,22 @@ static void attention_first(const Network *n, const float *representations, int 
             Floats sum = all(n->first_pointwise_bias[h]);
             for (int c = 0; c < channels; c++) sum += all(n->first_pointwise[h * channels + c]) * inputs[c];
             const Floats v = positive_part(sum) * all(n->first_gain[h]) + all(n->first_offset[h]);
-            const Floats negative = power_of_2(negative_part(v)) - all(1);
-            store(hidden + h * width + LANES + t, positive_part(v) * all(0.69314718056f) + negative);
+            const Floats negative = power_of_half(positive_part(v)) - all(1);
+            store(hidden + h * width + LANES + t, negative_part(v) * all(-0.69314718056f / STEPS) + negative);
         }
     }
     for (int h = 0; h < HIDDEN; h++) end_row(n, hidden + h * width + LANES);
+}
+
+/* Of one channel; pairs of 16-bit integers. */
+INLINE void second_pointwise(const Network *n, int channel, Ints pairs[HIDDEN / 2][SPAN], Ints sums[SPAN]) {
+    const int32_t *weights = (const int32_t *)n->second_pointwise + channel * (HIDDEN / 2);
+    for (int j = 0; j < SPAN; j++) sums[j] = n->second_bias[channel] - (Ints){0};
+#pragma GCC unroll 8
+    for (int h = 0; h < HIDDEN / 2; h++) {
+        const Ints weight = weights[h] - (Ints){0};
+        for (int j = 0; j < SPAN; j++) sums[j] = multiply_shorts(sums[j], weight, pairs[h][j]);
+    }
 }
 
 /* One row of the rest: `hidden` are the rows above, here and below. Two vectors at a time share the weights' loads. */
@@ -481,23 +502,18 @@ static void attention_rest(const Network *n, const float *const hidden[3], int r
         Floats logits[MAX_REPRESENTATIONS][SPAN];
         for (int c = 0; c < MAX_REPRESENTATIONS; c++)
             for (int j = 0; j < SPAN; j++) logits[c][j] = all(n->last_pointwise_bias[c]);
+        Ints sums[SPAN], next[SPAN];
+        second_pointwise(n, 0, pairs, next);
         for (int k = 0; k < n->attention_channels; k++) {
-            const int32_t *weights = (const int32_t *)n->second_pointwise + k * (HIDDEN / 2);
-            /* In two sums each: eight products that wait for each other took a quarter longer. */
-            Ints sums[2][SPAN];
-            for (int j = 0; j < SPAN; j++) sums[0][j] = n->second_bias[k] - (Ints){0}, sums[1][j] = (Ints){0};
-#pragma GCC unroll 8
-            for (int h = 0; h < HIDDEN / 2; h++) {
-                const Ints weight = weights[h] - (Ints){0};
-                for (int j = 0; j < SPAN; j++) sums[h % 2][j] = multiply_shorts(sums[h % 2][j], pairs[h][j], weight);
-            }
+            for (int j = 0; j < SPAN; j++) sums[j] = next[j];
+            if (k + 1 < n->attention_channels) second_pointwise(n, k + 1, pairs, next);
             const Floats gain = all(n->second_gain[k]), offset = all(n->second_offset[k]);
-            const Floats positive = all(n->last_positive[k]), exponential = all(n->last_exponential[k]);
+            const Floats negative = all(n->last_linear[k]), exponential = all(n->last_exponential[k]);
             const Floats last_offset = all(n->last_offset[k]);
             for (int j = 0; j < SPAN; j++) {
-                const Floats v = __builtin_convertvector(not_negative(sums[0][j] + sums[1][j]), Floats) * gain + offset;
-                const Floats linear = positive_part(v) * positive + last_offset;
-                const Floats u = positive_part(power_of_2(negative_part(v)) * exponential + linear);
+                const Floats v = __builtin_convertvector(not_negative(sums[j]), Floats) * gain + offset;
+                const Floats linear = negative_part(v) * negative + last_offset;
+                const Floats u = positive_part(power_of_half(positive_part(v)) * exponential + linear);
                 for (int c = 0; c < MAX_REPRESENTATIONS; c++)
                     logits[c][j] += u * all(n->last_pointwise[k * MAX_REPRESENTATIONS + c]);
             }
@@ -505,7 +521,7 @@ static void attention_rest(const Network *n, const float *const hidden[3], int r
         for (int c = 0; c < outputs; c++)
             for (int j = 0; j < SPAN; j++) {
                 /* The ReLU before it keeps the exponential's argument below zero. */
-                const Floats map = all(1) / (all(1) + power_of_2(positive_part(logits[c][j]) * all(-1.44269504089f)));
+                const Floats map = all(1) / (all(1) + power_of_half(positive_part(logits[c][j]) * all(1.44269504089f * STEPS)));
                 const int from = t + j * LANES, left = n->num_frames - from;
                 float *values = maps + ((size_t)c * n->num_mel_bins + row) * n->num_frames + from;
                 if (left > 0) memcpy(values, &map, (size_t)(left < LANES ? left : LANES) * sizeof(float));

@@ -91,7 +91,7 @@ class Network(Structure):
         ("second_pointwise", POINTER(c_int16)),
         ("second_bias", POINTER(c_int32)),
         *((name, POINTER(c_float)) for name in (
-            "second_gain", "second_offset", "last_positive", "last_exponential",
+            "second_gain", "second_offset", "last_linear", "last_exponential",
             "last_offset", "last_pointwise", "last_pointwise_bias", "stem", "stem_bias", "stem_slope",
         )),
         ("stem_depthwise", Depthwise),
@@ -164,7 +164,7 @@ def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
             "first_depthwise": 9 * representations, "first_depthwise_bias": representations,
             "first_pointwise": hidden * representations, "first_pointwise_bias": hidden, "first_gain": hidden,
             "first_offset": hidden, "second_depthwise": 9 * hidden, "second_depthwise_bias": hidden,
-            "second_gain": channels, "second_offset": channels, "last_positive": channels,
+            "second_gain": channels, "second_offset": channels, "last_linear": channels,
             "last_exponential": channels, "last_offset": channels,
             "last_pointwise": channels * MAX_REPRESENTATIONS, "last_pointwise_bias": MAX_REPRESENTATIONS,
         }  # fmt: skip
