@@ -26,8 +26,8 @@ EXPONENT_STEPS = -(2.0**23) / math.log(2.0)
 # go beyond; bits are scarce in bytes. With no room beyond, the embeddings of 168 real clips had a cosine of 0.989 at worst
 # to what they should be in bytes and in shorts, with this 0.995 and above 0.9999.
 RANGES = {False: (0, 255, 1.25), True: (-8192, 8191, 4.0)}
-# Of the same in the attention module, where nothing is below zero.
-SECOND_HIGHEST = 32767
+# Of 16-bit integers in the attention module and the stem, where zero is zero.
+HIGHEST = 32767
 
 
 class InputRange:
@@ -127,7 +127,7 @@ class Writer:
         self.lowest, self.highest, self.reach = RANGES[is_wide]
         backbone = model.backbone
         convs = [conv for block in backbone.bottlenecks for conv in (block.expand.conv, block.project.conv)]
-        convs.append(backbone.head.conv)
+        convs += [backbone.stem.conv, backbone.head.conv]
         if model.attention is not None:
             convs.append(model.attention.layers[3].pointwise)
         self.ranges = input_ranges(model, extractor, convs, waveforms)
@@ -185,14 +185,12 @@ class Writer:
     def attention(self) -> None:
         first, first_norm, _, second, second_norm, _, last = self.model.attention.layers
         self.numbers["attention_channels"] = second.pointwise.out_channels
-        range_ = self.ranges[second.pointwise]
-        # What goes in has been through a ReLU, and is of 16 bits in any case.
-        factor = SECOND_HIGHEST / (RANGES[True][2] * range_.largest).clamp_min(1e-6)
+        factor = self.factor(second.pointwise)
         weights, bias, scale = integers(
             second.pointwise.weight.detach().flatten(1) / factor,
             second.pointwise.bias.detach(),
-            2**15 - 1,
-            SECOND_HIGHEST,
+            HIGHEST,
+            HIGHEST,
         )
         first_gain, first_offset = gain_and_offset(first_norm)
         second_gain, second_offset = gain_and_offset(second_norm)
@@ -220,15 +218,21 @@ class Writer:
 
     def backbone(self) -> None:
         backbone = self.model.backbone
+        stem = backbone.stem.conv
+        factor = self.factor(stem)
+        weights = stem.weight.detach() / factor[:, None, None]
+        whole, bias, stem_scale = integers(weights.flatten(1), stem.bias.detach(), HIGHEST, HIGHEST)
+        taps = padded(whole.view_as(weights).flatten(2).permute(2, 0, 1), 1)
         self.tensors |= {
-            "stem": padded(backbone.stem.conv.weight.detach().flatten(2).permute(1, 2, 0), 2),
-            "stem_bias": padded(backbone.stem.conv.bias.detach(), 0),
+            "stem_factor": padded(factor, 0, MAX_REPRESENTATIONS),
+            "stem": padded(taps.to(torch.int16), 2, MAX_REPRESENTATIONS),
+            "stem_bias": padded(bias, 0),
             "stem_slope": padded(backbone.stem.activation.weight.detach(), 0),
         }
         blocks = backbone.bottlenecks
         pixels = [self.pixels(conv) for block in blocks for conv in (block.expand.conv, block.project.conv)]
         pixels.append(self.pixels(backbone.head.conv))
-        self.depthwise("stem_depthwise.", backbone.stem_depthwise, torch.ones(1), pixels[0])
+        self.depthwise("stem_depthwise.", backbone.stem_depthwise, stem_scale, pixels[0])
         for i, block in enumerate(blocks):
             name, (before, hidden, after) = f"bottlenecks.{i}.", pixels[2 * i : 2 * i + 3]
             scale = self.pointwise(f"{name}expand.", block.expand, before)
@@ -245,6 +249,11 @@ class Writer:
             "embedding_bias": embedding.bias.detach(),
             "centres": nn.functional.normalize(self.model.arcface.weight.detach()).T,
         }
+
+    def factor(self, conv: nn.Conv2d) -> torch.Tensor:
+        """What makes a convolution's input integers of 16 bits, `(channels,)`; zero stays zero."""
+        range_ = self.ranges[conv]
+        return HIGHEST / (RANGES[True][2] * torch.maximum(range_.largest, -range_.smallest)).clamp_min(1e-6)
 
     def pixels(self, conv: nn.Conv2d) -> "Pixels":
         """How what goes into a 1x1 convolution is quantised: every channel in steps of its own."""
@@ -272,7 +281,7 @@ class Writer:
         if it has an activation."""
         weights = layer.conv.weight.detach().flatten(1)
         mean_pixel = pixels.mean / pixels.step + pixels.offset
-        largest_pixel, largest_weight = max(self.highest, -self.lowest), 2**15 - 1 if self.is_wide else 127
+        largest_pixel, largest_weight = max(self.highest, -self.lowest), HIGHEST if self.is_wide else 127
         # So that the mean is as it was, whatever rounding does to the weights.
         whole, bias, scale = integers(
             weights * pixels.step,

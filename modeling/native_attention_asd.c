@@ -29,7 +29,8 @@
 #define HIDDEN 16
 /* Vectors of frames that the attention module computes together. */
 #define SPAN 4
-#define SECOND_HIGHEST 32767
+/* Of the attention module's second convolution and of the stem: what their 16-bit integers reach. */
+#define HIGHEST 32767
 /* Arguments of exponentials are in these parts of 1. */
 #define STEPS 8388608.0f
 /* Pixels and vectors of channels whose sums are held in registers: 24 of 32. */
@@ -94,7 +95,10 @@ typedef struct {
     const float *last_linear, *last_exponential, *last_offset; /* (channels) */
     const float *last_pointwise, *last_pointwise_bias;           /* (channels, MAX_R), (MAX_R) */
     /* MobileFaceNet */
-    const float *stem, *stem_bias, *stem_slope; /* (R, 9, stem), (stem), (stem) */
+    const float *stem_factor;                     /* (MAX_R): to 16-bit integers */
+    const int16_t *stem;                          /* (9, stem, MAX_R) */
+    const int32_t *stem_bias;                     /* (stem) */
+    const float *stem_slope;                      /* (stem) */
     Depthwise stem_depthwise;
     const Bottleneck *bottlenecks;
     Quantisation head_input;
@@ -108,6 +112,7 @@ typedef struct {
 
 INLINE Floats load(const float *p) { return *(const UnalignedFloats *)p; }
 INLINE void store(float *p, Floats v) { *(UnalignedFloats *)p = v; }
+INLINE Ints load_ints(const int32_t *p) { return *(const UnalignedInts *)p; }
 INLINE Floats all(float v) { return v - (Floats){0}; }
 
 /* Keeps a vector in a register: compilers rather load it again for every product. */
@@ -206,7 +211,8 @@ static void *room(Workspace *w, size_t bytes) {
 
 typedef struct {
     float *edges, *spectrum, *buffer, *power, *signal;
-    float *representations, *weighed, *hidden;
+    float *representations, *hidden;
+    int32_t *weighed; /* pairs of 16-bit integers */
     float *zeros, *rows, *row;
     float *stream[2];
     uint8_t *pixels[2], *quantised_row;
@@ -223,9 +229,9 @@ static size_t lay_out(const Network *n, void *workspace, Rooms *r) {
     r->power = room(&w, (size_t)(n->n_fft / 2 + 1) * LANES * floats);
     r->signal = room(&w, width * floats);
     /* A row of zeros above and below. */
-    const size_t planes = MAX_REPRESENTATIONS * (size_t)(n->num_mel_bins + 2) * width;
-    r->representations = room(&w, planes * floats);
-    r->weighed = room(&w, planes * floats);
+    const size_t plane = (size_t)(n->num_mel_bins + 2) * width;
+    r->representations = room(&w, MAX_REPRESENTATIONS * plane * floats);
+    r->weighed = room(&w, plane * sizeof(int32_t));
     r->hidden = room(&w, 4 * HIDDEN * width * floats);
     size_t height = halved(n->num_mel_bins), time = halved(n->num_frames);
     size_t most_row = (time + 2) * spaced(n->stem_channels), most_stream = 0, most_pixels = height * time * n->stem_channels;
@@ -317,6 +323,8 @@ static float *plane(const Network *n, float *planes, int channel) {
     const size_t width = plane_width(n);
     return planes + (size_t)channel * (n->num_mel_bins + 2) * width + width + LANES;
 }
+
+static int32_t *weighed(const Network *n, const Rooms *r) { return r->weighed + plane_width(n) + LANES; }
 
 /* Zeros after the last frame of a row, which the next convolution reads. */
 INLINE void end_row(const Network *n, float *row) {
@@ -426,6 +434,23 @@ static void statistics(const Network *n, const float *rows, float *result) {
     }
 }
 
+/* What the backbone sees of 16 frames: representations times the attention map, in pairs of 16-bit integers. */
+INLINE void store_weighed(const Network *n, const Rooms *r, int row, int from, const Floats weights[MAX_REPRESENTATIONS]) {
+    const size_t at = row * plane_width(n) + from;
+    Ints pair = {0};
+    for (int c = n->num_representations - 1; c >= 0; c--) {
+        const Floats value = weights[c] * load(plane(n, r->representations, c) + at) * all(n->stem_factor[c]);
+        pair = pair << 16 | (between(nearest(value), -HIGHEST, HIGHEST) & 0xffff);
+    }
+    *(UnalignedInts *)(weighed(n, r) + at) = pair;
+}
+
+static void all_weights_1(const Network *n, const Rooms *r) {
+    const Floats weights[MAX_REPRESENTATIONS] = {all(1), all(1)};
+    for (int row = 0; row < n->num_mel_bins; row++)
+        for (int t = 0; t < n->num_frames; t += LANES) store_weighed(n, r, row, t, weights);
+}
+
 /* ---- Attention (Section II.B) */
 
 INLINE Floats convolve_plane(const float *centre, size_t width, const float *weights, float bias) {
@@ -495,7 +520,7 @@ static void attention_rest(const Network *n, const float *const hidden[3], int r
                     }
                 }
                 for (int j = 0; j < SPAN; j++)
-                    both[i][j] = between(nearest(sums[j]), 0, SECOND_HIGHEST);
+                    both[i][j] = between(nearest(sums[j]), 0, HIGHEST);
             }
             for (int j = 0; j < SPAN; j++) pairs[h / 2][j] = both[0][j] | (both[1][j] << 16);
         }
@@ -518,18 +543,18 @@ static void attention_rest(const Network *n, const float *const hidden[3], int r
                     logits[c][j] += u * all(n->last_pointwise[k * MAX_REPRESENTATIONS + c]);
             }
         }
-        for (int c = 0; c < outputs; c++)
-            for (int j = 0; j < SPAN; j++) {
-                /* The ReLU before it keeps the exponential's argument below zero. */
-                const Floats map = all(1) / (all(1) + power_of_half(positive_part(logits[c][j]) * all(1.44269504089f * STEPS)));
-                const int from = t + j * LANES, left = n->num_frames - from;
+        for (int j = 0; j < SPAN; j++) {
+            const int from = t + j * LANES, left = n->num_frames - from;
+            Floats weights[MAX_REPRESENTATIONS];
+            for (int c = 0; c < outputs; c++) {
+                /* The ReLU before it keeps the exponential's argument above zero. */
+                weights[c] = all(1) / (all(1) + power_of_half(positive_part(logits[c][j]) * all(1.44269504089f * STEPS)));
                 float *values = maps + ((size_t)c * n->num_mel_bins + row) * n->num_frames + from;
-                if (left > 0) memcpy(values, &map, (size_t)(left < LANES ? left : LANES) * sizeof(float));
-                const size_t at = row * width + from;
-                store(plane(n, r->weighed, c) + at, map * load(plane(n, r->representations, c) + at));
+                if (left > 0) memcpy(values, &weights[c], (size_t)(left < LANES ? left : LANES) * sizeof(float));
             }
+            store_weighed(n, r, row, from, weights);
+        }
     }
-    for (int c = 0; c < outputs; c++) end_row(n, plane(n, r->weighed, c) + row * width);
 }
 
 static void attention(const Network *n, const Rooms *r, float *maps) {
@@ -560,7 +585,7 @@ INLINE void multiply_tile(const int wide, const int activated, const int count, 
 #pragma GCC unroll 4
     for (int j = 0; j < BLOCK; j++)
 #pragma GCC unroll 6
-        for (int i = 0; i < count; i++) sums[i][j] = *(const UnalignedInts *)(p->bias + channel + j * LANES);
+        for (int i = 0; i < count; i++) sums[i][j] = load_ints(p->bias + channel + j * LANES);
     for (int k = 0; k < steps; k++) {
         Ints w[BLOCK];
 #pragma GCC unroll 4
@@ -677,37 +702,36 @@ INLINE const float *ring_row(const Ring *ring, int row, int height) {
 }
 
 /* A row of the first convolution, 3x3 with stride 2 from planes to pixels. */
-static void stem(const Network *n, const float *planes, int row, int width, float *out) {
-    const size_t stride = plane_width(n);
+static void stem(const Network *n, const Rooms *r, int row, int width, float *out) {
+    const ptrdiff_t stride = plane_width(n);
     const int channels = n->stem_channels;
+    const int32_t *weights = (const int32_t *)n->stem;
     for (int x = 0; x < width; x += 4) {
+        const int32_t *centre = weighed(n, r) + 2 * row * stride + 2 * x;
         for (int c = 0; c < channels; c += BLOCK * LANES) {
-            Floats sums[4][BLOCK];
+            Ints sums[4][BLOCK];
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++)
 #pragma GCC unroll 4
-                for (int j = 0; j < BLOCK; j++) sums[i][j] = load(n->stem_bias + c + j * LANES);
-            for (int m = 0; m < n->num_representations; m++) {
-                const float *pixels = plane(n, (float *)planes, m) + 2 * row * (ptrdiff_t)stride + 2 * x;
-                for (int tap = 0; tap < 9; tap++) {
-                    const float *weights = n->stem + (9 * m + tap) * (size_t)channels + c;
-                    const float *from = pixels + (tap / 3 - 1) * (ptrdiff_t)stride + tap % 3 - 1;
-                    Floats w[BLOCK];
+                for (int j = 0; j < BLOCK; j++) sums[i][j] = load_ints(n->stem_bias + c + j * LANES);
+            for (int tap = 0; tap < 9; tap++) {
+                const int32_t *from = centre + (tap / 3 - 1) * stride + tap % 3 - 1;
+                Ints w[BLOCK];
 #pragma GCC unroll 4
-                    for (int j = 0; j < BLOCK; j++) w[j] = in_register(load(weights + j * LANES));
+                for (int j = 0; j < BLOCK; j++) w[j] = load_ints(weights + (size_t)tap * channels + c + j * LANES);
 #pragma GCC unroll 4
-                    for (int i = 0; i < 4; i++) {
-                        const Floats pixel = in_register(all(from[2 * i]));
+                for (int i = 0; i < 4; i++) {
+                    const Ints pixel = from[2 * i] - (Ints){0};
 #pragma GCC unroll 4
-                        for (int j = 0; j < BLOCK; j++) sums[i][j] += pixel * w[j];
-                    }
+                    for (int j = 0; j < BLOCK; j++) sums[i][j] = multiply_shorts(sums[i][j], pixel, w[j]);
                 }
             }
             for (int i = 0; i < 4 && x + i < width; i++)
 #pragma GCC unroll 4
                 for (int j = 0; j < BLOCK; j++) {
                     const int at = c + j * LANES;
-                    store(out + (x + i) * spaced(channels) + at, prelu(sums[i][j], load(n->stem_slope + at)));
+                    const Floats sum = __builtin_convertvector(sums[i][j], Floats);
+                    store(out + (x + i) * spaced(channels) + at, prelu(sum, load(n->stem_slope + at)));
                 }
         }
     }
@@ -746,12 +770,11 @@ INLINE void bottleneck(const int wide, const int stride, const Bottleneck *b, co
 
 INLINE void backbone(const int wide, const Network *n, const Rooms *r, float *embedding) {
     int height = halved(n->num_mel_bins), width = halved(n->num_frames);
-    const float *planes = n->use_attention ? r->weighed : r->representations;
     Ring ring = new_ring(r, width, n->stem_channels);
     int computed = 0;
     for (int row = 0; row < height; row++) {
         for (; computed <= row + 1 && computed < height; computed++)
-            stem(n, planes, computed, width, ring.rows[computed % 3] + ring.stride);
+            stem(n, r, computed, width, ring.rows[computed % 3] + ring.stride);
         const float *const rows[3] = {ring_row(&ring, row - 1, height), ring_row(&ring, row, height),
                                       ring_row(&ring, row + 1, height)};
         depthwise(wide, 1, &n->stem_depthwise, rows, width,
@@ -805,12 +828,14 @@ void asd_run(const Network *n, const float *waveform, void *workspace, float *em
     Rooms r;
     lay_out(n, workspace, &r);
     /* The log-mel is wanted for its statistics even where the network does not see it. */
-    float *log_mel_rows = plane(n, n->log_mel_position < 0 ? r.weighed : r.representations,
-                                n->log_mel_position < 0 ? 0 : n->log_mel_position);
+    float *log_mel_rows = n->log_mel_position < 0 ? (float *)weighed(n, &r) : plane(n, r.representations, n->log_mel_position);
     log_mel(n, waveform, &r, log_mel_rows);
     statistics(n, log_mel_rows, spectra);
     if (n->wavegram_position >= 0) wavegram(n, waveform, &r, plane(n, r.representations, n->wavegram_position));
-    if (n->use_attention) attention(n, &r, maps);
+    if (n->use_attention)
+        attention(n, &r, maps);
+    else
+        all_weights_1(n, &r);
     if (n->is_wide)
         backbone_of_shorts(n, &r, embedding);
     else

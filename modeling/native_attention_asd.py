@@ -92,8 +92,11 @@ class Network(Structure):
         ("second_bias", POINTER(c_int32)),
         *((name, POINTER(c_float)) for name in (
             "second_gain", "second_offset", "last_linear", "last_exponential",
-            "last_offset", "last_pointwise", "last_pointwise_bias", "stem", "stem_bias", "stem_slope",
+            "last_offset", "last_pointwise", "last_pointwise_bias", "stem_factor",
         )),
+        ("stem", POINTER(c_int16)),
+        ("stem_bias", POINTER(c_int32)),
+        ("stem_slope", POINTER(c_float)),
         ("stem_depthwise", Depthwise),
         ("bottlenecks", POINTER(Bottleneck)),
         ("head_input", Quantisation),
@@ -187,8 +190,8 @@ def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
 
     channels, height, width = n["stem_channels"], halved(bins), halved(frames)
     demand(0 < channels < 2**16 and channels % 64 == 0, "stem_channels")
-    sizes |= {"stem": ("float32", 9 * representations * channels)}
-    sizes |= {name: ("float32", channels) for name in ("stem_bias", "stem_slope")}
+    sizes |= {"stem_factor": ("float32", MAX_REPRESENTATIONS), "stem": ("int16", 9 * channels * MAX_REPRESENTATIONS)}
+    sizes |= {"stem_bias": ("int32", channels), "stem_slope": ("float32", channels)}
     depthwise("stem_depthwise.", channels, (1,))
     demand(0 <= n["num_bottlenecks"] < 1000, "num_bottlenecks")
     for i in range(n["num_bottlenecks"]):
