@@ -612,35 +612,34 @@ INLINE void multiply_tile(const int wide, const int activated, const int count, 
     }
 }
 
-INLINE void pointwise(const int wide, const int activated, const Pointwise *p, const uint8_t *pixels, int count, float *out,
-                      size_t out_stride) {
+/* 64 output channels, from `channel` on, of a row of pixels. */
+INLINE void pointwise(const int wide, const int activated, const Pointwise *p, const uint8_t *pixels, int count, int channel,
+                      float *out, size_t out_stride) {
     const size_t stride = (size_t)p->in_channels * (wide ? 2 : 1);
     const int steps = (int)(stride / 4);
-    for (int channel = 0; channel < p->out_channels; channel += BLOCK * LANES) {
-        const int8_t *weights = p->weights + (size_t)channel * stride;
-        for (int i = 0; i < count; i += TILE) {
-            const uint8_t *from = pixels + i * stride;
-            float *to = out + i * out_stride;
-            switch (count - i) {
-                case 1: multiply_tile(wide, activated, 1, from, stride, weights, steps, p, channel, to, out_stride); break;
-                case 2: multiply_tile(wide, activated, 2, from, stride, weights, steps, p, channel, to, out_stride); break;
-                case 3: multiply_tile(wide, activated, 3, from, stride, weights, steps, p, channel, to, out_stride); break;
-                case 4: multiply_tile(wide, activated, 4, from, stride, weights, steps, p, channel, to, out_stride); break;
-                case 5: multiply_tile(wide, activated, 5, from, stride, weights, steps, p, channel, to, out_stride); break;
-                default: multiply_tile(wide, activated, TILE, from, stride, weights, steps, p, channel, to, out_stride);
-            }
+    const int8_t *weights = p->weights + (size_t)channel * stride;
+    for (int i = 0; i < count; i += TILE) {
+        const uint8_t *from = pixels + i * stride;
+        float *to = out + i * out_stride;
+        switch (count - i) {
+            case 1: multiply_tile(wide, activated, 1, from, stride, weights, steps, p, channel, to, out_stride); break;
+            case 2: multiply_tile(wide, activated, 2, from, stride, weights, steps, p, channel, to, out_stride); break;
+            case 3: multiply_tile(wide, activated, 3, from, stride, weights, steps, p, channel, to, out_stride); break;
+            case 4: multiply_tile(wide, activated, 4, from, stride, weights, steps, p, channel, to, out_stride); break;
+            case 5: multiply_tile(wide, activated, 5, from, stride, weights, steps, p, channel, to, out_stride); break;
+            default: multiply_tile(wide, activated, TILE, from, stride, weights, steps, p, channel, to, out_stride);
         }
     }
 }
 
 INLINE void depthwise_pixels(const int wide, const int stride, const int count, const Depthwise *d,
-                             const float *const rows[3], int x, uint8_t *out) {
-    const size_t channels = d->channels, column = spaced(d->channels), start = (size_t)x * stride * column;
+                             const float *const rows[3], int x, int channel, uint8_t *out) {
+    const size_t column = spaced(d->channels), start = (size_t)x * stride * column + channel;
     const float *row_0 = rows[0] + start, *row_1 = rows[1] + start, *row_2 = rows[2] + start;
-    const float *parameters = d->parameters;
-    const size_t bytes = wide ? 2 : 1, pixel = channels * bytes;
-    out += x * pixel;
-    for (size_t c = 0; c < channels; c += LANES) {
+    const float *parameters = d->parameters + 12 * (size_t)channel;
+    const size_t bytes = wide ? 2 : 1, pixel = d->channels * bytes;
+    out += x * pixel + channel * bytes;
+    for (int block = 0; block < BLOCK; block++) {
         Floats sums[4];
 #pragma GCC unroll 4
         for (int i = 0; i < count; i++) sums[i] = load(parameters + 9 * LANES);
@@ -666,17 +665,17 @@ INLINE void depthwise_pixels(const int wide, const int stride, const int count, 
     }
 }
 
-/* A row of a depthwise convolution, quantised. `rows` have a pixel of zeros at both ends. */
+/* 64 channels, from `channel` on, of a row of a depthwise convolution, quantised. `rows` have a pixel of zeros at both ends. */
 INLINE void depthwise(const int wide, const int stride, const Depthwise *d, const float *const rows[3],
-                      int width, uint8_t *out) {
+                      int width, int channel, uint8_t *out) {
     int x = 0;
-    for (; x + 4 <= width; x += 4) depthwise_pixels(wide, stride, 4, d, rows, x, out);
+    for (; x + 4 <= width; x += 4) depthwise_pixels(wide, stride, 4, d, rows, x, channel, out);
     if (x == width) return;
     /* What is left, with pixels before it once more: four together take less than two alone. */
     if (width >= 4)
-        depthwise_pixels(wide, stride, 4, d, rows, width - 4, out);
+        depthwise_pixels(wide, stride, 4, d, rows, width - 4, channel, out);
     else
-        for (; x < width; x++) depthwise_pixels(wide, stride, 1, d, rows, x, out);
+        for (; x < width; x++) depthwise_pixels(wide, stride, 1, d, rows, x, channel, out);
 }
 
 /* Three rows in turn, and one of zeros for what lies outside. */
@@ -751,17 +750,21 @@ INLINE void bottleneck(const int wide, const int stride, const Bottleneck *b, co
     const int out_height = stride == 2 ? halved(height) : height, out_width = stride == 2 ? halved(width) : width;
     const size_t bytes = wide ? 2 : 1, channels = b->project.out_channels;
     Ring ring = new_ring(r, width, b->expand.out_channels);
-    int computed = 0;
     for (int row = 0; row < out_height; row++) {
-        for (; computed <= row * stride + 1 && computed < height; computed++)
-            pointwise(wide, 1, &b->expand, pixels + (size_t)computed * width * b->expand.in_channels * bytes, width,
-                      ring.rows[computed % 3] + ring.stride, ring.stride);
+        const int first = row == 0 ? 0 : row * stride + 2 - stride, last = row * stride + 1;
         const float *const rows[3] = {ring_row(&ring, row * stride - 1, height), ring_row(&ring, row * stride, height),
                                       ring_row(&ring, row * stride + 1, height)};
-        depthwise(wide, stride, &b->depthwise, rows, out_width, r->quantised_row);
+        /* 64 channels after the other: what was just computed of them is still in the nearest cache. */
+        for (int channel = 0; channel < b->expand.out_channels; channel += BLOCK * LANES) {
+            for (int k = first; k <= last && k < height; k++)
+                pointwise(wide, 1, &b->expand, pixels + (size_t)k * width * b->expand.in_channels * bytes, width, channel,
+                          ring.rows[k % 3] + ring.stride, ring.stride);
+            depthwise(wide, stride, &b->depthwise, rows, out_width, channel, r->quantised_row);
+        }
         const size_t at = (size_t)row * out_width * channels, size = (size_t)out_width * channels;
         float *out = keeps_stream ? out_stream + at : r->row;
-        pointwise(wide, 0, &b->project, r->quantised_row, out_width, out, channels);
+        for (int channel = 0; channel < (int)channels; channel += BLOCK * LANES)
+            pointwise(wide, 0, &b->project, r->quantised_row, out_width, channel, out, channels);
         if (b->is_residual)
             for (size_t i = 0; i < size; i += LANES) store(out + i, load(out + i) + load(stream + at + i));
         quantise(wide, out, out_width, (int)channels, next, out_pixels + at * bytes);
@@ -777,8 +780,9 @@ INLINE void backbone(const int wide, const Network *n, const Rooms *r, float *em
             stem(n, r, computed, width, ring.rows[computed % 3] + ring.stride);
         const float *const rows[3] = {ring_row(&ring, row - 1, height), ring_row(&ring, row, height),
                                       ring_row(&ring, row + 1, height)};
-        depthwise(wide, 1, &n->stem_depthwise, rows, width,
-                  r->pixels[0] + (size_t)row * width * n->stem_channels * (wide ? 2 : 1));
+        for (int channel = 0; channel < n->stem_channels; channel += BLOCK * LANES)
+            depthwise(wide, 1, &n->stem_depthwise, rows, width, channel,
+                      r->pixels[0] + (size_t)row * width * n->stem_channels * (wide ? 2 : 1));
     }
     int now = 0;
     for (int i = 0; i < n->num_bottlenecks; i++) {
@@ -800,7 +804,8 @@ INLINE void backbone(const int wide, const Network *n, const Rooms *r, float *em
     float *pooled = r->rows;
     memcpy(pooled, n->global_bias, channels * sizeof(float));
     for (int row = 0; row < height; row++) {
-        pointwise(wide, 1, &n->head, r->pixels[now] + (size_t)row * width * in_bytes, width, r->row, channels);
+        for (int channel = 0; channel < n->head_channels; channel += BLOCK * LANES)
+            pointwise(wide, 1, &n->head, r->pixels[now] + (size_t)row * width * in_bytes, width, channel, r->row, channels);
         const float *weights = n->global_depthwise + (size_t)row * width * channels;
         for (int x = 0; x < width; x++)
             for (size_t c = 0; c < channels; c += LANES)
