@@ -579,8 +579,18 @@ INLINE void store_pixels(const int wide, uint8_t *pixels, size_t at, Floats v) {
         store_bytes(pixels + at, not_negative(nearest(v)));
 }
 
+/* Where the pixels of a convolution go, one every `stride` channels: to floats, to the integers that the next convolution reads,
+ * or to both. */
+typedef struct {
+    size_t stride;
+    float *floats;
+    uint8_t *quantised;
+    Quantisation quantisation;
+    const float *residual; /* what is added first */
+} Destination;
+
 INLINE void multiply_tile(const int wide, const int activated, const int count, const uint8_t *pixels, size_t stride,
-                          const int8_t *weights, int steps, const Pointwise *p, int channel, float *out, size_t out_stride) {
+                          const int8_t *weights, int steps, const Pointwise *p, int channel, const Destination *to, size_t first) {
     Ints sums[TILE][BLOCK];
 #pragma GCC unroll 4
     for (int j = 0; j < BLOCK; j++)
@@ -604,30 +614,39 @@ INLINE void multiply_tile(const int wide, const int activated, const int count, 
     for (int j = 0; j < BLOCK; j++) {
         const int c = channel + j * LANES;
         const Floats parameter = load((activated ? p->slope : p->factor) + c);
+        const Floats factor = activated ? all(0) : load(to->quantisation.factor + c);
+        const Floats offset = activated ? all(0) : load(to->quantisation.offset + c);
 #pragma GCC unroll 6
         for (int i = 0; i < count; i++) {
-            const Floats sum = __builtin_convertvector(sums[i][j], Floats);
-            store(out + i * out_stride + c, activated ? prelu(sum, parameter) : sum * parameter);
+            const size_t at = (first + i) * to->stride + c;
+            Floats v = __builtin_convertvector(sums[i][j], Floats);
+            if (activated) {
+                store(to->floats + at, prelu(v, parameter));
+                continue;
+            }
+            v *= parameter;
+            if (to->residual) v += load(to->residual + at);
+            if (to->floats) store(to->floats + at, v);
+            store_pixels(wide, to->quantised, at, v * factor + offset);
         }
     }
 }
 
 /* 64 output channels, from `channel` on, of a row of pixels. */
 INLINE void pointwise(const int wide, const int activated, const Pointwise *p, const uint8_t *pixels, int count, int channel,
-                      float *out, size_t out_stride) {
+                      const Destination *to) {
     const size_t stride = (size_t)p->in_channels * (wide ? 2 : 1);
     const int steps = (int)(stride / 4);
     const int8_t *weights = p->weights + (size_t)channel * stride;
     for (int i = 0; i < count; i += TILE) {
         const uint8_t *from = pixels + i * stride;
-        float *to = out + i * out_stride;
         switch (count - i) {
-            case 1: multiply_tile(wide, activated, 1, from, stride, weights, steps, p, channel, to, out_stride); break;
-            case 2: multiply_tile(wide, activated, 2, from, stride, weights, steps, p, channel, to, out_stride); break;
-            case 3: multiply_tile(wide, activated, 3, from, stride, weights, steps, p, channel, to, out_stride); break;
-            case 4: multiply_tile(wide, activated, 4, from, stride, weights, steps, p, channel, to, out_stride); break;
-            case 5: multiply_tile(wide, activated, 5, from, stride, weights, steps, p, channel, to, out_stride); break;
-            default: multiply_tile(wide, activated, TILE, from, stride, weights, steps, p, channel, to, out_stride);
+            case 1: multiply_tile(wide, activated, 1, from, stride, weights, steps, p, channel, to, i); break;
+            case 2: multiply_tile(wide, activated, 2, from, stride, weights, steps, p, channel, to, i); break;
+            case 3: multiply_tile(wide, activated, 3, from, stride, weights, steps, p, channel, to, i); break;
+            case 4: multiply_tile(wide, activated, 4, from, stride, weights, steps, p, channel, to, i); break;
+            case 5: multiply_tile(wide, activated, 5, from, stride, weights, steps, p, channel, to, i); break;
+            default: multiply_tile(wide, activated, TILE, from, stride, weights, steps, p, channel, to, i);
         }
     }
 }
@@ -736,14 +755,6 @@ static void stem(const Network *n, const Rooms *r, int row, int width, float *ou
     }
 }
 
-INLINE void quantise(const int wide, const float *values, size_t count, int channels, Quantisation q,
-                     uint8_t *out) {
-    for (size_t i = 0; i < count; i++)
-        for (int c = 0; c < channels; c += LANES)
-            store_pixels(wide, out, i * channels + c,
-                         load(values + i * channels + c) * load(q.factor + c) + load(q.offset + c));
-}
-
 INLINE void bottleneck(const int wide, const int stride, const Bottleneck *b, const Rooms *r, int height,
                        int width, const uint8_t *pixels, const float *stream, Quantisation next, uint8_t *out_pixels,
                        int keeps_stream, float *out_stream) {
@@ -756,18 +767,23 @@ INLINE void bottleneck(const int wide, const int stride, const Bottleneck *b, co
                                       ring_row(&ring, row * stride + 1, height)};
         /* 64 channels after the other: what was just computed of them is still in the nearest cache. */
         for (int channel = 0; channel < b->expand.out_channels; channel += BLOCK * LANES) {
-            for (int k = first; k <= last && k < height; k++)
+            for (int k = first; k <= last && k < height; k++) {
+                const Destination hidden = {.stride = ring.stride, .floats = ring.rows[k % 3] + ring.stride};
                 pointwise(wide, 1, &b->expand, pixels + (size_t)k * width * b->expand.in_channels * bytes, width, channel,
-                          ring.rows[k % 3] + ring.stride, ring.stride);
+                          &hidden);
+            }
             depthwise(wide, stride, &b->depthwise, rows, out_width, channel, r->quantised_row);
         }
-        const size_t at = (size_t)row * out_width * channels, size = (size_t)out_width * channels;
-        float *out = keeps_stream ? out_stream + at : r->row;
+        const size_t at = (size_t)row * out_width * channels;
+        const Destination out = {
+            .stride = channels,
+            .floats = keeps_stream ? out_stream + at : NULL,
+            .quantised = out_pixels + at * bytes,
+            .quantisation = next,
+            .residual = b->is_residual ? stream + at : NULL,
+        };
         for (int channel = 0; channel < (int)channels; channel += BLOCK * LANES)
-            pointwise(wide, 0, &b->project, r->quantised_row, out_width, channel, out, channels);
-        if (b->is_residual)
-            for (size_t i = 0; i < size; i += LANES) store(out + i, load(out + i) + load(stream + at + i));
-        quantise(wide, out, out_width, (int)channels, next, out_pixels + at * bytes);
+            pointwise(wide, 0, &b->project, r->quantised_row, out_width, channel, &out);
     }
 }
 
@@ -803,9 +819,10 @@ INLINE void backbone(const int wide, const Network *n, const Rooms *r, float *em
     const size_t channels = n->head_channels, in_bytes = (size_t)n->head.in_channels * (wide ? 2 : 1);
     float *pooled = r->rows;
     memcpy(pooled, n->global_bias, channels * sizeof(float));
+    const Destination head = {.stride = channels, .floats = r->row};
     for (int row = 0; row < height; row++) {
         for (int channel = 0; channel < n->head_channels; channel += BLOCK * LANES)
-            pointwise(wide, 1, &n->head, r->pixels[now] + (size_t)row * width * in_bytes, width, channel, r->row, channels);
+            pointwise(wide, 1, &n->head, r->pixels[now] + (size_t)row * width * in_bytes, width, channel, &head);
         const float *weights = n->global_depthwise + (size_t)row * width * channels;
         for (int x = 0; x < width; x++)
             for (size_t c = 0; c < channels; c += LANES)
