@@ -198,7 +198,9 @@ class Writer:
         self.tensors |= {
             "first_depthwise": first.depthwise.weight.detach().flatten(1),
             "first_depthwise_bias": first.depthwise.bias.detach(),
-            "first_pointwise": padded(first.pointwise.weight.detach().flatten(1), 0, HIDDEN),
+            "first_pointwise": padded(
+                padded(first.pointwise.weight.detach().flatten(1), 0, HIDDEN), 1, MAX_REPRESENTATIONS
+            ),
             "first_pointwise_bias": padded(first.pointwise.bias.detach(), 0, HIDDEN),
             "first_gain": padded(EXPONENT_STEPS * first_gain, 0, HIDDEN),
             "first_offset": padded(EXPONENT_STEPS * first_offset, 0, HIDDEN),

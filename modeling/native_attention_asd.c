@@ -86,7 +86,7 @@ typedef struct {
     /* Attention, where R are the representations and MAX_R the most of them; its exponentials are of base 2, and factors of
      * log2(e) are in the weights. */
     const float *first_depthwise, *first_depthwise_bias;  /* (R, 9), (R) */
-    const float *first_pointwise, *first_pointwise_bias;  /* (HIDDEN, R), (HIDDEN) */
+    const float *first_pointwise, *first_pointwise_bias;  /* (HIDDEN, MAX_R), (HIDDEN) */
     const float *first_gain, *first_offset;               /* (HIDDEN) */
     const float *second_depthwise, *second_depthwise_bias; /* (HIDDEN, 9), (HIDDEN): to 16-bit integers */
     const int16_t *second_pointwise;                       /* (channels, HIDDEN) */
@@ -240,8 +240,7 @@ static size_t lay_out(const Network *n, void *workspace, Rooms *r) {
         const size_t hidden = (time + 2) * spaced(b->expand.out_channels);
         if (hidden > most_row) most_row = hidden;
         if (b->depthwise.stride == 2) height = halved((int)height), time = halved((int)time);
-        const size_t projected = time * b->project.out_channels, size = height * projected;
-        if (projected > most_row) most_row = projected;
+        const size_t size = height * time * b->project.out_channels;
         if (size > most_stream) most_stream = size;
         if (size > most_pixels) most_pixels = size;
     }
@@ -463,17 +462,17 @@ INLINE Floats convolve_plane(const float *centre, size_t width, const float *wei
 /* One row of the first separable convolution, BatchNorm and ELU: (HIDDEN, width). */
 static void attention_first(const Network *n, const float *representations, int row, float *hidden) {
     const size_t width = plane_width(n);
-    const int channels = n->num_representations;
     for (int t = 0; t < n->num_frames; t += LANES) {
-        Floats inputs[MAX_REPRESENTATIONS];
-        for (int c = 0; c < channels; c++) {
+        Floats inputs[MAX_REPRESENTATIONS] = {0};
+        for (int c = 0; c < n->num_representations; c++) {
             const float *centre = plane(n, (float *)representations, c) + row * width + t;
             inputs[c] =
                 positive_part(convolve_plane(centre, width, n->first_depthwise + 9 * c, n->first_depthwise_bias[c]));
         }
         for (int h = 0; h < HIDDEN; h++) {
             Floats sum = all(n->first_pointwise_bias[h]);
-            for (int c = 0; c < channels; c++) sum += all(n->first_pointwise[h * channels + c]) * inputs[c];
+            for (int c = 0; c < MAX_REPRESENTATIONS; c++)
+                sum += all(n->first_pointwise[h * MAX_REPRESENTATIONS + c]) * inputs[c];
             const Floats v = positive_part(sum) * all(n->first_gain[h]) + all(n->first_offset[h]);
             const Floats negative = power_of_half(positive_part(v)) - all(1);
             store(hidden + h * width + LANES + t, negative_part(v) * all(-0.69314718056f / STEPS) + negative);

@@ -165,7 +165,7 @@ def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
         channels = n["attention_channels"]
         counts = {
             "first_depthwise": 9 * representations, "first_depthwise_bias": representations,
-            "first_pointwise": hidden * representations, "first_pointwise_bias": hidden, "first_gain": hidden,
+            "first_pointwise": hidden * MAX_REPRESENTATIONS, "first_pointwise_bias": hidden, "first_gain": hidden,
             "first_offset": hidden, "second_depthwise": 9 * hidden, "second_depthwise_bias": hidden,
             "second_gain": channels, "second_offset": channels, "last_linear": channels,
             "last_exponential": channels, "last_offset": channels,
