@@ -112,6 +112,11 @@ typedef struct {
 
 INLINE Floats load(const float *p) { return *(const UnalignedFloats *)p; }
 INLINE void store(float *p, Floats v) { *(UnalignedFloats *)p = v; }
+/* As many of the first elements as there are left. */
+INLINE void store_first(float *p, Floats v, int left) {
+    const __mmask16 kept = left >= LANES ? 0xffff : left > 0 ? (1 << left) - 1 : 0;
+    _mm512_mask_storeu_ps(p, kept, (__m512)v);
+}
 INLINE Ints load_ints(const int32_t *p) { return *(const UnalignedInts *)p; }
 INLINE Floats all(float v) { return v - (Floats){0}; }
 
@@ -549,7 +554,7 @@ static void attention_rest(const Network *n, const float *const hidden[3], int r
                 /* The ReLU before it keeps the exponential's argument above zero. */
                 weights[c] = all(1) / (all(1) + power_of_half(positive_part(logits[c][j]) * all(1.44269504089f * STEPS)));
                 float *values = maps + ((size_t)c * n->num_mel_bins + row) * n->num_frames + from;
-                if (left > 0) memcpy(values, &weights[c], (size_t)(left < LANES ? left : LANES) * sizeof(float));
+                store_first(values, weights[c], left);
             }
             store_weighed(n, r, row, from, weights);
         }
