@@ -29,7 +29,7 @@ from safetensors.numpy import load_file
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "8bfb3d984491ee4ed55e367ef5d93a7e160a657a1f089cda2393cf63f1a27b65"
+SOURCE_SHA256 = "d523fff526eb42ba597970e6b179bd9fcffb2abc7112f11515741af07467d90e"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 ALIGNMENT = 64
 # As in the C source.
