@@ -7,6 +7,7 @@ clips. scikit-learn helps to fit; scoring needs torch alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -71,16 +72,20 @@ class NormalMachine:
 
 @dataclass
 class Clips:
-    """Clips as the back ends see them, in float64: the embedding's direction `unit` (clips, h), since the angular loss
-    leaves its length free; `cosines` (clips, num_labels) to the network's centres; and their `spectra` (clips, 3 *
-    bins), or none where these are not known."""
+    """Clips as the network gives them, on the CPU: `embeddings` (clips, h), `cosines` (clips, num_labels) to its centres; and
+    `spectra` (clips, 3 * bins), in float64, or none where these are not known. Scores are computed in float64."""
 
-    unit: torch.Tensor
+    embeddings: torch.Tensor
     cosines: torch.Tensor
     spectra: torch.Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.unit)
+        return len(self.embeddings)
+
+    @cached_property
+    def unit(self) -> torch.Tensor:
+        """The embeddings' directions, `(clips, h)`: the angular loss leaves their length free."""
+        return F.normalize(self.embeddings.double(), dim=1)
 
     def whitened_spectra(self, whitening: torch.Tensor) -> torch.Tensor:
         """`(clips, 3 * bins)`, worked out once: for a clip that has to be told from others and then scored, reading the matrix
@@ -90,7 +95,7 @@ class Clips:
         return self._whitened_spectra
 
     def take(self, clips) -> "Clips":
-        return Clips(self.unit[clips], self.cosines[clips], None if self.spectra is None else self.spectra[clips])
+        return Clips(self.embeddings[clips], self.cosines[clips], None if self.spectra is None else self.spectra[clips])
 
 
 class SharedStatistics(Protocol):
@@ -109,7 +114,7 @@ def arcface_scores(shared: SharedStatistics, machine: NormalMachine, clips: Clip
 
     An enrolled machine has no centre in the network: the mean direction of its clips is added as one more.
     """
-    label, cosines = machine.label, clips.cosines
+    label, cosines = machine.label, clips.cosines.double()
     if label is None:
         own = 1.0 - centre_scores(shared, machine, clips)
         cosines, label = torch.cat([cosines, own.unsqueeze(1)], dim=1), cosines.shape[1]

@@ -7,6 +7,7 @@ made.
 """
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -162,6 +163,7 @@ class AnomalyDetector:
         return list(self._machines)
 
     @classmethod
+    @torch.no_grad()
     def fit(
         cls,
         config: AttentionAsdConfig,
@@ -262,7 +264,7 @@ class AnomalyDetector:
         Raises:
             ValueError: for a machine that is not enrolled, or a back end that does not exist or lacks its `spectra`.
         """
-        clips = checked_clips(embeddings, cosines, spectra, keep_gradient=True)
+        clips = checked_clips(embeddings, cosines, spectra)
         return self._scores(clips, self._machine(machine), checked_backend(backend or self.backend))
 
     def p_value(
@@ -276,7 +278,8 @@ class AnomalyDetector:
         fitted to them, see [`fit_tails`].
         """
         normal, rate = self._machine(machine), self._rate(false_alarm_rate)
-        return tail_probability(normal, scores, backend or self.backend, ranks_suffice(normal, rate))
+        scores = torch.as_tensor(scores).detach().cpu().double().numpy()
+        return torch.from_numpy(tail_probability(normal, scores, backend or self.backend, ranks_suffice(normal, rate)))
 
     def threshold(
         self, machine: str, false_alarm_rate: float | None = None, backend: str | None = None
@@ -290,6 +293,7 @@ class AnomalyDetector:
         level = self._machine(machine).level
         return (level[0].numpy(), level[1].numpy()) if level.numel() else None
 
+    @torch.no_grad()
     def closest(self, embeddings: Array, cosines: Array, spectra: Array | None = None) -> tuple[str, float, bool]:
         """The machine whose normal clips a recording's windows are closest to, its closeness, see [`Decision`], and
         whether that is close enough to be this machine at all.
@@ -301,8 +305,8 @@ class AnomalyDetector:
 
     def _closest(self, clips: Clips) -> tuple[str, float, bool]:
         closeness = (self._directions(clips) @ self._centres().T).mean(0)
-        best = int(closeness.argmax())
-        machine, value = self._machines[self.machines[best]], closeness[best].item()
+        value, best = (found.item() for found in closeness.max(0))
+        machine = next(islice(self._machines.values(), best, None))
         return machine.name, value, value >= machine.unknown_below
 
     # Decisions
@@ -364,19 +368,17 @@ class AnomalyDetector:
         if machine is not None:
             self._machine(machine)
         clips = checked_clips(embeddings, cosines, spectra)
-        judged = finite(clips)
-        is_silent = torch.zeros_like(judged) if silent is None else torch.as_tensor(silent).cpu()
-        if silent is not None:
-            judged &= ~is_silent
+        is_silent = [False] * len(clips) if silent is None else torch.as_tensor(silent).tolist()
+        judged = [known and not quiet for known, quiet in zip(finite(clips).tolist(), is_silent, strict=True)]
         undecided = Decision(CANNOT_TELL, None, None, None, rate, machine, None, None, None, 0, backend)
 
         def refuse(**because) -> tuple[Decision, list[Decision]]:
             recording = Decision(**{**undecided.to_dict(), **because})
             return recording, [Decision(**recording.to_dict()) for _ in range(len(clips))]
 
-        if not judged.any():
-            return refuse(note="it is silent" if is_silent.any() else "the network's output is not finite")
-        heard = clips if judged.all() else clips.take(judged)
+        if not any(judged):
+            return refuse(note="it is silent" if any(is_silent) else "the network's output is not finite")
+        heard = clips if all(judged) else clips.take(torch.tensor(judged))
         closest, closeness, is_close = self._closest(heard)
         undecided.predicted_machine, undecided.closeness = closest if is_close else None, closeness
         if machine is None:
@@ -393,18 +395,18 @@ class AnomalyDetector:
         undecided.calibration_clips = normal.calibration.shape[1]
         count = len(heard)
         by_ranks = ranks_suffice(normal, rate / count)
-        scores = self._scores(heard, normal, backend)
-        p_values = benjamini_hochberg(tail_probability(normal, scores, backend, by_ranks))
-        if p_values.isnan().any():
+        scores = self._scores(heard, normal, backend).numpy()
+        p_values = benjamini_hochberg(tail_probability(normal, scores, backend, by_ranks)).tolist()
+        if any(map(math.isnan, p_values)):
             return refuse(note=f"too few normal clips to calibrate {machine} with: enroll it again with more")
-        is_anomalous = p_values <= rate * (1.0 + ROUNDING)
+        is_anomalous = [p_value <= rate * (1.0 + ROUNDING) for p_value in p_values]
         undecided.method = method_name(normal, by_ranks)
         # The step of Benjamini and Hochberg's procedure at which it stopped.
-        undecided.threshold = tail_quantile(normal, rate * max(int(is_anomalous.sum()), 1) / count, backend, by_ranks)
+        undecided.threshold = tail_quantile(normal, rate * max(sum(is_anomalous), 1) / count, backend, by_ranks)
 
-        verdicts = zip(scores.tolist(), p_values.tolist(), is_anomalous.tolist(), strict=True)
+        verdicts = zip(scores.tolist(), p_values, is_anomalous, strict=True)
         windows = []
-        for silent_window, is_judged in zip(is_silent.tolist(), judged.tolist(), strict=True):
+        for silent_window, is_judged in zip(is_silent, judged, strict=True):
             decision = undecided.to_dict()
             if is_judged:
                 score, p_value, anomalous = next(verdicts)
@@ -417,6 +419,7 @@ class AnomalyDetector:
 
     # Enrolment
 
+    @torch.no_grad()
     def enroll(
         self,
         name: str,
@@ -558,7 +561,8 @@ class AnomalyDetector:
         if self._origin is None:
             fitted = [machine.spectrum for machine in self._machines.values() if not machine.is_enrolled]
             self._origin = torch.stack(fitted).double().mean(0) @ self.spectrum_whitening.T
-        return F.normalize(clips.whitened_spectra(self.spectrum_whitening) - self._origin, dim=1)
+        seen = clips.whitened_spectra(self.spectrum_whitening) - self._origin
+        return seen / torch.linalg.vector_norm(seen, dim=1, keepdim=True).clamp_min(1e-12)
 
     def _tells_by_spectra(self) -> bool:
         # One machine is its own mean: there is no direction from there to it.
@@ -588,7 +592,7 @@ class AnomalyDetector:
             if len(machine.spectra) > 1:
                 spectra = machine.spectra.double()
                 unknown = torch.full((len(spectra), 1), torch.nan, dtype=torch.float64)
-                known = Clips(machine.embeddings[: len(spectra)].double(), unknown, spectra)
+                known = Clips(machine.embeddings[: len(spectra)], unknown, spectra)
                 alone = describe_machine(self, name, known.take(slice(1)), None)
                 scores.append(all_scores(self, alone, known.take(slice(1, None))))
                 scores[-1][[backend != "spectrum" for backend in BACKENDS]] = torch.nan
@@ -624,16 +628,10 @@ class AnomalyDetector:
         return self.false_alarm_rate if false_alarm_rate is None else checked_rate(false_alarm_rate)
 
 
-def checked_clips(
-    embeddings: Array, cosines: Array, spectra: Array | None = None, keep_gradient: bool = False
-) -> Clips:
-    """What the back ends see, in float64 on the CPU, whatever precision and device it comes in."""
-    arrays = [None if array is None else torch.as_tensor(array) for array in (embeddings, cosines, spectra)]
-    if not keep_gradient:
-        arrays = [None if array is None else array.detach() for array in arrays]
-    embeddings, cosines, spectra = (
-        None if array is None else array.to(device="cpu", dtype=torch.float64) for array in arrays
-    )
+def checked_clips(embeddings: Array, cosines: Array, spectra: Array | None = None) -> Clips:
+    """What the back ends see, whatever device it comes from."""
+    arrays = [None if array is None else torch.as_tensor(array).cpu() for array in (embeddings, cosines, spectra)]
+    embeddings, cosines, spectra = arrays
     is_paired = embeddings.ndim == cosines.ndim == 2 and len(embeddings) == len(cosines)
     if is_paired and spectra is not None:
         is_paired = spectra.ndim == 3 and spectra.shape[:2] == (len(embeddings), 3)
@@ -643,12 +641,12 @@ def checked_clips(
             f"embeddings, cosines and spectra have the shapes {shapes}: expected (clips, embedding_size), (clips, "
             "num_labels) and (clips, 3, num_mel_bins), as the network gives them."
         )
-    return Clips(F.normalize(embeddings, dim=1), cosines, None if spectra is None else spectra.flatten(1))
+    return Clips(embeddings, cosines, None if spectra is None else spectra.flatten(1).double())
 
 
 def finite(clips: Clips) -> torch.Tensor:
     """Which clips are finite, `(clips,)`."""
-    arrays = [clips.unit, clips.cosines] + ([] if clips.spectra is None else [clips.spectra])
+    arrays = [clips.embeddings, clips.cosines] + ([] if clips.spectra is None else [clips.spectra])
     return torch.cat(arrays, dim=1).isfinite().all(1)
 
 

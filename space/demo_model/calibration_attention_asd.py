@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 import torch
 
-from .backends_attention_asd import BACKENDS, MIN_VARIANCE, Array, NormalMachine, checked_backend
+from .backends_attention_asd import BACKENDS, MIN_VARIANCE, NormalMachine, checked_backend
 
 
 # Below this a tail says nothing, and machines whose scores are all the same would count as known exactly.
@@ -36,27 +36,28 @@ def method_name(machine: NormalMachine, by_ranks: bool) -> str:
     return "fitted tail" if machine.calibration.shape[1] else "other machines"
 
 
-def tail_probability(machine: NormalMachine, scores: Array, backend: str, by_ranks: bool) -> torch.Tensor:
+def tail_probability(machine: NormalMachine, scores: np.ndarray, backend: str, by_ranks: bool) -> np.ndarray:
     """How often a normal clip of the machine scores as high or higher: by its rank among the n calibration clips, (1 +
     #{calibration >= score}) / (n + 1), or by the fitted tail, which is believed only beyond the calibration clips: no score is
     rarer than it was among them. `(batch,)`, NaN where nothing is known."""
-    row, scores = BACKENDS.index(checked_backend(backend)), torch.as_tensor(scores).double()
-    calibration = machine.calibration[row].contiguous()
-    at_least = len(calibration) - torch.searchsorted(calibration, scores.contiguous(), side="left")
+    # In NumPy: for the few scores of a recording each of PyTorch's operations takes three times as long.
+    row = BACKENDS.index(checked_backend(backend))
+    calibration = machine.calibration.numpy()[row]
+    at_least = len(calibration) - np.searchsorted(calibration, scores, side="left")
     if by_ranks:
         return (1.0 + at_least) / (len(calibration) + 1.0)
-    location, scale, degrees = machine.tails[row].tolist()
+    location, scale, degrees = machine.tails.numpy()[row].tolist()
     tail = student_tail((to_tail_scale(backend, scores) - location) / scale, degrees)
-    return torch.maximum(tail, at_least / (len(calibration) + 1.0))
+    return np.maximum(tail, at_least / (len(calibration) + 1.0))
 
 
 def tail_quantile(machine: NormalMachine, rate: float, backend: str, by_ranks: bool) -> float | None:
     """The score above which [`tail_probability`] does not exceed `rate`; `None` where nothing is known."""
     row = BACKENDS.index(checked_backend(backend))
-    calibration = machine.calibration[row]
+    calibration = machine.calibration.numpy()[row]
     if by_ranks:
         return calibration[len(calibration) - math.floor(rate * (len(calibration) + 1) + ROUNDING)].item()
-    location, scale, degrees = machine.tails[row].tolist()
+    location, scale, degrees = machine.tails.numpy()[row].tolist()
     if math.isnan(degrees):
         return None
     beyond = from_tail_scale(backend, location + scale * student_quantile(rate, degrees))
@@ -72,14 +73,16 @@ def fit_priors(machines: Iterable[NormalMachine]) -> torch.Tensor:
     groups = [machine.calibration for machine in machines if machine.calibration.shape[1] > 1]
     priors = torch.zeros(len(BACKENDS), 2, dtype=torch.float64)
     for row, backend in enumerate(BACKENDS):
-        values = [without_low_outliers(to_tail_scale(backend, group[row])) for group in groups]
-        priors[row] = torch.tensor(variance_prior([v.var().item() for v in values], [len(v) - 1 for v in values]))
+        values = [without_low_outliers(to_tail_scale(backend, group[row].numpy())) for group in groups]
+        priors[row] = torch.tensor(variance_prior([v.var(ddof=1) for v in values], [len(v) - 1 for v in values]))
     return priors
 
 
 def tail_means(groups: Sequence[torch.Tensor]) -> torch.Tensor:
     """The mean of each group of scores `(B, clips)` on the tail's scale: `(B, groups)`."""
-    means = [[to_tail_scale(backend, group[row]).mean() for group in groups] for row, backend in enumerate(BACKENDS)]
+    means = [
+        [to_tail_scale(backend, group[row].numpy()).mean() for group in groups] for row, backend in enumerate(BACKENDS)
+    ]
     return torch.tensor(means, dtype=torch.float64)
 
 
@@ -99,9 +102,9 @@ def fit_tails(machine: NormalMachine, priors: torch.Tensor, clips: int, others: 
     for row, backend in enumerate(BACKENDS):
         variance, degrees = priors[row].tolist()
         if clips:
-            values = without_low_outliers(to_tail_scale(backend, machine.calibration[row]))
+            values = without_low_outliers(to_tail_scale(backend, machine.calibration[row].numpy()))
             location = values.mean().item()
-            own = values.var().item() if clips > 1 else 0.0
+            own = values.var(ddof=1).item() if clips > 1 else 0.0
             variance = (degrees * variance + (clips - 1) * own) / max(degrees + clips - 1, 1.0)
             variance, degrees = variance * (1.0 + 1.0 / clips), degrees + clips - 1
         else:
@@ -138,15 +141,15 @@ def embedding_unknown_below(machine: NormalMachine, strangers: float) -> float:
 # Statistics
 
 
-def to_tail_scale(backend: str, scores: torch.Tensor) -> torch.Tensor:
+def to_tail_scale(backend: str, scores: np.ndarray) -> np.ndarray:
     """Scores -> a scale on which those of normal clips are close to Gaussian: a distance's logarithm, and for a
     cross-entropy the logits' distance that it is the softplus of; the combined score is on it already."""
     if backend == "combined":
         return scores
     if backend == "arcface":
-        scores = scores.clamp_min(1e-300)
-        return scores + torch.log(-torch.expm1(-scores))
-    return scores.clamp_min(1e-12).log()
+        scores = np.maximum(scores, 1e-300)
+        return scores + np.log(-np.expm1(-scores))
+    return np.log(np.maximum(scores, 1e-12))
 
 
 def from_tail_scale(backend: str, value: float) -> float:
@@ -155,19 +158,20 @@ def from_tail_scale(backend: str, value: float) -> float:
     return float(np.logaddexp(value, 0.0) if backend == "arcface" else np.exp(value))
 
 
-def without_low_outliers(values: torch.Tensor) -> torch.Tensor:
+def without_low_outliers(values: np.ndarray) -> np.ndarray:
     """The same with nothing three times farther below the median than the highest is above it: a clip that is all but a
     copy of a fitted one has a logarithm far below the others', and says nothing about the tail above."""
     if len(values) < MIN_CLIPS_FOR_OUTLIERS:
         return values
-    return values.clamp_min(4.0 * values.median() - 3.0 * values.max())
+    median = np.partition(values, (len(values) - 1) // 2)[(len(values) - 1) // 2]
+    return np.maximum(values, 4.0 * median - 3.0 * values.max())
 
 
-def student_tail(t: torch.Tensor, degrees: float) -> torch.Tensor:
+def student_tail(t: np.ndarray, degrees: float) -> np.ndarray:
     """P(T > t) of Student's t, from Wallace's (1959) Gaussian approximation; it errs on the large side: by 0.1 % of the
     value at 10 degrees of freedom and a probability of 0.01, by 15 % at 2."""
-    z = torch.sqrt(degrees * torch.log1p(t.square() / degrees)) * ((8.0 * degrees + 1.0) / (8.0 * degrees + 3.0))
-    return 0.5 * torch.erfc(torch.sign(t) * z / math.sqrt(2.0))
+    z = np.sqrt(degrees * np.log1p(np.square(t) / degrees)) * ((8.0 * degrees + 1.0) / (8.0 * degrees + 3.0))
+    return np.array([0.5 * math.erfc(value) for value in (np.copysign(z, t) / math.sqrt(2.0)).tolist()])
 
 
 def student_quantile(rate: float, degrees: float) -> float:
@@ -196,15 +200,15 @@ def variance_prior(variances: Sequence[float], degrees: Sequence[float]) -> tupl
     return math.exp(logs.mean() + torch.digamma(y) - y.log()), min(2.0 * y.item(), float(sum(degrees)))
 
 
-def benjamini_hochberg(p_values: torch.Tensor) -> torch.Tensor:
+def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
     """Adjusted p-values: at a, the procedure of Benjamini and Hochberg (1995) rejects those that do not exceed a."""
     count = len(p_values)
     if count == 1:
         return p_values
-    order = p_values.argsort(descending=True)
-    ranks = torch.arange(count, 0, -1, dtype=p_values.dtype)
-    adjusted = (p_values[order] * (count / ranks)).cummin(0).values.clamp_max(1.0)
-    return torch.empty_like(p_values).scatter_(0, order, adjusted)
+    order = np.argsort(-p_values)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(np.minimum.accumulate(p_values[order] * (count / np.arange(count, 0, -1))), 1.0)
+    return adjusted
 
 
 def checked_rate(rate: float) -> float:

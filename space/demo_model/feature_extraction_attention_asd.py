@@ -300,7 +300,7 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
             # A short block is the last one.
             following = block[:0] if len(block) < frames else file.read(frames, dtype=dtype, always_2d=True)
             samples = block * np.float32(1.0 / INTEGER_FULL_SCALE[torch.int16]) if is_16_bit else block
-            mono = samples.mean(1) if self.channels == "mean" else samples[:, 0]
+            mono = samples.mean(1) if self.channels == "mean" and file.channels > 1 else samples[:, 0]
             if not is_16_bit and not np.isfinite(mono).all():
                 raise ValueError(f"{int((~np.isfinite(mono)).sum())} samples are not finite (NaN or infinite)")
             if resampler is not None:

@@ -29,7 +29,7 @@ from safetensors.numpy import load_file
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "8bfb3d984491ee4ed55e367ef5d93a7e160a657a1f089cda2393cf63f1a27b65"
+SOURCE_SHA256 = "d523fff526eb42ba597970e6b179bd9fcffb2abc7112f11515741af07467d90e"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 ALIGNMENT = 64
 # As in the C source.
@@ -91,9 +91,12 @@ class Network(Structure):
         ("second_pointwise", POINTER(c_int16)),
         ("second_bias", POINTER(c_int32)),
         *((name, POINTER(c_float)) for name in (
-            "second_gain", "second_offset", "last_positive", "last_exponential",
-            "last_offset", "last_pointwise", "last_pointwise_bias", "stem", "stem_bias", "stem_slope",
+            "second_gain", "second_offset", "last_linear", "last_exponential",
+            "last_offset", "last_pointwise", "last_pointwise_bias", "stem_factor",
         )),
+        ("stem", POINTER(c_int16)),
+        ("stem_bias", POINTER(c_int32)),
+        ("stem_slope", POINTER(c_float)),
         ("stem_depthwise", Depthwise),
         ("bottlenecks", POINTER(Bottleneck)),
         ("head_input", Quantisation),
@@ -162,9 +165,9 @@ def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
         channels = n["attention_channels"]
         counts = {
             "first_depthwise": 9 * representations, "first_depthwise_bias": representations,
-            "first_pointwise": hidden * representations, "first_pointwise_bias": hidden, "first_gain": hidden,
+            "first_pointwise": hidden * MAX_REPRESENTATIONS, "first_pointwise_bias": hidden, "first_gain": hidden,
             "first_offset": hidden, "second_depthwise": 9 * hidden, "second_depthwise_bias": hidden,
-            "second_gain": channels, "second_offset": channels, "last_positive": channels,
+            "second_gain": channels, "second_offset": channels, "last_linear": channels,
             "last_exponential": channels, "last_offset": channels,
             "last_pointwise": channels * MAX_REPRESENTATIONS, "last_pointwise_bias": MAX_REPRESENTATIONS,
         }  # fmt: skip
@@ -187,8 +190,8 @@ def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
 
     channels, height, width = n["stem_channels"], halved(bins), halved(frames)
     demand(0 < channels < 2**16 and channels % 64 == 0, "stem_channels")
-    sizes |= {"stem": ("float32", 9 * representations * channels)}
-    sizes |= {name: ("float32", channels) for name in ("stem_bias", "stem_slope")}
+    sizes |= {"stem_factor": ("float32", MAX_REPRESENTATIONS), "stem": ("int16", 9 * channels * MAX_REPRESENTATIONS)}
+    sizes |= {"stem_bias": ("int32", channels), "stem_slope": ("float32", channels)}
     depthwise("stem_depthwise.", channels, (1,))
     demand(0 <= n["num_bottlenecks"] < 1000, "num_bottlenecks")
     for i in range(n["num_bottlenecks"]):
