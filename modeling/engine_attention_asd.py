@@ -129,8 +129,9 @@ class ExportedModel:
                 f"input_values has shape {values.shape}: this export expects (batch_size, {clip_length}). Use the feature "
                 "extractor saved with it, which cuts, pads or splits clips to its length."
             )
-        outputs = {name: torch.from_numpy(array) for name, array in self._infer(values).items()}
-        return AttentionAsdOutput(logits=self.description["scale"] * outputs["cosines"], **outputs)
+        arrays = self._infer(values)
+        arrays["logits"] = self.description["scale"] * arrays["cosines"]
+        return AttentionAsdOutput(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 def load_onnx(graph: str, names: list[str], num_threads: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
