@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 
@@ -588,15 +588,15 @@ class AnomalyDetector:
         """
         for name in self._machines.keys() - self._means_alone.keys():
             machine = self._machines[name]
-            scores = []
+            groups = []
             if len(machine.spectra) > 1:
-                spectra = machine.spectra.double()
-                unknown = torch.full((len(spectra), 1), torch.nan, dtype=torch.float64)
-                known = Clips(machine.embeddings[: len(spectra)], unknown, spectra)
-                alone = describe_machine(self, name, known.take(slice(1)), None)
-                scores.append(all_scores(self, alone, known.take(slice(1, None))))
-                scores[-1][[backend != "spectrum" for backend in BACKENDS]] = torch.nan
-            self._means_alone[name] = tail_means(scores)
+                unknown = torch.zeros(len(machine.spectra) - 1, 0)
+                others = Clips(unknown, unknown, machine.spectra[1:].double())
+                group = torch.full((len(BACKENDS), len(others)), torch.nan, dtype=torch.float64)
+                alone = replace(machine, spectrum=machine.spectra[0])
+                group[BACKENDS.index("spectrum")] = self._scores(others, alone, "spectrum")
+                groups.append(group)
+            self._means_alone[name] = tail_means(groups)
         return torch.cat([self._means_alone[name] for name in self._machines], dim=1)
 
     def _calibrate(self, machine: NormalMachine, clips: int, others: torch.Tensor) -> None:
