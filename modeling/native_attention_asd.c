@@ -5,10 +5,13 @@
  * native_attention_asd.py compiles this file for the machine it runs on and hands over the weights, which
  * scripts/export.py folded and quantised. The 1x1 convolutions of MobileFaceNet, 88 % of the arithmetic, multiply
  * 8-bit or 16-bit integers. The largest product of the attention module is of 16 bits in both: with 8, attention maps were
- * wrong by 0.06 and half a point of AUC went with them. Everything else is float32.
+ * wrong by 0.06 and half a point of AUC went with them. So is MobileFaceNet's first convolution. Everything else is float32.
  *
  * Layouts. Planes: (channel, row, time), 16 frames in a vector; rows have a margin of zeros. Pixels: (row, time, channel),
  * 16 channels in a vector; channels are padded to multiples of 64 by zeros, and so is everything that belongs to them.
+ *
+ * On Zen 4, which this was measured on, two 512-bit operations a cycle can start, one of them a product: where there are
+ * many of both, it is the number of all of them that counts.
  */
 
 #include <math.h>
@@ -146,7 +149,6 @@ INLINE Ints multiply_shorts(Ints sum, Ints pixel, Ints weights) {
 /* With zero, floats compare as integers do, which more of a core's units can. */
 INLINE Floats positive_part(Floats v) { return (Floats)_mm512_max_epi32((__m512i)v, _mm512_setzero_si512()); }
 INLINE Floats negative_part(Floats v) { return (Floats)_mm512_min_epi32((__m512i)v, _mm512_setzero_si512()); }
-INLINE Ints at_least(Ints v, int32_t lowest) { return (Ints)_mm512_max_epi32((__m512i)v, _mm512_set1_epi32(lowest)); }
 /* A float between 1 and 2 that has the lowest 23 bits. */
 INLINE Floats mantissa_of(Ints v) {
     return (Floats)_mm512_ternarylogic_epi32((__m512i)v, _mm512_set1_epi32(0x7fffff), _mm512_set1_epi32(0x3f800000), 0xea);
@@ -497,7 +499,7 @@ INLINE void second_pointwise(const Network *n, int channel, Ints pairs[HIDDEN / 
     }
 }
 
-/* One row of the rest: `hidden` are the rows above, here and below. Two vectors at a time share the weights' loads. */
+/* One row of the rest: `hidden` are the rows above, here and below. SPAN vectors share the weights' loads. */
 static void attention_rest(const Network *n, const float *const hidden[3], int row, const Rooms *r, float *maps) {
     const size_t width = plane_width(n);
     const int outputs = n->num_representations;
@@ -523,14 +525,14 @@ static void attention_rest(const Network *n, const float *const hidden[3], int r
                         sums[j] += after * joined(frames[j + 1], frames[j + 2], 1);
                     }
                 }
-                for (int j = 0; j < SPAN; j++)
-                    both[i][j] = between(nearest(sums[j]), 0, HIGHEST);
+                for (int j = 0; j < SPAN; j++) both[i][j] = between(nearest(sums[j]), 0, HIGHEST);
             }
             for (int j = 0; j < SPAN; j++) pairs[h / 2][j] = both[0][j] | (both[1][j] << 16);
         }
         Floats logits[MAX_REPRESENTATIONS][SPAN];
         for (int c = 0; c < MAX_REPRESENTATIONS; c++)
             for (int j = 0; j < SPAN; j++) logits[c][j] = all(n->last_pointwise_bias[c]);
+        /* A channel ahead: the products of one have their place between the steps of another's exponential (0.1 ms). */
         Ints sums[SPAN], next[SPAN];
         second_pointwise(n, 0, pairs, next);
         for (int k = 0; k < n->attention_channels; k++) {
@@ -583,8 +585,8 @@ INLINE void store_pixels(const int wide, uint8_t *pixels, size_t at, Floats v) {
         store_bytes(pixels + at, not_negative(nearest(v)));
 }
 
-/* Where the pixels of a convolution go, one every `stride` channels: to floats, to the integers that the next convolution reads,
- * or to both. */
+/* Where the pixels of a convolution go, one every `stride` channels: to floats, to the integers that the next convolution
+ * reads, or to both. */
 typedef struct {
     size_t stride;
     float *floats;
@@ -594,7 +596,8 @@ typedef struct {
 } Destination;
 
 INLINE void multiply_tile(const int wide, const int activated, const int count, const uint8_t *pixels, size_t stride,
-                          const int8_t *weights, int steps, const Pointwise *p, int channel, const Destination *to, size_t first) {
+                          const int8_t *weights, int steps, const Pointwise *p, int channel, const Destination *to,
+                          size_t first) {
     Ints sums[TILE][BLOCK];
 #pragma GCC unroll 4
     for (int j = 0; j < BLOCK; j++)

@@ -30,7 +30,7 @@ from safetensors.numpy import load_file
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "d523fff526eb42ba597970e6b179bd9fcffb2abc7112f11515741af07467d90e"
+SOURCE_SHA256 = "b51d6e0472aafbe12770c3d2c2733abb32eb77e44850febd2240c0e69f9c5b86"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 HUGE_PAGE, ALIGNMENT = 2**21, 64
 # As in the C source.
