@@ -86,8 +86,8 @@ typedef struct {
     /* Wavegram: relu(filter . samples + bias), then relu(gain[bin] * that + offset[bin]). */
     const float *wavegram_filter, *wavegram_gain, *wavegram_offset;
     float wavegram_bias;
-    /* Attention, where R are the representations and MAX_R the most of them; its exponentials are of base 2, and factors of
-     * log2(e) are in the weights. */
+    /* Attention, where R are the representations and MAX_R the most of them; its exponentials are powers of a half, and factors
+     * of -STEPS * log2(e) are in the weights. */
     const float *first_depthwise, *first_depthwise_bias;  /* (R, 9), (R) */
     const float *first_pointwise, *first_pointwise_bias;  /* (HIDDEN, MAX_R), (HIDDEN) */
     const float *first_gain, *first_offset;               /* (HIDDEN) */

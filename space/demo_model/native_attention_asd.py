@@ -30,7 +30,7 @@ from safetensors.numpy import load_file
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "b51d6e0472aafbe12770c3d2c2733abb32eb77e44850febd2240c0e69f9c5b86"
+SOURCE_SHA256 = "84238be8f8427c191c1c897780dc5a9ed2eb37bca2b7b4ed30d8aad799e291e8"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 HUGE_PAGE, ALIGNMENT = 2**21, 64
 # As in the C source.
