@@ -10,8 +10,7 @@
  * Layouts. Planes: (channel, row, time), 16 frames in a vector; rows have a margin of zeros. Pixels: (row, time, channel),
  * 16 channels in a vector; channels are padded to multiples of 64 by zeros, and so is everything that belongs to them.
  *
- * On Zen 4, which this was measured on, two 512-bit operations a cycle can start, one of them a product: where there are
- * many of both, it is the number of all of them that counts.
+ * On Zen 4, which this was measured on, two 512-bit operations can start in a cycle, one of them a product.
  */
 
 #include <math.h>

@@ -30,7 +30,7 @@ from safetensors.numpy import load_file
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "84238be8f8427c191c1c897780dc5a9ed2eb37bca2b7b4ed30d8aad799e291e8"
+SOURCE_SHA256 = "c9b84e1b0b4d7d3a02cc22e80b6c9497269b4e3c4dc1906399fce4a3c829fb2b"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 HUGE_PAGE, ALIGNMENT = 2**21, 64
 # As in the C source.
