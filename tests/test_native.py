@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from exporting.native import RANGES, native_network
+from exporting.native import HIGHEST, RANGES, native_network
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdConfig, AttentionAsdModel, native_attention_asd
 from modeling.native_attention_asd import SOURCE, SOURCE_SHA256, library, load_native
@@ -146,6 +146,9 @@ def test_no_pixels_can_make_a_sum_overflow(small_model, noise):
         sums = weights.view(-1, 128 // group, 64, group).long().abs().sum((1, 3)).flatten()
         largest = sums * max(highest, -lowest) + tensors["head.bias"].long().abs()
         assert largest.max() < 2**31
+        stem = tensors["stem"].long().abs().sum((0, 2)) * HIGHEST + tensors["stem_bias"].long().abs()
+        second = tensors["second_pointwise"].long().abs().sum(1) * HIGHEST + tensors["second_bias"].long().abs()
+        assert max(stem.max(), second.max()) < 2**31
 
 
 @pytest.mark.parametrize(
