@@ -151,6 +151,14 @@ def test_no_pixels_can_make_a_sum_overflow(small_model, noise):
         assert max(stem.max(), second.max()) < 2**31
 
 
+def without_attention_channels(tensors, numbers):
+    numbers["attention_channels"] = 0
+    for name in ("gain", "offset", "bias", "pointwise"):
+        tensors[f"second_{name}"] = tensors[f"second_{name}"][:0]
+    for name in ("linear", "exponential", "offset", "pointwise"):
+        tensors[f"last_{name}"] = tensors[f"last_{name}"][:0]
+
+
 @pytest.mark.parametrize(
     "change, named",
     [
@@ -162,6 +170,7 @@ def test_no_pixels_can_make_a_sum_overflow(small_model, noise):
         (lambda tensors, numbers: numbers.update({"bottlenecks.1.depthwise.stride": 7}), "bottlenecks.1.depthwise"),
         (lambda tensors, numbers: numbers.update({"bottlenecks.0.is_residual": 1}), "is_residual"),
         (lambda tensors, numbers: numbers.pop("head_channels"), "head_channels"),
+        (without_attention_channels, "wrong about attention_channels"),
         (lambda tensors, numbers: numbers.update(num_labels=-5), "wrong about"),
     ],
 )

@@ -163,8 +163,7 @@ def without_low_outliers(values: np.ndarray) -> np.ndarray:
     copy of a fitted one has a logarithm far below the others', and says nothing about the tail above."""
     if len(values) < MIN_CLIPS_FOR_OUTLIERS:
         return values
-    median = np.partition(values, (len(values) - 1) // 2)[(len(values) - 1) // 2]
-    return np.maximum(values, 4.0 * median - 3.0 * values.max())
+    return np.maximum(values, 4.0 * np.quantile(values, 0.5, method="lower") - 3.0 * values.max())
 
 
 def student_tail(t: np.ndarray, degrees: float) -> np.ndarray:

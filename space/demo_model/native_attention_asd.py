@@ -164,6 +164,8 @@ def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
         sizes |= {name: ("float32", bins) for name in ("wavegram_gain", "wavegram_offset")}
     if n["use_attention"]:
         channels = n["attention_channels"]
+        # The C source computes a channel ahead, and the first in any case.
+        demand(channels > 0, "attention_channels")
         counts = {
             "first_depthwise": 9 * representations, "first_depthwise_bias": representations,
             "first_pointwise": hidden * MAX_REPRESENTATIONS, "first_pointwise_bias": hidden, "first_gain": hidden,
