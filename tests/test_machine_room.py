@@ -272,7 +272,7 @@ def test_a_killed_generation_is_completed_by_the_same_command(tmp_path):
     options = "--clip_seconds 2 --machine_types pump --ids_per_type 2 --num_workers 1".split()
     command = [sys.executable, "-m", "machine_room", str(tmp_path / "killed"), *options]
     killed = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("killed/*/*/*.wav"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     killed.kill()

@@ -279,10 +279,10 @@ def test_watched_folder_is_scored_as_recordings_arrive(model, tmp_path):
     buffer = io.BytesIO()
     soundfile.write(buffer, machine_sound(220.0, 610, hiss=0.1), RATE, format="WAV")
     with open(folder / "b.wav", "wb") as file:
-        for part in np.array_split(np.frombuffer(buffer.getvalue(), np.uint8), 6):
+        for part in np.array_split(np.frombuffer(buffer.getvalue(), np.uint8), 12):
             file.write(part.tobytes())
             file.flush()
-            time.sleep(0.4)
+            time.sleep(0.2)
     row = json.loads(process.stdout.readline())
     assert (row["file"], row["verdict"], row["duration_s"]) == (str(folder / "b.wav"), "anomalous", 1.0)
     process.send_signal(signal.SIGINT)

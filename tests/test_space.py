@@ -184,6 +184,7 @@ def chromium(sounds):
 def visit(chromium, space):
     """A function that opens the app. Afterwards: no error in the console, and no request that left the machine."""
     contexts, complaints, foreign = [], [], []
+    expected = []  # how complaints begin that the test provokes: they may come at any time
     local = (space.url, "blob:", "data:")
 
     def open_page(width: int = 1280, height: int = 900, scheme: str = "light"):
@@ -204,11 +205,11 @@ def visit(chromium, space):
         page.wait_for_timeout(500)  # Gradio's own start
         return page
 
-    open_page.complaints = complaints
+    open_page.expected = expected
     yield open_page
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert [complaint for complaint in complaints if not complaint.startswith(tuple(expected))] == []
     assert foreign == []
 
 
@@ -336,12 +337,10 @@ def test_an_example_is_one_click_away(visit):
 
 def test_a_broken_file_is_named_and_the_next_one_is_answered(visit, sounds, space):
     page = visit()
+    visit.expected.append("Waveform load error")  # of Gradio's player, which tries to play it
     give(page, sounds / "broken.wav")
     message = panel(page).get_by_role("alert").inner_text()
     assert "broken.wav: cannot be read as audio" in message and str(space.temporary) not in message
-    # Gradio's player, which tries to play it, complains as well.
-    assert all("Waveform load error" in complaint for complaint in visit.complaints)
-    visit.complaints.clear()
     panel(page).get_by_label("Clear").click()
     give(page, sounds / "normal.wav")
     panel(page).get_by_text("sounds as fan_id_00 does").wait_for()
@@ -456,9 +455,10 @@ def test_an_enrolled_machine_is_tested_at_once_and_taken_home(visit, sounds, mod
     # Chosen elsewhere in the session, and unknown to the next visitor.
     open_tab(page, "Listen")
     panel(page).get_by_label("Machine").click()
-    assert page.get_by_role("option", name="press_3").count() == 1
+    page.get_by_role("option", name="press_3").wait_for()
     other = visit()
     panel(other).get_by_label("Machine").click()
+    other.get_by_role("option", name="pump_id_00").wait_for()
     assert other.get_by_role("option", name="press_3").count() == 0
 
 
@@ -698,10 +698,11 @@ def call(space: Server, name: str, file: dict) -> str:
 
 @pytest.mark.slow
 def test_twenty_users_at_once_are_all_answered_and_leave_no_file(model, sounds, detect, tmp_path, capsys):
-    # Files are swept soon, and at its end the app tells how many answers were made at a time.
+    # When it is told to, the app keeps no file any longer; at its end it tells how many answers were made at a time.
     start = """
-import app, functools, threading
-app.SWEEP_SECONDS, app.KEEP_SECONDS = 0.5, 3.0
+import app, functools, signal, threading
+app.SWEEP_SECONDS = 0.5
+signal.signal(signal.SIGUSR1, lambda *_: setattr(app, "KEEP_SECONDS", 0))
 lock, now, most = threading.Lock(), 0, 0
 def counted(function):
     @functools.wraps(function)
@@ -753,10 +754,8 @@ app.main()
             memory = f", peak memory {int(peak.split()[1]) / 1024:.0f} MiB"
         with capsys.disabled():
             print(f"\n20 users at once: slowest answer {max(seconds for _, seconds in answers):.1f} s{memory}")
-        deadline = time.monotonic() + 20
-        while server.files() and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert server.files() == []
+        server.process.send_signal(signal.SIGUSR1)
+        until(lambda: server.files() == [])
     finally:
         server.stop()
     at_once = 1 if torch.cuda.is_available() else 2
