@@ -274,7 +274,9 @@ def test_watched_folder_is_scored_as_recordings_arrive(model, tmp_path):
     folder = tmp_path / "arriving"
     folder.mkdir()
     soundfile.write(folder / "a.wav", machine_sound(220.0, 510), RATE)
-    process = start("--watch", folder, "--model", model, "--format", "json")
+    # A shell that runs the tests in the background has Ctrl-C ignored in all that they start.
+    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = start("--watch", folder, "--model", model, "--format", "json", **heeds)
     assert json.loads(process.stdout.readline())["file"] == str(folder / "a.wav")
     buffer = io.BytesIO()
     soundfile.write(buffer, machine_sound(220.0, 610, hiss=0.1), RATE, format="WAV")
