@@ -23,6 +23,7 @@ import signal
 import sys
 import textwrap
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +38,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -418,6 +420,10 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError, SafetensorError) as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception:
+        # Python's own exit code would say that something is anomalous.
+        traceback.print_exc()
         sys.exit(2)

@@ -18,11 +18,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#include <immintrin.h>
-
 #if !defined(__AVX512VNNI__) || !defined(__AVX512DQ__) || !defined(__AVX512BW__)
 #error "this processor has no AVX-512 VNNI"
 #endif
+
+#include <immintrin.h>
 
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 16

@@ -92,7 +92,8 @@ def model_dir(small_model, small_extractor, tmp_path):
     folder = tmp_path / "model"
     small_model().save_pretrained(folder)
     small_extractor.save_pretrained(folder)
-    for name in ("scoring.safetensors", "evaluation/roc_curves.png", "checkpoints/best.safetensors"):
+    exported = ("network.onnx", "network.xml", "network.bin", "native_attention_asd.c", "optimizer.bin")
+    for name in ("scoring.safetensors", "evaluation/roc_curves.png", "checkpoints/best.safetensors", *exported):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"\0" + name.encode())
     for name in ("README.md", "evaluation/scores.csv", "all_results.json"):
@@ -111,7 +112,7 @@ def commit_of(printed: str) -> str:
 
 def pushed_files(model_dir: Path) -> dict[str, bytes]:
     """What of `model_dir` belongs on the Hub, told by hand."""
-    at_home = ("checkpoints", "machine_room", "attention_asd")
+    at_home = ("checkpoints", "machine_room", "attention_asd", "optimizer.bin")
     files = {file.relative_to(model_dir).as_posix(): file for file in model_dir.rglob("*") if file.is_file()}
     return {path: file.read_bytes() for path, file in files.items() if not path.startswith(at_home)}
 

@@ -172,6 +172,9 @@ def without_attention_channels(tensors, numbers):
         (lambda tensors, numbers: numbers.pop("head_channels"), "head_channels"),
         (without_attention_channels, "wrong about attention_channels"),
         (lambda tensors, numbers: numbers.update(num_labels=-5), "wrong about"),
+        (lambda tensors, numbers: numbers.update(log_mel_position=10**6 - 2**32), "wrong about log_mel_position"),
+        (lambda tensors, numbers: numbers.update(hop_length=512.0), "wrong about hop_length"),
+        (lambda tensors, numbers: numbers.update(use_attention=0), "without attention"),
     ],
 )
 def test_weights_that_do_not_fit_are_an_error_before_anything_runs(
@@ -185,6 +188,24 @@ def test_weights_that_do_not_fit_are_an_error_before_anything_runs(
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     with pytest.raises(ValueError, match=rf"native.safetensors: .*{named}.*export the model again"):
         load_native(str(path), str(FILE), OUTPUTS, 1, numbers)
+
+
+def test_a_file_that_was_cut_off_is_an_error_that_says_what_to_do(runs_here, tmp_path):
+    path = tmp_path / "native.safetensors"
+    path.write_bytes((10_000).to_bytes(8, "little") + b"{")
+    with pytest.raises(ValueError, match="native.safetensors: .*export the model again"):
+        load_native(str(path), str(FILE), OUTPUTS, 1, {})
+
+
+def test_a_clip_of_another_length_is_not_read(runs_here, small_model, noise, tmp_path):
+    model = small_model()
+    extractor = AttentionAsdFeatureExtractor(clip_length=model.config.clip_length)
+    tensors, numbers = native_network(model, extractor, noise(1, model.config.clip_length), False)
+    path = tmp_path / "native.safetensors"
+    save_file(tensors, path)
+    infer = load_native(str(path), str(FILE), OUTPUTS, 1, numbers)
+    with pytest.raises(ValueError, match=rf"for clips of {model.config.clip_length} samples, which \(16,\) are not"):
+        infer(np.zeros((1, 16), np.float32))
 
 
 def test_the_source_is_the_one_that_the_loader_was_written_for():

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,15 @@ def test_unknown_machine_is_an_error_that_lists_the_known_ones(model, folder):
     assert process.returncode == 2 and not stdout
     assert b"machine='fan_id_17' is not known: expected one of fan_id_00, fan_id_02, pump_id_00" in stderr
     assert b"Traceback" not in stderr
+
+
+def test_a_detector_that_cannot_be_loaded_is_no_alarm(model, folder, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    (broken / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:1000])
+    process = start(folder, "--model", broken)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2 and stderr.startswith(b"error: ") and b"Traceback" not in stderr
 
 
 def test_machine_is_read_from_the_path_when_asked_for_and_its_label_is_not(capsys, model, folder, tmp_path):

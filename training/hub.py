@@ -7,8 +7,12 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
+from modeling.engine_attention_asd import ENGINE_FILES
+
 
 MODEL_SUFFIXES = {".json", ".safetensors", ".py", ".md", ".png"}
+# What scripts/export.py adds. By name: other files that end in .bin are pickles.
+EXPORTED_FILES = {name for names in ENGINE_FILES.values() for name in names}
 # What the Hub answers where another commit is in progress, and where one came between.
 CONFLICTS, MAX_CONFLICTS = (409, 412), 10
 
@@ -39,7 +43,8 @@ def belongs_to_model(path: str, subfolder: str = "") -> bool:
     if not file.is_relative_to(subfolder):
         return False
     parts = file.relative_to(subfolder).parts
-    return parts[0] == "evaluation" or (len(parts) == 1 and file.suffix in MODEL_SUFFIXES)
+    is_known = file.suffix in MODEL_SUFFIXES or file.name in EXPORTED_FILES
+    return parts[0] == "evaluation" or (len(parts) == 1 and is_known)
 
 
 def model_files(model_dir: Path, subfolder: str = "", card: str | None = None) -> dict[str, Path | bytes]:
