@@ -26,6 +26,7 @@ from evaluation.evaluate_model import evaluate_model  # noqa: E402
 from evaluation.model_card import render_model_card  # noqa: E402
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from modeling import AttentionAsdModel  # noqa: E402
+from modeling.scoring_attention_asd import BACKENDS  # noqa: E402
 from training.allocator import keep_freed_memory  # noqa: E402
 from training.batches import hold_out  # noqa: E402
 from training.fit_detector import fit_detector  # noqa: E402
@@ -42,7 +43,9 @@ def parse_arguments() -> argparse.Namespace:
         help="share of each machine ID's normal clips to calibrate with; those that training held out, where train.py "
         "wrote the model, else 0.15",
     )
-    parser.add_argument("--backend", help="the default back end (by default the one that hears most of altered clips)")
+    parser.add_argument(
+        "--backend", choices=BACKENDS, help="the default back end (by default the one that hears most of altered clips)"
+    )
     parser.add_argument("--batch_size", type=int, default=16, help="clips per forward pass (default 16)")
     parser.add_argument("--seed", type=int, help="key of the held-out clips (default: the training's, else 0)")
     return parser.parse_args()
@@ -57,7 +60,9 @@ def main() -> int:
     # The same clips are held out as in training: others would calibrate with what the network has seen.
     trained = arguments.model / "training_args.json"
     training = json.loads(trained.read_text()) if trained.exists() else {}
-    fraction = arguments.validation_fraction or training.get("validation_fraction") or 0.15
+    fraction = arguments.validation_fraction
+    if fraction is None:
+        fraction = training.get("validation_fraction") or 0.15
     seed = training.get("seed", 0) if arguments.seed is None else arguments.seed
     if not 0 < fraction < 1:
         raise ValueError(f"--validation_fraction {fraction}: expected a share above 0 and below 1.")
@@ -73,13 +78,15 @@ def main() -> int:
             "normal_id_XX_*.wav with normal sounds."
         )
     names = rows.features["label"].names
-    # Numbered as in training, where only machine IDs with training clips count: the held-out clips are drawn by number.
-    trained_names = sorted({names[label] for label in rows["label"]})
-    labels = [trained_names.index(names[label]) for label in rows["label"]]
-    bank = WaveformBank(rows["path"], labels, feature_extractor)
+    machines = [names[label] for label in rows["label"]]
+    # Numbered as in training, because the held-out clips are drawn by number; machines that the network does not know follow.
+    label2id = dict(model.config.label2id)
+    for name in sorted(set(machines) - label2id.keys()):
+        label2id[name] = max(label2id.values()) + 1
+    bank = WaveformBank(rows["path"], [label2id[name] for name in machines], feature_extractor)
     for error in bank.errors.values():
         print(f"left out: {error}", file=sys.stderr)
-    machines = [trained_names[label] for label in bank.labels.tolist()]
+    machines = [machines[row] for row in bank.rows]
     _, held_out = hold_out(bank.labels, fraction, seed)
     detector, heard = fit_detector(model, feature_extractor, bank, machines, held_out, arguments.batch_size, seed)
     if arguments.backend:

@@ -92,6 +92,30 @@ def test_detector_is_fitted_anew_without_training(sound_folder, small_model, sma
     assert f"default back end {detector.backend}" in run.stdout
 
 
+def test_a_detector_is_calibrated_with_the_clips_that_training_held_out(
+    sound_folder, small_model, small_extractor, tmp_path, run_script
+):
+    """Clips are held out by the number of their class, which the model's configuration has."""
+    names = ["pump_id_02", "pump_id_00", "fan_id_02"]
+    model, folder = small_model(id2label=dict(enumerate(names))), sound_folder()
+    model.save_pretrained(tmp_path / "model")
+    small_extractor.save_pretrained(tmp_path / "model")
+    script = ("scripts/fit_detector.py", "--model", tmp_path / "model", "--data_dir", folder)
+    run = run_script(*script, "--validation_fraction", 0.5)
+    assert run.returncode == 0, run.stderr
+    rows = load_clips(folder)["train"]
+    machines = [rows.features["label"].names[label] for label in rows["label"]]
+    bank = WaveformBank(rows["path"], [[*names, "fan_id_00"].index(name) for name in machines], small_extractor)
+    _, held_out = hold_out(bank.labels, 0.5, 0)
+    expected, _ = fit_detector(model, small_extractor, bank, machines, held_out, 16, seed=0, progress=False)
+    fitted = AnomalyDetector.from_pretrained(tmp_path / "model")
+    for name in expected.machines:
+        assert fitted.threshold(name, 0.1) == pytest.approx(expected.threshold(name, 0.1))
+    for wrong in (["--backend", "spectra"], ["--validation_fraction", "0"]):
+        assert run_script(*script, *wrong).returncode == 2
+    assert AnomalyDetector.from_pretrained(tmp_path / "model").machines == expected.machines
+
+
 def test_log_mels_are_mixed_by_power(small_extractor):
     bank = LogMelBank(np.stack([np.full((128, 32), -20.0), np.full((128, 32), -40.0)]).astype(np.float32), [0, 1])
     samples, labels = bank.__getitems__([0, 1])

@@ -339,6 +339,21 @@ def test_fault_in_some_windows_is_found_and_placed():
         assert (window.score > window.threshold) == (window.verdict == "anomalous") == (window.p_value <= 0.01)
 
 
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_the_threshold_of_a_recording_is_where_its_windows_verdicts_change(rate):
+    """With the fitted tail too, where several calibration clips may lie above the threshold."""
+    verdicts = set()
+    for seed in range(40):
+        world = World(seed)
+        detector = world.detector(held_out=30)
+        clips = np.concatenate([world.clips(0, 3), world.clips(0, 3, fault=0.7)])
+        recording, windows = detector.decide_recording(clips, world.cosines(clips), NAMES[0], rate, "knn")
+        for decision in (recording, *windows):
+            assert (decision.score > decision.threshold) == (decision.verdict == "anomalous")
+            verdicts.add((decision.method, decision.verdict))
+    assert verdicts == {("fitted tail", "anomalous"), ("fitted tail", "normal")}
+
+
 def test_silent_windows_are_not_judged():
     world = World()
     detector = world.detector()
