@@ -82,6 +82,10 @@ def main() -> int:
         print(decisions_tables(results["decisions"]))
     for machine, count in results["unknown_machine_ids"].items():
         print(f"not scored: {count} clips of {machine}, a machine ID that the model does not know")
+    for machine, count in results.get("not_enrolled_machine_ids", {}).items():
+        print(
+            f"not judged: {count} clips of {machine}, a machine ID that the detector does not know; see scripts/fit_detector.py"
+        )
     for reason in results["unreadable"].values():
         print(f"error: {reason}", file=sys.stderr)
     print(f"{arguments.output_dir}: results.json, scores.csv, score files and figures")

@@ -19,7 +19,7 @@ def evaluate_decisions(
     """Figures of merit by back end, and shares of normal and anomalous clips that are called anomalous.
 
     Args:
-        detector: fitted on normal clips of the machine IDs that the rows name.
+        detector: that knows the machine IDs that the rows name.
         outputs: the network's for the rows: `embeddings`, `cosines` and `spectra`, `(clips, ...)` each.
         rows: with `machine_type`, `machine_id` and `is_anomaly`.
         num_bootstrap: replicates behind the confidence intervals.
@@ -31,7 +31,7 @@ def evaluate_decisions(
     for backend in BACKENDS:
         scores = np.full(len(rows), np.nan)
         p_values = np.full((len(FALSE_ALARM_RATES), len(rows)), np.nan)
-        for machine in np.unique(machines):
+        for machine in np.unique(machines).tolist():
             own = np.flatnonzero(machines == machine)
             clips = (outputs.embeddings[own], outputs.cosines[own], machine, backend, outputs.spectra[own])
             of_machine = detector.scores(*clips)

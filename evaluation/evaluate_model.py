@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ def evaluate_model(
 
     With `train_rows` a trivial control is scored beside the model: the distance of a clip's mean and standard deviation of
     every log-mel bin to the nearest normal training clip of its machine ID. With `detector` the figures of all its back
-    ends and its false alarms are there as well, under `decisions`.
+    ends and its false alarms are there as well, under `decisions`, of the machine IDs that it knows; how many clips are
+    of others is under `not_enrolled_machine_ids`.
 
     Returns:
         What is in results.json.
@@ -62,7 +64,7 @@ def evaluate_model(
     if labelled:
         results.update(figures_of_merit(labelled, [row["score"] for row in labelled], num_bootstrap))
         label2id = model.config.label2id
-        correct = [row["predicted"] == label2id[f"{row['machine_type']}_id_{row['machine_id']}"] for row in labelled]
+        correct = [row["predicted"] == label2id[machine(row)] for row in labelled]
         results["machine_id_accuracy"] = float(np.mean(correct))
         if train_rows is not None:
             control = control_scores(feature_extractor, train_rows, labelled)
@@ -72,15 +74,22 @@ def evaluate_model(
                     **figures_of_merit(labelled, control, num_bootstrap),
                 }
         if detector is not None:
-            is_labelled = np.array([row["is_anomaly"] is not None for row in scored.rows])
-            results["decisions"] = evaluate_decisions(
-                detector, taken(scored.outputs, is_labelled), labelled, num_bootstrap
-            )
+            strange = Counter(machine(row) for row in labelled if machine(row) not in detector.machines)
+            results["not_enrolled_machine_ids"] = dict(sorted(strange.items()))
+            is_judged = [row["is_anomaly"] is not None and machine(row) not in strange for row in scored.rows]
+            if any(is_judged):
+                judged = [row for row, it_is in zip(scored.rows, is_judged, strict=True) if it_is]
+                clips = taken(scored.outputs, np.array(is_judged))
+                results["decisions"] = evaluate_decisions(detector, clips, judged, num_bootstrap)
     write_scores(scored, output_dir, data_dir)
     write_challenge_files(scored.rows, output_dir)
     write_figures(model, feature_extractor, scored, labelled, output_dir)
     (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     return results
+
+
+def machine(row: dict[str, Any]) -> str:
+    return f"{row['machine_type']}_id_{row['machine_id']}"
 
 
 def figures_of_merit(rows: Sequence[dict[str, Any]], scores: Sequence[float], num_bootstrap: int) -> dict[str, Any]:
@@ -103,9 +112,6 @@ def control_scores(
     def log_mel(row: dict[str, Any]) -> np.ndarray:
         waveform = feature_extractor.fit_length(torch.from_numpy(feature_extractor.read_audio(row["path"])))
         return feature_extractor.log_mel(waveform).numpy()
-
-    def machine(row: dict[str, Any]) -> str:
-        return f"{row['machine_type']}_id_{row['machine_id']}"
 
     machines: list[str] = []
 

@@ -6,6 +6,7 @@ import torch
 
 from dcase2020_task2 import load_clips
 from evaluation.decisions import decisions_tables, evaluate_decisions, share
+from evaluation.evaluate_model import evaluate_model
 from evaluation.network_outputs import taken
 from modeling import AnomalyDetector, AttentionAsdModel
 from training.alterations import ALTERATIONS, alterations
@@ -72,6 +73,21 @@ def test_evaluation_gives_every_back_end_and_the_false_alarms(heard):
     assert [verdict.verdict == "anomalous" for verdict in verdicts] == (p_values <= 0.1).tolist()
     table = decisions_tables(decisions)
     assert f"**{detector.backend}**" in table and "| 10 % |" in table
+
+
+def test_clips_of_a_machine_that_the_detector_does_not_know_are_scored_and_not_judged(heard, tmp_path):
+    model, extractor, bank, machines, held_out, test = heard
+    known = np.array(machines) != "pump_id_02"
+    clips = taken(network_outputs(model, extractor, bank, 8, progress=False), known)
+    names, is_held_out = np.array(machines)[known].tolist(), np.isin(np.arange(len(bank)), held_out)[known]
+    detector = AnomalyDetector.fit(
+        model.config, clips.embeddings, clips.cosines, names, is_held_out, spectra=clips.spectra
+    )
+    results = evaluate_model(model, extractor, test, tmp_path, detector=detector, num_bootstrap=20, progress=False)
+    assert results["clips"] == 24 and set(results["auc"]["per_id"]) == set(machines)
+    assert results["not_enrolled_machine_ids"] == {"pump_id_02": 6}
+    assert results["decisions"]["back_ends"]["spectrum"]["auc"].keys() >= {"mean", "per_type"}
+    assert results["decisions"]["alarms"]["spectrum"][0]["false_alarms"]["clips"] == 9
 
 
 def test_shares_have_wilsons_interval():

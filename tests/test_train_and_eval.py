@@ -225,6 +225,9 @@ def test_training_anew_into_a_used_directory_does_not_mix_with_the_run_before(so
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["step_00000006"]
     other = train(folder, output, num_train_epochs=2, validation_fraction=0, resume_from_checkpoint="latest")
     assert other.returncode != 0 and "num_train_epochs" in other.stderr
+    next((folder / "fan" / "train").iterdir()).unlink()
+    other = train(folder, output, num_train_epochs=1, validation_fraction=0, resume_from_checkpoint="latest")
+    assert other.returncode != 0 and "'clips': 24" in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,8 +81,10 @@ def train(
         model.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay, fused=True
     )
     progress = Progress()
+    # An update is of another size with other processes, and an epoch with other clips.
+    settings = run_settings(arguments) | {"num_processes": accelerator.num_processes, "clips": len(bank)}
     if arguments.resume_from_checkpoint:
-        progress = resume(arguments, accelerator, model, optimizer, checkpoints)
+        progress = resume(arguments.resume_from_checkpoint, settings, accelerator, model, optimizer, checkpoints)
     accelerator.wait_for_everyone()
     if progress.step == 0 and accelerator.is_main_process:
         # An earlier run's checkpoints would pass for this one's.
@@ -109,8 +112,9 @@ def train(
         progress.seconds = time.monotonic() - started
         if accelerator.is_main_process:
             scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-            settings, keep = run_settings(arguments), arguments.save_total_limit
-            save_checkpoint(checkpoints, model, optimizer.optimizer, progress, settings, scaler, keep)
+            save_checkpoint(
+                checkpoints, model, optimizer.optimizer, progress, settings, scaler, arguments.save_total_limit
+            )
 
     while progress.epoch < epochs:
         learning_rate = learning_rate_at(progress.epoch, arguments)
@@ -183,21 +187,22 @@ def train(
 
 
 def resume(
-    arguments: Arguments,
+    resume_from: str,
+    settings: dict[str, Any],
     accelerator: Accelerator,
     model: AttentionAsdModel,
     optimizer: torch.optim.Optimizer,
     checkpoints: Path,
 ) -> Progress:
     """Load the checkpoint that `--resume_from_checkpoint` names; 'latest' starts afresh where there is none yet."""
-    if arguments.resume_from_checkpoint == "latest":
+    if resume_from == "latest":
         found = list_checkpoints(checkpoints)
         if not found:
             return Progress()
         checkpoint = found[-1]
     else:
-        checkpoint = Path(arguments.resume_from_checkpoint)
-    progress, scaler_state = load_checkpoint(checkpoint, model, optimizer, run_settings(arguments))
+        checkpoint = Path(resume_from)
+    progress, scaler_state = load_checkpoint(checkpoint, model, optimizer, settings)
     best_weights = checkpoint.parent / "best.safetensors"
     if accelerator.is_main_process and best_weights.exists() and checkpoint.parent.resolve() != checkpoints.resolve():
         checkpoints.mkdir(parents=True, exist_ok=True)
