@@ -102,6 +102,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("give files and folders, or - for standard input, or --watch FOLDER")
     if "-" in arguments.inputs and len(arguments.inputs) > 1:
         parser.error("- (standard input) goes alone")
+    if arguments.batch_size < 1:
+        parser.error(f"--batch_size {arguments.batch_size}: expected a number above 0")
     if arguments.output and arguments.output.suffix not in (".jsonl", ".csv"):
         parser.error(f"--output {arguments.output}: expected a name that ends in .jsonl or .csv")
     return arguments

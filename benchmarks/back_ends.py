@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from evaluation.decisions import evaluate_decisions, percent, with_interval  # noqa: E402
+from evaluation.decisions import evaluate_decisions, percent  # noqa: E402
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from modeling import AnomalyDetector, AttentionAsdModel  # noqa: E402
 from training.fit_detector import network_outputs  # noqa: E402
@@ -55,22 +55,24 @@ def over_seeds(values: Sequence[float]) -> str:
 
 
 def report(runs: Sequence[Path], all_decisions: Sequence[dict[str, Any]]) -> str:
-    """Mean and standard deviation over the runs; intervals of the first run."""
+    """Mean and standard deviation over the runs; intervals are the mean of theirs."""
     lines = [
-        f"Mean ± standard deviation over {len(runs)} trainings; in brackets the 95 % bootstrap interval over test clips of the "
-        "first. Bold: the default back end of most of them, which no test clip chose.",
+        f"Mean ± standard deviation over {len(runs)} trainings; in brackets the 95 % bootstrap interval over test clips, the "
+        "mean of theirs. Bold: the default back end of most of them, which no test clip chose.",
         "",
         "| back end | AUC official | AUC pooled | AUC worst ID | pAUC official | false alarms at 1 / 5 / 10 % [%] | hits [%] |",
         "|---|---|---|---|---|---|---|",
     ]
     defaults = [decisions["default"] for decisions in all_decisions]
-    for backend, first in all_decisions[0]["back_ends"].items():
+    for backend in all_decisions[0]["back_ends"]:
         cells = []
         for metric, name in (("auc", "official"), ("auc", "pooled"), ("auc", "worst_id"), ("pauc", "official")):
             means = [decisions["back_ends"][backend][metric]["mean"] for decisions in all_decisions]
             cell = over_seeds([mean[name] for mean in means])
-            if name != "worst_id":
-                cell += with_interval(first[metric]["mean"], name).partition(" ")[2].join((" ", ""))
+            intervals = [mean.get(f"{name}_ci95") for mean in means]
+            if all(intervals):
+                low, high = 100 * np.mean(intervals, axis=0)
+                cell += f" [{low:.1f}, {high:.1f}]"
             cells.append(cell)
         for share in ("false_alarms", "hits"):
             rates = np.mean(

@@ -11,12 +11,13 @@ import soundfile
 import torch
 from small_detector import MACHINES, RATE, machine_sound, small_pipeline
 
-from exporting.graph import LogMel
+from exporting.graph import Graph, LogMel, write_onnx
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel, native_attention_asd
 from modeling.engine_attention_asd import ENGINE_FILES, EXPORT_FILE, ExportedModel, load_onnx, load_openvino
 from modeling.native_attention_asd import SOURCE, library
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
+from modeling.scoring_attention_asd import BACKENDS
 from scripts.export import PACKAGES, what_to_mind
 from scripts.export import main as export
 
@@ -129,6 +130,19 @@ def test_graphs_own_scores_and_verdicts_are_the_detectors(exported, clips, engin
     assert results["is_anomalous"][:2, 0].tolist() == [False, True]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@torch.no_grad()
+def test_every_back_end_can_be_part_of_a_graph(eager, clips, tmp_path, monkeypatch, backend):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(eager.detector, "backend", backend)
+    write_onnx(Graph(eager.model, eager.feature_extractor, eager.detector).eval(), RATE, tmp_path / "network.onnx")
+    scores = load_onnx(str(tmp_path / "network.onnx"), ["scores"], 1)(clips.numpy())["scores"]
+    outputs = eager_outputs(eager, clips)
+    for column, machine in enumerate(eager.detector.machines):
+        expected = eager.detector.scores(outputs.embeddings, outputs.cosines, machine, spectra=outputs.spectra)
+        assert scores[:, column] == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-5)
+
+
 @pytest.mark.parametrize("engine", TOLERANCES)
 def test_export_carries_the_thresholds_and_says_what_it_changes(eager, exported, engine):
     directory = exported(engine)
@@ -199,6 +213,19 @@ def test_export_without_its_graph_or_of_another_version_is_an_error(exported, tm
     (tmp_path / EXPORT_FILE).write_text(json.dumps({**description, "format_version": 0}))
     with pytest.raises(ValueError, match="another version.*Export the model again"):
         ExportedModel.from_exported(tmp_path)
+
+
+def test_a_detector_without_spectra_is_exported(eager, sounds, clips, tmp_path):
+    pytest.importorskip("onnxruntime")
+    outputs = eager_outputs(eager, clips.repeat(4, 1))
+    names, is_held_out = ["fan_id_00", "fan_id_00", "pump_id_00"] * 4, np.arange(12) % 2 == 0
+    detector = AnomalyDetector.fit(eager.model.config, outputs.embeddings, outputs.cosines, names, is_held_out)
+    eager.save_pretrained(tmp_path / "model")
+    detector.save_pretrained(tmp_path / "model")
+    arguments = ["--model", tmp_path / "model", "--output_dir", tmp_path / "out", "--engine", "onnx"]
+    export([str(argument) for argument in [*arguments, "--calibration_dir", sounds]])
+    checks = json.loads((tmp_path / "out" / EXPORT_FILE).read_text())["checks"]
+    assert {"arcface", "knn"} <= checks["back_ends"].keys() and "spectrum" not in checks["back_ends"]
 
 
 def test_waveforms_of_another_length_are_an_error_that_says_what_is_expected(exported, clips):

@@ -321,6 +321,7 @@ def test_usage_errors_say_what_to_do(capsys, monkeypatch):
         (["a.wav", "--watch", "folder"], "give files and folders"),
         (["-", "a.wav"], "goes alone"),
         (["a.wav", "--output", "x.txt"], "ends in .jsonl or .csv"),
+        (["a.wav", "--batch_size", "0"], "--batch_size 0: expected a number above 0"),
     ):
         with pytest.raises(SystemExit) as exit_info:
             score.parse_arguments([*arguments, "--model", "m"])
