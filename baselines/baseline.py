@@ -31,7 +31,8 @@ class Baseline(ABC):
     def __init__(self, updates: int, seed: int = 0, batch_size: int = 16):
         self.updates, self.seed, self.batch_size = updates, seed, batch_size
         self.machines: list[str] = []
-        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        # Without the check it would be a GPU wherever PyTorch was built for one.
+        self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
     def fit(self, clips: Clips, progress: bool = True) -> "Baseline":
         """Learn from normal clips alone. `progress` shows a bar of the updates.
@@ -65,6 +66,13 @@ class Baseline(ABC):
         with torch.inference_mode():
             scores = [self._score(clips.take(batch)) for batch in batches]
         return np.concatenate([np.zeros(0), *(np.asarray(score, dtype=np.float64) for score in scores)])
+
+    def to(self, device: str | torch.device) -> "Baseline":
+        """Move what computes the score."""
+        self.device = torch.device(device)
+        if self.network is not None:
+            self.network.to(self.device)
+        return self
 
     def num_parameters(self) -> int:
         """Trainable parameters of one network, as the papers count them; 0 without a network."""

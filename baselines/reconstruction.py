@@ -65,6 +65,11 @@ class Reconstruction(Baseline):
             self.networks[name] = network
         self.network = next(iter(self.networks.values()))
 
+    def to(self, device: str | torch.device) -> "Reconstruction":
+        for network in self.networks.values():
+            network.to(device)
+        return super().to(device)
+
     def _score(self, clips: Clips) -> np.ndarray:
         scores = []
         for index, name in enumerate(clips.machine_types):

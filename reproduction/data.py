@@ -47,7 +47,7 @@ def prepare_sounds(data_dir: Path, cache_dir: Path, clip_seconds: float) -> Path
     be measured on them. Unreadable files are named and left out.
 
     Raises:
-        ValueError: no training or no usable test clip.
+        ValueError: no training clip, or no machine ID with normal and anomalous test clips.
     """
     listed = list_clips(data_dir)
     folder = cache_dir / f"{data_dir.resolve().name}-{clip_seconds:g}s-{listed.digest[:12]}"
@@ -59,10 +59,12 @@ def prepare_sounds(data_dir: Path, cache_dir: Path, clip_seconds: float) -> Path
         for row in listed.rows
         if row["split"] == "test" and row["label"] in trained and row["is_anomaly"] is not None
     ]
-    if not training or not test:
+    normal, anomalous = ({row["label"] for row in test if row["is_anomaly"] == label} for label in (False, True))
+    if not normal & anomalous:
         raise ValueError(
-            f"{data_dir}: {len(training)} training and {len(test)} labelled test clips of the same machine IDs. Expected both "
-            f"{data_dir}/<machine type>/train/normal_id_XX_*.wav and .../test/{{normal,anomaly}}_id_XX_*.wav."
+            f"{data_dir}: {len(training)} training clips, and {len(test)} labelled test clips of the same machine IDs, "
+            f"none with both normal and anomalous ones. Expected {data_dir}/<machine type>/train/normal_id_XX_*.wav and "
+            ".../test/{normal,anomaly}_id_XX_*.wav."
         )
     for split, rows in (("train", training), ("test", test)):
         _write_sounds(folder, split, rows, feature_extractor)

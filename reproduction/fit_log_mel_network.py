@@ -7,7 +7,6 @@ RUN gets the model, evaluation/scores.csv, the back ends' scores and, last, meas
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,9 +39,8 @@ def forward(model: AttentionAsdModel, test: Split) -> Iterator[tuple[list[dict[s
 
 def fit_log_mel_network(log_mel_dir: Path, clips: Path, output_dir: Path, **recipe: float) -> None:
     """`recipe` is what `train_on_log_mels` takes: epochs, batch_size, learning_rate, validation_fraction and seed."""
-    started = time.monotonic()
-    train_on_log_mels(log_mel_dir / "train.npz", output_dir, machine_type=LOG_MEL_TYPE, resume=True, **recipe)
-    seconds = time.monotonic() - started
+    archive = log_mel_dir / "train.npz"
+    seconds = train_on_log_mels(archive, output_dir, machine_type=LOG_MEL_TYPE, resume=True, **recipe)
     model = AttentionAsdModel.from_pretrained(output_dir).eval()
     scored = ScoredClips()
     outputs = list(forward(model, load_split(clips, "test")))

@@ -40,7 +40,8 @@ def fit_peer(key: str, clips: Path, output_dir: Path, updates: int, batch_size: 
 
 
 def time_of_a_clip(peer, test: Split) -> dict[str, float]:
-    """From a clip to its score: the log-mel where there is a waveform, then the peer; beside this project's network."""
+    """From a clip to its score on a CPU: the log-mel where there is a waveform, then the peer; beside this network."""
+    peer.to("cpu")
     one = test.clips.take([0])
     hop = AttentionAsdFeatureExtractor().hop_length
     # Clips that are log-mels alone are as long as their frames say.

@@ -24,35 +24,38 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its folder, its command after `python`, and the file that it writes last."""
+    """One training: its folder, its command after `python`, the file that it writes last, and the digest of its clips, where
+    the command has none."""
 
     name: str
     folder: Path
     command: tuple[str, ...]
     last_file: str
+    clips: str | None = None
 
     @property
     def is_finished(self) -> bool:
         return (self.folder / self.last_file).exists()
 
     def check(self) -> None:
-        """Note the command in the folder, or hold it against the one noted there.
+        """Note the command and the clips in the folder, or hold them against those noted there.
 
         Raises:
-            ValueError: the folder is another command's.
+            ValueError: the folder is another command's, or of other clips.
         """
         note = self.folder / "command.json"
+        now = [*self.command, *([f"clips {self.clips}"] if self.clips else [])]
         if note.exists():
             earlier = json.loads(note.read_text())
-            if earlier != list(self.command):
-                changed = sorted(set(earlier) ^ set(self.command))
+            if earlier != now:
+                changed = sorted(set(earlier) ^ set(now))
                 raise ValueError(
                     f"{self.folder}: was made with other settings ({', '.join(changed)}). Give another --output_dir, or "
                     "remove this folder."
                 )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(self.command, indent=1) + "\n")
+        note.write_text(json.dumps(now, indent=1) + "\n")
 
 
 def network_run(study: Study, key: str, seed: int, protocol: str) -> Run:
@@ -64,7 +67,7 @@ def network_run(study: Study, key: str, seed: int, protocol: str) -> Run:
     if protocol == "paper":
         # Every epoch is kept: the test set is going to choose among them.
         command += ["--labels", str(labels_file(study)), "--save_total_limit", str(study.epochs)]
-    return Run(name, folder, tuple(command), "all_results.json")
+    return Run(name, folder, tuple(command), "all_results.json", study.clips_digest)
 
 
 def labels_file(study: Study) -> Path:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ class Study:
     @property
     def data_name(self) -> str:
         return self.data_dir.resolve().name
+
+    @cached_property
+    def clips_digest(self) -> str:
+        """Changes with any clip of the data."""
+        return list_clips(self.data_dir).digest[:12]
 
     @property
     def epochs(self) -> int:

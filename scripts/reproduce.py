@@ -43,7 +43,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[list[str], Study]:
     parser.add_argument("what", choices=[*TARGETS, "all"], help="table or figure")
     parser.add_argument("--data_dir", type=Path, required=True, help="folder in the DCASE 2020 Task 2 layout")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/reproduce"), help="runs go here (runs/reproduce)")
-    parser.add_argument("--report_dir", type=Path, help="tables and figures go here (OUTPUT_DIR/report)")
+    parser.add_argument("--report_dir", type=Path, help="tables and figures go here (OUTPUT_DIR/report/DATA)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of this project's networks (0 1 2)")
     parser.add_argument("--peer_seeds", type=int, nargs="+", default=[0], help="of the peers (0)")
     parser.add_argument("--size", choices=RECIPES, help="recipe (full for the challenge's training set, else reduced)")
@@ -55,11 +55,12 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[list[str], Study]:
         raise ValueError(f"--jobs {arguments.jobs}: expected 1 or more.")
     # Runs are processes that may have another working directory.
     data_dir, output_dir = (Path(os.path.abspath(path)) for path in (arguments.data_dir, arguments.output_dir))
+    report_name = data_dir.resolve().name + ("" if arguments.protocol == "honest" else f"-{arguments.protocol}")
     size = arguments.size or choose_size(list_clips(data_dir).rows)
     study = Study(
         data_dir=data_dir,
         output_dir=output_dir,
-        report_dir=arguments.report_dir or output_dir / "report",
+        report_dir=arguments.report_dir or output_dir / "report" / report_name,
         size=size,
         protocol=arguments.protocol,
         seeds=tuple(arguments.seeds),

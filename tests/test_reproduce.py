@@ -198,6 +198,9 @@ def test_a_folder_of_other_settings_is_refused_and_the_setting_named(tmp_path):
     first.check()
     with pytest.raises(ValueError, match=r"other settings \(0, 1\)"):
         Run("run", tmp_path / "run", ("-c", "pass", "--seed", "1"), "done").check()
+    Run("clips", tmp_path / "clips", ("-c", "pass"), "done", "ab").check()
+    with pytest.raises(ValueError, match=r"other settings \(clips ab, clips cd\)"):
+        Run("clips", tmp_path / "clips", ("-c", "pass"), "done", "cd").check()
 
 
 def test_what_an_earlier_call_left_running_is_waited_for_and_not_trained_twice(tmp_path):
@@ -245,6 +248,10 @@ def test_a_peer_is_scored_on_the_very_clips_that_the_network_is_and_by_the_same_
     assert costs["milliseconds_per_clip"] > 0 and costs["times_reference"] < 1, (
         "the control is cheaper than the network"
     )
+    for anomalous in folder.glob("*/test/anomaly_*.wav"):
+        anomalous.unlink()
+    with pytest.raises(ValueError, match="none with both normal and anomalous"):
+        prepare_sounds(folder, tmp_path / "clips", 1.0)
     with pytest.raises(ValueError, match="no such baseline"):
         fit_peer("oracle", clips, tmp_path / "run", updates=1, batch_size=4, seed=0, data_dir=folder)
 
@@ -411,5 +418,5 @@ def test_a_killed_reproduction_goes_on_and_the_paper_protocol_trains_with_the_sh
     assert len(json.loads((run / "chosen_on_test" / "choice.json").read_text())["auc_all_clips_pooled"]) == 3
     label2id = json.loads((run / "config.json").read_text())["label2id"]
     assert label2id["pump_id_06"] == label2id["slider_id_00"]
-    text = (output / "report" / "table2.md").read_text()
+    text = (output / "report" / "sounds-paper" / "table2.md").read_text()
     assert "size" in text.lower() and "**Protocol**: paper" in text

@@ -30,9 +30,12 @@ def train_on_log_mels(
     machine_type: str = "ToyCar",
     resume: bool = False,
     progress: bool = True,
-) -> Path:
+) -> float:
     """Train on `log_mel` (clips, 128, frames) in dB and `machine_id` (clips,) of an NPZ file of normal clips, and write
     model, feature extractor and detector into `output_dir`.
+
+    Returns:
+        Seconds that the training took, those before an interruption included.
 
     Raises:
         ValueError: the file lacks an array, or has anomalous clips.
@@ -67,7 +70,7 @@ def train_on_log_mels(
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="bf16")
     torch.manual_seed(seed)
     model = AttentionAsdModel(config)
-    train(arguments, accelerator, model, extractor, bank)
+    seconds = train(arguments, accelerator, model, extractor, bank).seconds
     model.save_pretrained(output_dir)
     extractor.save_pretrained(output_dir)
     model = AttentionAsdModel.from_pretrained(output_dir).to(accelerator.device)
@@ -75,4 +78,4 @@ def train_on_log_mels(
     detector, _ = fit_detector(model, extractor, bank, machines, held_out, batch_size, seed, progress)
     detector.save_pretrained(output_dir)
     (output_dir / "training_args.json").write_text(json.dumps(asdict(arguments), indent=2) + "\n")
-    return output_dir
+    return seconds
