@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from evaluation.decisions import evaluate_decisions, percent  # noqa: E402
+from evaluation.decisions import evaluate_decisions  # noqa: E402
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from modeling import AnomalyDetector, AttentionAsdModel  # noqa: E402
 from training.fit_detector import network_outputs  # noqa: E402
@@ -49,16 +49,22 @@ def decisions_of(run: Path, log_mels: Path | None) -> dict[str, Any]:
 
 
 def over_seeds(values: Sequence[float]) -> str:
-    return (
-        f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else percent(values[0])
-    )
+    spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{100 * np.mean(values):.1f}{spread}"
 
 
 def report(runs: Sequence[Path], all_decisions: Sequence[dict[str, Any]]) -> str:
     """Mean and standard deviation over the runs; intervals are the mean of theirs."""
-    lines = [
+    of_several = (
         f"Mean ± standard deviation over {len(runs)} trainings; in brackets the 95 % bootstrap interval over test clips, the "
-        "mean of theirs. Bold: the default back end of most of them, which no test clip chose.",
+        "mean of theirs. Bold: the default back end of most of them, which no test clip chose."
+    )
+    of_one = (
+        "One training; in brackets the 95 % bootstrap interval over test clips. Bold: its default back end, which no test clip "
+        "chose."
+    )
+    lines = [
+        of_one if len(runs) == 1 else of_several,
         "",
         "| back end | AUC official | AUC pooled | AUC worst ID | pAUC official | false alarms at 1 / 5 / 10 % [%] | hits [%] |",
         "|---|---|---|---|---|---|---|",

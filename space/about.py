@@ -17,9 +17,10 @@ TEXT = """
 2. An **attention map** weighs both: it says where the network looks. It does not say what is wrong.
 3. A small convolutional network turns the result into an **embedding**. It was trained to tell machines apart by the
    sound of their normal operation, and has never heard a fault.
-4. The distance between the embedding and this machine's normal recordings is the **anomaly score**. Normal recordings
-   that were held out of training turn the score into a **p-value**: how often normal operation sounds as unusual as this.
-   Where it does not exceed the share of false alarms that you chose, the verdict is *anomalous*.
+4. The distance from this machine's normal recordings is the **anomaly score**: that of the embedding, or of how loud every
+   frequency is and how much that changes, or of both, whichever heard altered recordings best after training. Normal
+   recordings that were held out turn the score into a **p-value**: how often normal operation sounds as unusual as this. Where
+   it does not exceed the share of false alarms that you chose, the verdict is *anomalous*.
 5. The **reason** is looked for in the sound itself: bands and moments are put back to this machine's normal level, and
    those that bring the score down are described.
 

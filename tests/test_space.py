@@ -160,9 +160,14 @@ def space(model, tmp_path_factory):
     assert not server.temporary.exists(), "files of users outlived the app"
 
 
+def api_client(server: Server):
+    # By itself it waits five seconds for an upload.
+    return gradio_client.Client(server.url, verbose=False, httpx_kwargs={"timeout": 120})
+
+
 @pytest.fixture(scope="module")
 def client(space):
-    return gradio_client.Client(space.url, verbose=False)
+    return api_client(space)
 
 
 @pytest.fixture(scope="module")
@@ -643,7 +648,7 @@ def GPU(function):
     start = f"import sys, types; m = sys.modules['spaces'] = types.ModuleType('spaces'); exec({stand_in!r}, vars(m)); "
     server = Server(tmp_path, model, ("-c", start + "import app; app.main()"))
     try:
-        client = gradio_client.Client(server.url, verbose=False)
+        client = api_client(server)
         given = gradio_client.handle_file(sounds / "faulty.wav")
         expected = detect(str(sounds / "faulty.wav"))
         assert client.predict(given, api_name="/detect") == json.loads(json.dumps(expected))
@@ -723,7 +728,7 @@ app.main()
 """
     server = Server(tmp_path, model, ("-c", start))
     try:
-        clients = [gradio_client.Client(server.url, verbose=False) for _ in range(20)]
+        clients = [api_client(server) for _ in range(20)]
         names = ["faulty.wav", "normal.wav", "long.wav", "mine_0.wav"]
         together = threading.Barrier(20, timeout=60)
 

@@ -30,7 +30,7 @@ class Forked:
         with theirs:
             fds = [theirs.fileno(), *(file.fileno() for file in self.outputs)]
             socket.send_fds(server, [json.dumps(request).encode()], fds)
-        self.status.settimeout(60)
+        self.status.settimeout(300)
         self.pid = int(self.status.recv(32))
         self.returncode: int | None = None
 

@@ -7,7 +7,6 @@ clips. scikit-learn helps to fit; scoring needs torch alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -82,10 +81,13 @@ class Clips:
     def __len__(self) -> int:
         return len(self.embeddings)
 
-    @cached_property
+    @property
     def unit(self) -> torch.Tensor:
-        """The embeddings' directions, `(clips, h)`: the angular loss leaves their length free."""
-        return F.normalize(self.embeddings.double(), dim=1)
+        """The embeddings' directions, `(clips, h)`, worked out once: the angular loss leaves their length free."""
+        # Not a cached_property, whose lock cannot be part of an exported graph.
+        if "_unit" not in vars(self):
+            self._unit = F.normalize(self.embeddings.double(), dim=1)
+        return self._unit
 
     def whitened_spectra(self, whitening: torch.Tensor) -> torch.Tensor:
         """`(clips, 3 * bins)`, worked out once: for a clip that has to be told from others and then scored, reading the matrix
@@ -122,8 +124,10 @@ def arcface_scores(shared: SharedStatistics, machine: NormalMachine, clips: Clip
     logits = arcface_logits(cosines, labels, **shared.arcface)
     target = logits[:, label].clone()
     logits[:, label] = -torch.inf
-    # softplus(gap) is the cross-entropy, and exact where a confident network's would round to zero.
-    return F.softplus(logits.logsumexp(dim=1) - target)
+    # The softplus of the gap is the cross-entropy, exact where a confident network's would round to zero. ONNX Runtime has no
+    # softplus of doubles.
+    gap = logits.logsumexp(dim=1) - target
+    return torch.logaddexp(gap, torch.zeros_like(gap))
 
 
 def centre_scores(shared: SharedStatistics, machine: NormalMachine, clips: Clips) -> torch.Tensor:

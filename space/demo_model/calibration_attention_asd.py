@@ -61,7 +61,9 @@ def tail_quantile(machine: NormalMachine, rate: float, backend: str, by_ranks: b
     if math.isnan(degrees):
         return None
     beyond = from_tail_scale(backend, location + scale * student_quantile(rate, degrees))
-    return max([beyond, *calibration[-1:].tolist()])
+    # As many calibration clips as this may lie above.
+    clips = math.floor(rate * (len(calibration) + 1) + ROUNDING)
+    return max([beyond, *calibration[len(calibration) - 1 - clips : len(calibration) - clips].tolist()])
 
 
 # Fitting

@@ -59,10 +59,15 @@ class ExportedModel:
     def __init__(self, engine: str, description: dict[str, Any], files: list[str]):
         self.engine = engine
         self.description = description
+        missing = {"clip_length", "outputs", "scale"} - description.keys()
+        if missing:
+            raise ValueError(
+                f"{EXPORT_FILE} beside {files[0]} lacks {', '.join(sorted(missing))}: export the model again."
+            )
         names = [name for name in OUTPUTS if name in description["outputs"]]
         threads = torch.get_num_threads()
         if engine.startswith("native"):
-            self._infer = load_native(*files, names, threads, description["network"])
+            self._infer = load_native(*files, names, threads, description.get("network"))
         else:
             self._infer = (load_onnx if engine == "onnx" else load_openvino)(files[0], names, threads)
 
@@ -138,7 +143,9 @@ def load_onnx(graph: str, names: list[str], num_threads: int) -> Callable[[np.nd
     try:
         import onnxruntime
     except ImportError:
-        raise ImportError("This export needs ONNX Runtime: pip install 'attention-asd[onnx]'") from None
+        raise ImportError(
+            "This export needs ONNX Runtime: pip install onnxruntime, or this project's extra 'onnx'."
+        ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -149,7 +156,9 @@ def load_openvino(graph: str, names: list[str], num_threads: int) -> Callable[[n
     try:
         import openvino
     except ImportError:
-        raise ImportError("This export needs OpenVINO: pip install 'attention-asd[openvino]'") from None
+        raise ImportError(
+            "This export needs OpenVINO: pip install openvino, or this project's extra 'openvino'."
+        ) from None
     core = openvino.Core()
     model = core.read_model(graph)
     # Without the outputs that nobody here looks at, what they cost is left out as well.

@@ -26,13 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "c9b84e1b0b4d7d3a02cc22e80b6c9497269b4e3c4dc1906399fce4a3c829fb2b"
+SOURCE_SHA256 = "017be2d87878b42f3e6c7636625c394c5156709fea9d7de0d8d7c63a77162e24"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 HUGE_PAGE, ALIGNMENT = 2**21, 64
+ADVICE = "The file is not whole, or was not written by scripts/export.py: export the model again."
+# The numbers of a network that are no integers.
+FLOATS = ("mel_floor", "wavegram_bias")
 # As in the C source.
 HIDDEN = 16
 MAX_REPRESENTATIONS = 2
@@ -145,14 +149,19 @@ def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
             raise ValueError(what)
 
     n = numbers
-    demand(all(isinstance(value, (int, float)) for value in n.values()), "a number is none")
+    demand(isinstance(n, dict), "the numbers: there are none")
+    for name, value in n.items():
+        # What is beyond 32 bits would be another number in C.
+        holds = isinstance(value, (int, float)) if name in FLOATS else isinstance(value, int) and -1 <= value < 2**31
+        demand(holds, name)
     representations, bins, frames, hidden = n["num_representations"], n["num_mel_bins"], n["num_frames"], HIDDEN
     demand(16 <= n["n_fft"] <= 2**16 and n["n_fft"] & (n["n_fft"] - 1) == 0, "n_fft")
     demand(
         n["n_fft"] // 2 < n["clip_length"] < 2**28 and n["wavegram_kernel_size"] // 2 < n["clip_length"], "clip_length"
     )
     demand(n["hop_length"] > 0 and frames == 1 + n["clip_length"] // n["hop_length"] and frames > 1, "num_frames")
-    demand(0 < bins < 2**16 and frames < 2**20 and n["num_labels"] > 0 and n["embedding_size"] > 0, "sizes")
+    demand(0 < bins < 2**16 and frames < 2**20 and bins * frames < 2**28, "num_mel_bins and num_frames")
+    demand(n["num_labels"] > 0 and n["embedding_size"] > 0, "num_labels and embedding_size")
     positions = [n["log_mel_position"], n["wavegram_position"]]
     demand(sorted(p for p in positions if p >= 0) == list(range(representations)) and representations > 0, "positions")
     sizes: dict[str, tuple[str, int]] = {
@@ -192,7 +201,7 @@ def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
         return n[f"{name}stride"]
 
     channels, height, width = n["stem_channels"], halved(bins), halved(frames)
-    demand(0 < channels < 2**16 and channels % 64 == 0, "stem_channels")
+    demand(0 < channels < 2**16 and channels % 64 == 0 and height * width * channels < 2**31, "stem_channels")
     sizes |= {"stem_factor": ("float32", MAX_REPRESENTATIONS), "stem": ("int16", 9 * channels * MAX_REPRESENTATIONS)}
     sizes |= {"stem_bias": ("int32", channels), "stem_slope": ("float32", channels)}
     depthwise("stem_depthwise.", channels, (1,))
@@ -202,6 +211,7 @@ def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
         if i:
             sizes |= {f"{name}input.{part}": ("float32", channels) for part in ("factor", "offset")}
         inner = pointwise(f"{name}expand.", channels, "slope")
+        demand(height * width * max(inner, channels) < 2**31, name)
         stride = depthwise(f"{name}depthwise.", inner, (1, 2))
         out = pointwise(f"{name}project.", inner, "factor")
         demand(not n[f"{name}is_residual"] or (i > 0 and stride == 1 and out == channels), f"{name}is_residual")
@@ -211,7 +221,7 @@ def expected_sizes(numbers: dict[str, Any]) -> dict[str, tuple[str, int]]:
     if n["num_bottlenecks"]:
         sizes |= {f"head_input.{part}": ("float32", channels) for part in ("factor", "offset")}
     head = pointwise("head.", channels, "slope")
-    demand(head == n["head_channels"], "head_channels")
+    demand(head == n["head_channels"] and height * width * head < 2**31, "head_channels")
     return sizes | {
         "global_depthwise": ("float32", height * width * head),
         "global_bias": ("float32", head),
@@ -227,20 +237,19 @@ def check(tensors: dict[str, np.ndarray], numbers: dict[str, Any], weights: str)
     Raises:
         ValueError: a tensor is missing or of another size than the numbers say; the message names it.
     """
-    advice = "The file is not whole, or was not written by scripts/export.py: export the model again."
     try:
         sizes = expected_sizes(numbers)
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{weights}: the network's description is wrong about {error}. {advice}") from None
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{weights}: the network's description is wrong about {error}. {ADVICE}") from None
     for name, (kind, count) in sizes.items():
         tensor = tensors.get(name)
         found = "missing" if tensor is None else f"{tensor.size} of {tensor.dtype}"
         if found != f"{count} of {kind}":
-            raise ValueError(f"{weights}: {name} is {found}, expected {count} of {kind}. {advice}")
+            raise ValueError(f"{weights}: {name} is {found}, expected {count} of {kind}. {ADVICE}")
     first, count = tensors["mel_first"].astype(np.int64), tensors["mel_count"].astype(np.int64)
     within = (first >= 0).all() and (count >= 0).all() and (first + count <= numbers["n_fft"] // 2 + 1).all()
     if not within or tensors["mel_weights"].dtype != np.float32 or tensors["mel_weights"].size != count.sum():
-        raise ValueError(f"{weights}: mel_first, mel_count and mel_weights do not fit together. {advice}")
+        raise ValueError(f"{weights}: mel_first, mel_count and mel_weights do not fit together. {ADVICE}")
 
 
 def compiler() -> list[str]:
@@ -287,7 +296,13 @@ def library(source: Path) -> ctypes.CDLL:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attention_asd"
     path = folder / f"native-{digest[:16]}.so"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"{folder}: no place for the compiled engine ({error.strerror}). Set XDG_CACHE_HOME to a folder that can be "
+                "written to."
+            ) from None
         # Moved into place whole: processes may compile side by side.
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             compiled = Path(scratch) / path.name
@@ -352,8 +367,13 @@ def load_native(
     own = Path(__file__).with_name(SOURCE)
     # Loaded from the Hub, this file is without it.
     native = library(own if own.exists() else Path(source))
-    tensors = load_file(weights)
+    try:
+        tensors = load_file(weights)
+    except SafetensorError as error:
+        raise ValueError(f"{weights}: {error}. {ADVICE}") from None
     check(tensors, numbers, weights)
+    if not numbers["use_attention"] and "attention_maps" in names:
+        raise ValueError(f"{weights}: a network without attention, described as one with attention maps. {ADVICE}")
     tensors = side_by_side(tensors)
     network = fill(Network(), "", tensors, numbers)
     # What the structure points to lives as long as it does.
@@ -382,6 +402,10 @@ def load_native(
         native.asd_run(address, waveform, room.address, *(outputs + start for start in starts))
 
     def infer(values: np.ndarray) -> dict[str, np.ndarray]:
+        if values.shape[1:] != (numbers["clip_length"],):
+            raise ValueError(
+                f"{weights}: for clips of {numbers['clip_length']} samples, which {values.shape[1:]} are not. {ADVICE}"
+            )
         outputs = np.empty((len(values), ends[-1]), dtype=np.float32)
         clips = [
             (values.ctypes.data + i * values.strides[0], outputs.ctypes.data + i * outputs.strides[0])

@@ -202,6 +202,8 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                 f"unexpected arguments {sorted(unexpected)}: expected machine, false_alarm_rate, backend, "
                 "return_attention_maps or batch_size."
             )
+        if windows_per_batch is not None and windows_per_batch < 1:
+            raise ValueError(f"batch_size={windows_per_batch}: expected a number of windows above 0.")
         forward = {} if windows_per_batch is None else {"windows_per_batch": windows_per_batch}
         if return_attention_maps is not None:
             decision["return_attention_maps"] = return_attention_maps
