@@ -174,39 +174,8 @@ def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
             norm.num_batches_tracked.sub_(1)
 
 
-class HalvingDepthwiseOnCpu(torch.autograd.Function):
-    """Depthwise 3x3 convolution with stride 2 and padding 1 in bfloat16 on a CPU, where PyTorch's own gradient of the
-    input took 8 to 19 times as long as with stride 1. Here it is that with stride 1, zeros between the rows and columns of
-    what comes in: the same to the last bit."""
-
-    @staticmethod
-    def forward(ctx, hidden_states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(hidden_states, weight)
-        return F.conv2d(hidden_states, weight, stride=2, padding=1, groups=len(weight))
-
-    @staticmethod
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden_states, weight = ctx.saved_tensors
-        spread = torch.zeros_like(hidden_states)
-        spread[:, :, ::2, ::2] = grad
-
-        def gradients(grad: torch.Tensor, stride: int, wanted: list[bool]) -> tuple[torch.Tensor, ...]:
-            return torch.ops.aten.convolution_backward(
-                grad, hidden_states, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], len(weight), wanted
-            )
-
-        return gradients(spread, 1, [True, False, False])[0], gradients(grad, 2, [False, True, False])[1]
-
-
 class AttentionAsdConv2d(nn.Conv2d):
-    """MobileFaceNet's convolutions, with an initialisation of their own."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        halves = self.groups > 1 and self.stride == (2, 2)
-        is_slow = hidden_states.device.type == "cpu" and hidden_states.dtype == torch.bfloat16
-        if halves and is_slow and torch.is_grad_enabled():
-            return HalvingDepthwiseOnCpu.apply(hidden_states, self.weight.to(hidden_states.dtype))
-        return super().forward(hidden_states)
+    """MobileFaceNet's convolutions, a class of their own for their initialisation."""
 
 
 class PReLUOnCpu(torch.autograd.Function):
