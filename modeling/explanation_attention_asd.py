@@ -225,7 +225,7 @@ def find_reasons(
 ) -> list[Region]:
     """The regions that made a clip anomalous, by [`integrated_gradients`] from the clip at this machine's normal level.
 
-    On clips with known faults it was the most faithful map: benchmarks/faithfulness.py deletes a fault's cells, the
+    On clips with known faults it was the most faithful map: research/benchmarks/faithfulness.py deletes a fault's cells, the
     most relevant first, and the area under the anomaly score was 0.06 (level difference 0.15, occlusion 0.12, random
     0.44, the paper's attention map 0.57). A score without gradients, such as an exported network's, is explained by
     [`occlusion`], the second best.

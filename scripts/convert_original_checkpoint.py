@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from modeling import AttentionAsdConfig, AttentionAsdModel  # noqa: E402
-from reproduction.protocol import NUM_LABELS, published_labels  # noqa: E402
+from research.reproduction.protocol import NUM_LABELS, published_labels  # noqa: E402
 
 
 # The authors' names, in the order of their modules, and ours. The last group holds what is left of a key.

@@ -9,7 +9,7 @@ import torch
 from conftest import SMALL
 from sklearn.metrics import roc_auc_score
 
-from baselines import BASELINES, Clips, glow_aff, pretrained, stgram_mfn, sw_wavenet
+from research.baselines import BASELINES, Clips, glow_aff, pretrained, stgram_mfn, sw_wavenet
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdConfig
 

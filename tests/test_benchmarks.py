@@ -9,9 +9,9 @@ import pytest
 import soundfile
 import torch
 
-from benchmarks import processes, scaling, speed, training
-from benchmarks.processes import FreshProcess, available_cores, timed_command
-from benchmarks.published_network import PublishedLogMel
+from research.benchmarks import processes, scaling, speed, training
+from research.benchmarks.processes import FreshProcess, available_cores, timed_command
+from research.benchmarks.published_network import PublishedLogMel
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel
 from modeling.modeling_attention_asd import AttentionAsdPReLU

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
-from benchmarks.published_network import published_forward, random_checkpoint
+from research.benchmarks.published_network import published_forward, random_checkpoint
 from feature_extraction import AttentionAsdFeatureExtractor
 
 

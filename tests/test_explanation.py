@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.dynamic_module_utils import get_imports
 
-from benchmarks import faithfulness
+from research.benchmarks import faithfulness
 from feature_extraction import AttentionAsdFeatureExtractor
 from machine_room import generate_machine_room
 from modeling import explanation_attention_asd as explanation

@@ -18,16 +18,16 @@ from evaluation.score_clips import ScoredClips, score_clips
 from feature_extraction import AttentionAsdFeatureExtractor
 from metrics.asd_auc import asd_auc
 from modeling import AttentionAsdModel
-from reproduction import published
-from reproduction.data import load_split, prepare_log_mels, prepare_sounds
-from reproduction.fit_log_mel_network import fit_log_mel_network
-from reproduction.fit_peer import fit_peer
-from reproduction.merit import difference, estimate, official_replicates, read_scores
-from reproduction.protocol import choose_epoch_on_test, figures_of_merit, published_labels, write_published_labels
-from reproduction.runs import Run, complete, try_lock
-from reproduction.study import RECIPES, Study, choose_size, parse_overrides
-from reproduction.systems import TABLE_4, table_1_rows
-from reproduction.tables import ablation, measured, table_1, table_2
+from research.reproduction import published
+from research.reproduction.data import load_split, prepare_log_mels, prepare_sounds
+from research.reproduction.fit_log_mel_network import fit_log_mel_network
+from research.reproduction.fit_peer import fit_peer
+from research.reproduction.merit import difference, estimate, official_replicates, read_scores
+from research.reproduction.protocol import choose_epoch_on_test, figures_of_merit, published_labels, write_published_labels
+from research.reproduction.runs import Run, complete, try_lock
+from research.reproduction.study import RECIPES, Study, choose_size, parse_overrides
+from research.reproduction.systems import TABLE_4, table_1_rows
+from research.reproduction.tables import ablation, measured, table_1, table_2
 from training.checkpoints import Progress, save_checkpoint
 
 
@@ -397,7 +397,7 @@ def test_a_killed_reproduction_goes_on_and_the_paper_protocol_trains_with_the_sh
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     folder, output = sounds_that_collide(tmp_path / "sounds"), tmp_path / "out"
-    command = [sys.executable, "scripts/reproduce.py", "table2", "--data_dir", str(folder), "--output_dir", str(output)]
+    command = [sys.executable, "research/reproduce.py", "table2", "--data_dir", str(folder), "--output_dir", str(output)]
     command += ["--seeds", "0", "--protocol", "paper", "--clip_seconds", "1", "--num_train_epochs", "3"]
     run, log = output / "runs" / "sounds" / "attention_asd-paper-seed0", tmp_path / "log.txt"
     with open(log, "w") as file:

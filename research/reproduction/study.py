@@ -1,4 +1,4 @@
-"""What one call of scripts/reproduce.py is about: data, size, protocol, seeds and the recipe that follows from them."""
+"""What one call of research/reproduce.py is about: data, size, protocol, seeds and the recipe that follows from them."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """How fast training is: the authors' loop as published against this project's, and what each difference brings.
 
-    python -m benchmarks.training                            # CPU, at the published batch of 64
-    python -m benchmarks.training --device cuda              # a GPU: full size, synthetic waveforms that live on it
+    python -m research.benchmarks.training                            # CPU, at the published batch of 64
+    python -m research.benchmarks.training --device cuda              # a GPU: full size, synthetic waveforms that live on it
 
 On a CPU every row is a process of its own, at full size on clips of noise; each row has what the row above has and one
 thing more, and the last is `train.py`'s own loop. The rows take turns, an update each. The authors' loop takes 15 GB of memory

@@ -19,7 +19,7 @@ from .study import Study
 from .systems import NETWORKS
 
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def peer_run(study: Study, key: str, seed: int, clips: Path, data_dir: Path | No
     """A baseline with as many updates, of as many clips, as this project's network gets on the same data."""
     data_name = study.data_name if data_dir else study.log_mel_dir.resolve().name
     folder = study.output_dir / "runs" / data_name / f"{key}-seed{seed}"
-    command = ["-m", "reproduction.fit_peer", key, "--clips", str(clips), "--output_dir", str(folder)]
+    command = ["-m", "research.reproduction.fit_peer", key, "--clips", str(clips), "--output_dir", str(folder)]
     epochs = study.epochs if data_dir else study.log_mel_epochs
     command += ["--updates", str(updates(study, clips, epochs)), "--seed", str(seed)]
     command += ["--batch_size", study.recipe["per_device_train_batch_size"]]
@@ -89,7 +89,7 @@ def peer_run(study: Study, key: str, seed: int, clips: Path, data_dir: Path | No
 def log_mel_network_run(study: Study, seed: int, clips: Path) -> Run:
     """This project's log-mel-only network on data that is log-mels alone."""
     folder = study.output_dir / "runs" / study.log_mel_dir.resolve().name / f"log_mel-seed{seed}"
-    command = ["-m", "reproduction.fit_log_mel_network", "--log_mel_dir", str(study.log_mel_dir), "--clips", str(clips)]
+    command = ["-m", "research.reproduction.fit_log_mel_network", "--log_mel_dir", str(study.log_mel_dir), "--clips", str(clips)]
     command += ["--output_dir", str(folder), "--epochs", str(study.log_mel_epochs), "--seed", str(seed)]
     command += ["--batch_size", study.recipe["per_device_train_batch_size"]]
     command += ["--learning_rate", study.recipe["learning_rate"]]

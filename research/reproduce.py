@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Reproduce the paper's tables and figures, beside its peers: train, evaluate, and render Markdown, CSV and PNG.
 
-    python scripts/reproduce.py all --data_dir DIR
-    python scripts/reproduce.py table4 --data_dir DIR --seeds 0 1 2 --jobs 2
+    python -m research.reproduce all --data_dir DIR
+    python -m research.reproduce table4 --data_dir DIR --seeds 0 1 2 --jobs 2
 
 DIR is in the DCASE 2020 Task 2 layout. With the challenge's whole training set the paper's recipe is run, else a reduced
 one; flags of train.py given here override either. What is finished is skipped and what was stopped goes on, so that the
@@ -21,16 +21,16 @@ from safetensors import SafetensorError
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dcase2020_task2 import list_clips  # noqa: E402
-from reproduction import published  # noqa: E402
-from reproduction.data import load_split, prepare_log_mels, prepare_sounds  # noqa: E402
-from reproduction.figures import ShownClip, figure_2, figure_3, figure_4  # noqa: E402
-from reproduction.measure import measure_network, score_with_back_ends  # noqa: E402
-from reproduction.protocol import PROTOCOLS, choose_epoch_on_test, write_published_labels  # noqa: E402
-from reproduction.report import Report  # noqa: E402
-from reproduction.runs import Run, complete, labels_file, log_mel_network_run, network_run, peer_run  # noqa: E402
-from reproduction.study import RECIPES, Study, choose_size, describe_data, parse_overrides  # noqa: E402
-from reproduction.systems import FULL_NETWORK, NETWORKS, TABLE_3, TABLE_4, Row, table_1_rows  # noqa: E402
-from reproduction.tables import Measured, ablation, measured, table_1, table_2  # noqa: E402
+from research.reproduction import published  # noqa: E402
+from research.reproduction.data import load_split, prepare_log_mels, prepare_sounds  # noqa: E402
+from research.reproduction.figures import ShownClip, figure_2, figure_3, figure_4  # noqa: E402
+from research.reproduction.measure import measure_network, score_with_back_ends  # noqa: E402
+from research.reproduction.protocol import PROTOCOLS, choose_epoch_on_test, write_published_labels  # noqa: E402
+from research.reproduction.report import Report  # noqa: E402
+from research.reproduction.runs import Run, complete, labels_file, log_mel_network_run, network_run, peer_run  # noqa: E402
+from research.reproduction.study import RECIPES, Study, choose_size, describe_data, parse_overrides  # noqa: E402
+from research.reproduction.systems import FULL_NETWORK, NETWORKS, TABLE_3, TABLE_4, Row, table_1_rows  # noqa: E402
+from research.reproduction.tables import Measured, ablation, measured, table_1, table_2  # noqa: E402
 
 
 def parse_arguments(argv: list[str] | None = None) -> tuple[list[str], Study]:

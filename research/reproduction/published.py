@@ -35,7 +35,7 @@ def _row(title: str, parameters: str, mean: Pair, *pairs: Pair) -> PublishedSyst
     return PublishedSystem(title, parameters, mean, dict(zip(MACHINE_TYPES, pairs, strict=False)))
 
 
-# Keys are those of `baselines.BASELINES` and of `systems`.
+# Keys are those of `research.baselines.BASELINES` and of `systems`.
 TABLE_1 = {
     "autoencoder": _row(
         "DCASE baseline autoencoder", "270 k", (73.7, 59.0),

@@ -2,8 +2,8 @@
 """What grows with what: an epoch with clips and processes, memory with clips, an archive's time with processes, a detector
 with its machines.
 
-    python -m benchmarks.scaling
-    python -m benchmarks.scaling --parts fleet --machines 10 100 1000 10000
+    python -m research.benchmarks.scaling
+    python -m research.benchmarks.scaling --parts fleet --machines 10 100 1000 10000
 
 Training and scoring run as a user runs them, `torchrun ... train.py` and `torchrun ... score.py`, with one thread a process,
 on clips of noise. `docs/scaling.md` explains the curves.

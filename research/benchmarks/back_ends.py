@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Back ends side by side, over several trainings of the same configuration.
 
-    python benchmarks/back_ends.py --runs runs/a-seed0 runs/a-seed1 runs/a-seed2 --output R.md
-    python benchmarks/back_ends.py --runs ... --log_mels test.npz --output R.md     # models of log-mels alone
+    python -m research.benchmarks.back_ends --runs runs/a-seed0 runs/a-seed1 runs/a-seed2 --output R.md
+    python -m research.benchmarks.back_ends --runs ... --log_mels test.npz --output R.md     # models of log-mels alone
 
 A run is a directory that train.py wrote, with its evaluation; of a model of log-mels alone the clips of an NPZ file
 (`log_mel`, `machine_id`, `is_anomaly`) are scored here.

@@ -1,6 +1,6 @@
 """The systems that the paper compares itself with, each from its own paper's description, behind one interface.
 
->>> from baselines import BASELINES, Clips
+>>> from research.baselines import BASELINES, Clips
 >>> peer = BASELINES["stgram_mfn"](updates=300, seed=0).fit(Clips(log_mels, waveforms, machines))  # doctest: +SKIP
 >>> scores = peer.score(test_clips)  # doctest: +SKIP
 """

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from baselines.clips import Clips
+from research.baselines.clips import Clips
 from dcase2020_task2 import label_name, list_clips
 from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
 

@@ -1,6 +1,6 @@
 """Fit one peer on prepared clips, score the test clips, time it: a process of its own.
 
-    python -m reproduction.fit_peer KEY --clips DIR --output_dir RUN --updates N [--batch_size 16] [--seed 0]
+    python -m research.reproduction.fit_peer KEY --clips DIR --output_dir RUN --updates N [--batch_size 16] [--seed 0]
 
 RUN gets scores.csv, then measured.json.
 """
@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from baselines import BASELINES
+from research.baselines import BASELINES
 from evaluation.evaluate_model import write_scores
 from evaluation.score_clips import ScoredClips
 from feature_extraction import AttentionAsdFeatureExtractor
@@ -58,7 +58,7 @@ def time_of_a_clip(peer, test: Split) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("key", help="the baseline, a key of baselines.BASELINES")
+    parser.add_argument("key", help="the baseline, a key of research.baselines.BASELINES")
     parser.add_argument("--clips", type=Path, required=True, help="folder of prepared clips")
     parser.add_argument("--output_dir", type=Path, required=True, help="where scores.csv and measured.json go")
     parser.add_argument("--updates", type=int, required=True, help="optimiser steps in total")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from baselines import BASELINES
+from research.baselines import BASELINES
 
 from .published import TABLE_1 as PUBLISHED
 

@@ -2,7 +2,7 @@
 """How faithful are the reasons? Relevance maps held against faults whose place in time and frequency is known.
 
     python -m machine_room ROOM
-    python benchmarks/faithfulness.py --model OUT --data_dir ROOM --output_dir R
+    python -m research.benchmarks.faithfulness --model OUT --data_dir ROOM --output_dir R
 
 The clips are the machine room's anomalous test clips that the detector calls anomalous while it passes their healthy
 twins: the same clips without the fault, otherwise equal to the sample. Deletion gives back the twin's time-frequency

@@ -1,6 +1,6 @@
 """Train this project's log-mel-only network on clips that are log-mels alone, and score the test clips.
 
-    python -m reproduction.fit_log_mel_network --log_mel_dir DIR --clips CLIPS --output_dir RUN --epochs N [--seed 0]
+    python -m research.reproduction.fit_log_mel_network --log_mel_dir DIR --clips CLIPS --output_dir RUN --epochs N [--seed 0]
 
 RUN gets the model, evaluation/scores.csv, the back ends' scores and, last, measured.json.
 """

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 """How fast, and in how much memory: from a WAV file to verdict and attention map, this project's engines and its peers.
 
-    python -m benchmarks.speed --model OUT --audio RECORDING.wav
-    python -m benchmarks.speed --model OUT --exported ONNX_DIR OPENVINO_DIR --audio RECORDING.wav --data_dir DIR
+    python -m research.benchmarks.speed --model OUT --audio RECORDING.wav
+    python -m research.benchmarks.speed --model OUT --exported ONNX_DIR OPENVINO_DIR --audio RECORDING.wav --data_dir DIR
 
 The first system is the authors' chain as published, with the weights of OUT: librosa, a torch log-mel, their network in
-eager float32 (`benchmarks/published_network.py`). The systems take turns, once on one core and once on all, and in its turn
+eager float32 (`research/benchmarks/published_network.py`). The systems take turns, once on one core and once on all, and in its turn
 each hears the clip several times in a row: the first, with the others' data in the caches, is reported apart. The authors' and
 the peers run in one process with the C library's allocator as it is, this project's in another, as `score.py` sets it.
 `--data_dir` adds what each engine changes on labelled test clips. Peak memory and start-up are `score.py`'s own.
@@ -181,8 +181,8 @@ def load_published(task: Task) -> System:
 
 def load_peers(task: Task) -> list[System]:
     """The peers' networks at the model's clip length, with random weights and this project's decoding and log-mel."""
-    from baselines import BASELINES
-    from baselines.clips import Clips
+    from research.baselines import BASELINES
+    from research.baselines.clips import Clips
 
     extractor = AttentionAsdFeatureExtractor.from_pretrained(task.model)
 

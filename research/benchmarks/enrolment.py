@@ -1,13 +1,13 @@
 #!/usr/bin/env python
 """How well a machine is watched that was enrolled from a few normal clips, beside the same machine trained in.
 
-    python benchmarks/enrolment.py --model runs/all --model_without runs/some --data_dir DIR --output_dir R
+    python -m research.benchmarks.enrolment --model runs/all --model_without runs/some --data_dir DIR --output_dir R
 
 Both models were made by train.py, the second without some machine IDs of DIR (`--leave_out` of this script makes the
 folder to train it on). These are enrolled in it from 1, 2, 4 and 8 of their normal training clips, drawn anew several
 times; their test clips are then scored. R gets enrolment.md, enrolment.csv and enrolment.png.
 
-    python benchmarks/enrolment.py --leave_out fan_id_06 pump_id_06 --data_dir DIR --output_dir FOLDER_TO_TRAIN_ON
+    python -m research.benchmarks.enrolment --leave_out fan_id_06 pump_id_06 --data_dir DIR --output_dir FOLDER_TO_TRAIN_ON
 """
 
 import argparse

@@ -2,5 +2,5 @@
 
 published -> what the paper and its peers report; systems -> which configuration each row is; data, runs, fit_peer ->
 train and score; protocol -> the published evaluation's faults, on request; measure, merit, bands -> figures of merit;
-tables, figures -> Markdown, CSV and PNG. `scripts/reproduce.py` is the command.
+tables, figures -> Markdown, CSV and PNG. `research/reproduce.py` is the command.
 """
