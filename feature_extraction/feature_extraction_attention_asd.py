@@ -266,6 +266,11 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         blocks = list(self.stream_audio(source))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
+    def read_clip(self, source: AudioSource) -> torch.Tensor:
+        """A recording as the network's clip: `(clip_length,)` float32, read by [`read_audio`], cut or filled by
+        [`fit_length`]."""
+        return self.fit_length(torch.from_numpy(self.read_audio(source)))
+
     def stream_audio(self, source: AudioSource, block_seconds: float = 60.0) -> Iterator[np.ndarray]:
         """The recording that [`read_audio`] gives, block by block, in memory that does not grow with its length."""
         if soundfile is None:

@@ -1,0 +1,22 @@
+"""How every command of this project starts and ends."""
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from safetensors import SafetensorError
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Call `main` and end the process with the code that `main` returns, 0 for `None`.
+
+    An expected error is one line on standard error and exit code 2. Any other error is a traceback and exit code 2 as
+    well: Python's own code, 1, would say that a recording is anomalous.
+    """
+    try:
+        sys.exit(main())
+    except (ValueError, OSError, ImportError, SafetensorError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    sys.exit(2)
