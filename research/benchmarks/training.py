@@ -39,7 +39,7 @@ from modeling.modeling_attention_asd import AttentionAsdPReLU
 from training.allocator import keep_freed_memory
 from training.arguments import Arguments
 from training.batches import KeyedBatches, draw_mixup
-from training.loop import train
+from training.loop import ChosenClips, train
 from training.normal_clips import NormalClips
 from training.waveform_bank import WaveformBank, to_waveforms
 
@@ -138,7 +138,8 @@ def prepare(loop: Loop, folder: str, paths: list[str], labels: list[int], batch_
         return
 
     if loop.waveform_bank:
-        loader = DataLoader(bank, batch_sampler=KeyedBatches(len(bank), batch_size), collate_fn=lambda batch: batch)
+        clips = ChosenClips(bank, np.arange(len(bank)))
+        loader = DataLoader(clips, batch_sampler=KeyedBatches(len(bank), batch_size), collate_fn=lambda batch: batch)
         batches = ((to_waveforms(samples), numbers) for samples, numbers in endless(loader))
     else:
         batches = endless(DataLoader(LibrosaClips(paths, labels), batch_size=batch_size, shuffle=True))
