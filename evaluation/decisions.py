@@ -7,23 +7,23 @@ import numpy as np
 from scipy.stats import binomtest
 
 from metrics.asd_auc import asd_auc
-from modeling import AnomalyDetector
-from modeling.scoring_attention_asd import BACKENDS
+from modeling import AnomalyDetector, ClipOutputs
+from modeling.backends_attention_asd import BACKENDS
 
-from .splits import machine_of
+from .splits import Row, machine_of
 
 
 FALSE_ALARM_RATES = (0.01, 0.05, 0.1)
 
 
 def evaluate_decisions(
-    detector: AnomalyDetector, outputs: Any, rows: Sequence[dict[str, Any]], num_bootstrap: int
+    detector: AnomalyDetector, outputs: ClipOutputs, rows: Sequence[Row], num_bootstrap: int
 ) -> dict[str, Any]:
     """Return figures of merit by back end, and shares of normal and anomalous clips that are called anomalous.
 
     Args:
         detector: knows the machines that the rows name.
-        outputs: the network's for the rows: `embeddings`, `cosines` and `spectra`, `(clips, ...)` each.
+        outputs: the network's, for the clips of the rows.
         rows: with `machine_type`, `machine_id` and `is_anomaly`.
         num_bootstrap: replicates behind the confidence intervals.
     """
@@ -48,15 +48,14 @@ def evaluate_decisions(
 
 
 def judged(
-    detector: AnomalyDetector, outputs: Any, machines: np.ndarray, backend: str
+    detector: AnomalyDetector, outputs: ClipOutputs, machines: np.ndarray, backend: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return scores `(clips,)` and p-values `(FALSE_ALARM_RATES, clips)` of clips as those of their machines."""
     scores = np.full(len(machines), np.nan)
     p_values = np.full((len(FALSE_ALARM_RATES), len(machines)), np.nan)
     for machine in np.unique(machines).tolist():
         own = np.flatnonzero(machines == machine)
-        clips = (outputs.embeddings[own], outputs.cosines[own], machine, backend, outputs.spectra[own])
-        of_machine = detector.scores(*clips)
+        of_machine = detector.scores(outputs[own], machine, backend)
         scores[own] = of_machine.numpy()
         for row, rate in enumerate(FALSE_ALARM_RATES):
             p_values[row, own] = detector.p_value(of_machine, machine, rate, backend).numpy()

@@ -19,7 +19,6 @@ from .controls import LogMelStatistics
 from .decisions import evaluate_decisions
 from .figures import paper_figure_2, paper_figure_3, paper_figure_4, roc_curves, save, score_histograms
 from .loading import LoadedModel
-from .network_outputs import taken
 from .score_clips import ScoredClips, score_clips
 from .splits import Row, Splits, machine_of
 
@@ -105,9 +104,9 @@ def detector_figures(detector: AnomalyDetector, scored: ScoredClips, num_bootstr
     unknown = Counter(machine_of(scored.rows[index]) for index in np.flatnonzero(is_labelled & ~is_known))
     figures: dict[str, Any] = {"not_enrolled_machine_ids": dict(sorted(unknown.items()))}
     is_judged = is_labelled & is_known
-    if is_judged.any():
+    if scored.outputs is not None and is_judged.any():
         rows = [scored.rows[index] for index in np.flatnonzero(is_judged)]
-        figures["decisions"] = evaluate_decisions(detector, taken(scored.outputs, is_judged), rows, num_bootstrap)
+        figures["decisions"] = evaluate_decisions(detector, scored.outputs[is_judged], rows, num_bootstrap)
     return figures
 
 

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from evaluation.command import run
 from evaluation.loading import best_device, load_network
 from evaluation.splits import load_training_splits
-from modeling.scoring_attention_asd import BACKENDS
+from modeling.backends_attention_asd import BACKENDS
 from training.allocator import keep_freed_memory
 from training.finish import fit_and_save_detector, write_results_and_card
 from training.normal_clips import read_normal_clips

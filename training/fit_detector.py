@@ -5,10 +5,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
-from evaluation.network_outputs import deciding_only, joined, taken
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdModel, AttentionAsdOutput
-from modeling.scoring_attention_asd import BACKENDS
+from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
+from modeling.backends_attention_asd import BACKENDS
 
 from .alterations import ALTERATIONS, alterations
 from .normal_clips import Bank, NormalClips
@@ -44,15 +43,7 @@ def fit_detector(
         own.
     """
     outputs = network_outputs(model, feature_extractor, clips.bank, batch_size, progress)
-    detector = AnomalyDetector.fit(
-        model.config,
-        outputs.embeddings,
-        outputs.cosines,
-        clips.machines,
-        clips.is_held_out,
-        spectra=outputs.spectra,
-        seed=seed,
-    )
+    detector = AnomalyDetector.fit(model.config, outputs, clips.machines, clips.is_held_out, seed=seed)
     if not isinstance(clips.bank, WaveformBank) or not len(clips.held_out_indices):
         return detector, {}
     chosen = clips_to_alter(clips)
@@ -69,15 +60,15 @@ def network_outputs(
     bank: Bank,
     batch_size: int,
     progress: bool = True,
-) -> AttentionAsdOutput:
+) -> ClipOutputs:
     """Return the network's outputs for every clip of the bank."""
     model.eval()
     batches = []
     for start in tqdm(range(0, len(bank), batch_size), desc="Embedding", unit="batch", disable=not progress):
         samples, _ = bank.fetch(range(start, min(start + batch_size, len(bank))))
         output = model(**bank.inputs(samples.to(model.device), feature_extractor))
-        batches.append(deciding_only(output))
-    return joined(batches)
+        batches.append(ClipOutputs.of(output))
+    return ClipOutputs.concatenate(batches)
 
 
 def clips_to_alter(clips: NormalClips) -> np.ndarray:
@@ -98,7 +89,7 @@ def altered_outputs(
     chosen: np.ndarray,
     seed: int,
     progress: bool,
-) -> AttentionAsdOutput:
+) -> ClipOutputs:
     """Return the network's outputs for every alteration of the chosen clips, clip by clip."""
     batches = []
     for index in tqdm(chosen.tolist(), desc="Choosing the back end", unit="clip", disable=not progress):
@@ -106,16 +97,16 @@ def altered_outputs(
         versions = alterations(to_waveforms(samples)[0].numpy(), seed, index)
         waveforms = torch.from_numpy(np.stack(list(versions.values()))).to(model.device)
         output = model(input_values=waveforms, input_features=feature_extractor.log_mel(waveforms))
-        batches.append(deciding_only(output))
-    return joined(batches)
+        batches.append(ClipOutputs.of(output))
+    return ClipOutputs.concatenate(batches)
 
 
 def altered_clips_auc(
     detector: AnomalyDetector,
     clips: NormalClips,
-    outputs: AttentionAsdOutput,
+    outputs: ClipOutputs,
     chosen: np.ndarray,
-    altered: AttentionAsdOutput,
+    altered: ClipOutputs,
 ) -> dict[str, float]:
     """Return each back end's AUC of altered against held-out normal clips, the mean over machine IDs.
 
@@ -129,13 +120,10 @@ def altered_clips_auc(
     areas: dict[str, list[float]] = {backend: [] for backend in BACKENDS}
     owners = clips.machines[chosen]
     for machine in np.unique(owners).tolist():
-        normal = taken(outputs, clips.is_held_out & (clips.machines == machine))
-        faulty = taken(altered, np.repeat(owners == machine, len(ALTERATIONS)))
-        is_altered = np.repeat([0, 1], [len(normal.embeddings), len(faulty.embeddings)])
+        normal = outputs[clips.is_held_out & (clips.machines == machine)]
+        faulty = altered[np.repeat(owners == machine, len(ALTERATIONS))]
+        is_altered = np.repeat([0, 1], [len(normal), len(faulty)])
         for backend in BACKENDS:
-            scores = [
-                detector.scores(part.embeddings, part.cosines, machine, backend, part.spectra)
-                for part in (normal, faulty)
-            ]
+            scores = [detector.scores(part, machine, backend) for part in (normal, faulty)]
             areas[backend].append(roc_auc_score(is_altered, torch.cat(scores).numpy()))
     return {backend: round(float(np.mean(of_machines)), 4) for backend, of_machines in areas.items()}
