@@ -195,7 +195,7 @@ def clip_report(
     wavegram: np.ndarray | None = None,
     channel_names: Sequence[str] = ("log_mel", "wavegram"),
 ) -> Figure:
-    """One picture of one clip for the person who has to act: verdict, sound, and where the model looked.
+    """One picture of one clip for the person who has to act: verdict, sound and attention maps.
 
     Args:
         waveform: (samples,).
