@@ -85,8 +85,6 @@ def official_replicates(seeds: Sequence[Rows], num_bootstrap: int = 1000, key: i
 
 def _counts(clips: int, num_bootstrap: int, key: list[int]) -> np.ndarray:
     """How often each clip is in each sample; row 0 is the clips themselves."""
-    # Not the bootstrap of metrics/asd_auc: that draws clips sorted by their score, so that two systems would not meet the
-    # same clips, and the draws themselves differ. The published differences rest on these ones.
     drawn = np.random.default_rng(key).multinomial(clips, np.full(clips, 1 / clips), size=num_bootstrap)
     return np.concatenate([np.ones((1, clips)), drawn])
 
