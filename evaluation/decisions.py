@@ -8,7 +8,6 @@ from scipy.stats import binomtest
 
 from metrics.asd_auc import asd_auc
 from modeling import AnomalyDetector, ClipOutputs
-from modeling.backends_attention_asd import BACKENDS
 
 from .splits import Row, machine_of
 
@@ -31,7 +30,7 @@ def evaluate_decisions(
     is_anomaly = np.array([bool(row["is_anomaly"]) for row in rows])
     types, ids = ([row[name] for row in rows] for name in ("machine_type", "machine_id"))
     back_ends, alarms = {}, {}
-    for backend in BACKENDS:
+    for backend in detector.backends:
         scores, p_values = judged(detector, outputs, machines, backend)
         merit = asd_auc(scores, is_anomaly.astype(int), types, ids, n_bootstrap=num_bootstrap)
         back_ends[backend] = {"auc": merit["auc"], "pauc": merit["pauc"]}

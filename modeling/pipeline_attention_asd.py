@@ -21,10 +21,12 @@ import torch
 from transformers import Pipeline
 from transformers.utils import cached_file
 
+from .decision_attention_asd import ANOMALOUS, Decision
+from .detector_attention_asd import AnomalyDetector
 from .engine_attention_asd import EXPORT_FILE, ExportedModel
 from .explanation_attention_asd import find_reasons, sentence
-from .modeling_attention_asd import AttentionAsdModel, AttentionAsdOutput
-from .scoring_attention_asd import ANOMALOUS, AnomalyDetector, Decision
+from .modeling_attention_asd import AttentionAsdModel
+from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 
 
 try:
@@ -214,13 +216,11 @@ class AnomalousSoundDetectionPipeline(Pipeline):
 
     def _forward(self, model_inputs: dict[str, Recording], windows_per_batch: int = 8) -> dict[str, Any]:
         recording, clip_length = model_inputs["recording"], self.feature_extractor.clip_length
-        starts, silent, embeddings, cosines, spectra, duration = [], [], [], [], [], 0
+        starts, silent, parts, duration = [], [], [], 0
         windows = recording.windows(clip_length)
         while batch := list(islice(windows, windows_per_batch)):
             outputs = self.run_network([window for _, window in batch])
-            embeddings.append(outputs.embeddings.float().cpu())
-            cosines.append(outputs.cosines.cpu())
-            spectra.append(outputs.spectra.cpu())
+            parts.append(ClipOutputs.of(outputs))
             for start, window in batch:
                 starts.append(start)
                 silent.append(bool(window.std() < SILENCE_RMS))
@@ -230,9 +230,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             "starts": starts,
             "silent": silent,
             "duration": duration,
-            "embeddings": torch.cat(embeddings),
-            "cosines": torch.cat(cosines),
-            "spectra": torch.cat(spectra),
+            "outputs": ClipOutputs.concatenate(parts),
             # A recording of one window, as most are, need not be read and computed again for its map.
             "last_window": window,
             "last_maps": None if outputs.attention_maps is None else outputs.attention_maps[-1],
@@ -242,11 +240,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         self, model_outputs: dict[str, Any], return_attention_maps: bool = False, **decision: Any
     ) -> dict[str, Any]:
         verdict, windows = self.detector.decide_recording(
-            model_outputs["embeddings"],
-            model_outputs["cosines"],
-            spectra=model_outputs["spectra"],
-            silent=model_outputs["silent"],
-            **decision,
+            model_outputs["outputs"], silent=model_outputs["silent"], **decision
         )
         rate, clip_length = self.feature_extractor.sampling_rate, self.feature_extractor.clip_length
         starts = [start / rate for start in model_outputs["starts"]]
@@ -293,7 +287,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             ValueError: for a recording that cannot be read or is silent, or a name that cannot be used.
         """
         clip_length = self.feature_extractor.clip_length
-        embeddings, cosines, spectra = [], [], []
+        parts = []
         for clip in clips:
             recording = self.open_recording(clip)
             for start, window in recording.windows(clip_length):
@@ -305,13 +299,10 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                         f"{recording.name}: silent at {start / self.feature_extractor.sampling_rate:.1f} s."
                     )
                 with torch.no_grad():
-                    outputs = self.run_network([window])
-                embeddings.append(outputs.embeddings.float().cpu())
-                cosines.append(outputs.cosines.cpu())
-                spectra.append(outputs.spectra.cpu())
-        if not embeddings:
+                    parts.append(ClipOutputs.of(self.run_network([window])))
+        if not parts:
             raise ValueError(f"{name}: no clips were given; expected one recording of its normal operation or more.")
-        self.detector.enroll(name, torch.cat(embeddings), torch.cat(cosines), torch.cat(spectra))
+        self.detector.enroll(name, ClipOutputs.concatenate(parts))
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """Save model, feature extractor and detector, with their code."""
@@ -347,9 +338,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
 
         def score(input_values: torch.Tensor, input_features: torch.Tensor) -> torch.Tensor:
             outputs = self.model(input_values=input_values, input_features=input_features)
-            return self.detector.scores(
-                outputs.embeddings, outputs.cosines, decision.machine, decision.backend, outputs.spectra
-            )
+            return self.detector.scores(outputs, decision.machine, decision.backend)
 
         regions = find_reasons(score, self.fitted(window).to(self.device), *level, self.feature_extractor)
         reason = sentence(regions)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers.dynamic_module_utils import get_imports
 
-from research.benchmarks import faithfulness
 from feature_extraction import AttentionAsdFeatureExtractor
 from machine_room import generate_machine_room
 from modeling import explanation_attention_asd as explanation
+from modeling.detector_attention_asd import AnomalyDetector
 from modeling.explanation_attention_asd import (
     CellReplacement,
     at_normal_level,
@@ -23,7 +23,7 @@ from modeling.explanation_attention_asd import (
     occlusion,
     sentence,
 )
-from modeling.scoring_attention_asd import AnomalyDetector
+from research.benchmarks import faithfulness
 
 
 RATE, SECONDS = 16_000, 10.0

@@ -20,9 +20,8 @@ from small_detector import RATE, machine_sound, small_pipeline
 
 import modeling.pipeline_attention_asd as pipeline_module
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AttentionAsdModel
+from modeling import AnomalyDetector, AttentionAsdModel
 from modeling.pipeline_attention_asd import cut_windows
-from modeling.scoring_attention_asd import AnomalyDetector
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -295,8 +294,7 @@ def test_verdict_is_the_same_in_python_in_the_pipeline_of_a_fresh_process_and_in
     detector = AnomalyDetector.from_pretrained(directory)
     with torch.no_grad():
         outputs = model(**feature_extractor(feature_extractor.read_audio(file), sampling_rate=RATE))
-    clip = (outputs.embeddings, outputs.cosines)
-    in_python = detector.decide(*clip, machine="fan_id_00", spectra=outputs.spectra)[0].to_dict()
+    in_python = detector.decide(outputs, machine="fan_id_00")[0].to_dict()
 
     program = f"""
 import json

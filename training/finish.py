@@ -63,7 +63,7 @@ def fit_and_save_detector(
         network.model, network.feature_extractor, clips, batch_size=batch_size, seed=seed, progress=progress
     )
     if backend is not None:
-        detector.backend = backend
+        detector = detector.with_backend(backend)
     detector.save_pretrained(model_dir)
     return detector, altered_auc
 

@@ -7,7 +7,6 @@ from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
-from modeling.backends_attention_asd import BACKENDS
 
 from .alterations import ALTERATIONS, alterations
 from .normal_clips import Bank, NormalClips
@@ -49,8 +48,7 @@ def fit_detector(
     chosen = clips_to_alter(clips)
     altered = altered_outputs(model, feature_extractor, clips.bank, chosen, seed, progress)
     altered_auc = altered_clips_auc(detector, clips, outputs, chosen, altered)
-    detector.backend = max(altered_auc, key=lambda backend: altered_auc[backend])
-    return detector, altered_auc
+    return detector.with_backend(max(altered_auc, key=lambda backend: altered_auc[backend])), altered_auc
 
 
 @torch.no_grad()
@@ -117,13 +115,13 @@ def altered_clips_auc(
         chosen: indices of the clips that were altered.
         altered: the network's outputs for the alterations of the chosen clips.
     """
-    areas: dict[str, list[float]] = {backend: [] for backend in BACKENDS}
+    areas: dict[str, list[float]] = {backend: [] for backend in detector.backends}
     owners = clips.machines[chosen]
     for machine in np.unique(owners).tolist():
         normal = outputs[clips.is_held_out & (clips.machines == machine)]
         faulty = altered[np.repeat(owners == machine, len(ALTERATIONS))]
         is_altered = np.repeat([0, 1], [len(normal), len(faulty)])
-        for backend in BACKENDS:
+        for backend in detector.backends:
             scores = [detector.scores(part, machine, backend) for part in (normal, faulty)]
             areas[backend].append(roc_auc_score(is_altered, torch.cat(scores).numpy()))
     return {backend: round(float(np.mean(of_machines)), 4) for backend, of_machines in areas.items()}
