@@ -23,12 +23,13 @@ from research.reproduction.data import load_split, prepare_log_mels, prepare_sou
 from research.reproduction.fit_log_mel_network import fit_log_mel_network
 from research.reproduction.fit_peer import fit_peer
 from research.reproduction.merit import difference, estimate, official_replicates, read_scores
-from research.reproduction.protocol import choose_epoch_on_test, figures_of_merit, published_labels, write_published_labels
+from research.reproduction.protocol import choose_epoch_on_test, figures_of_merit, write_published_labels
 from research.reproduction.runs import Run, complete, try_lock
 from research.reproduction.study import RECIPES, Study, choose_size, parse_overrides
 from research.reproduction.systems import TABLE_4, table_1_rows
 from research.reproduction.tables import ablation, measured, table_1, table_2
 from training.checkpoints import Progress, save_checkpoint
+from training.published_labels import published_labels
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from evaluation.decisions import evaluate_decisions  # noqa: E402
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from modeling import AnomalyDetector, AttentionAsdModel  # noqa: E402
+from research.reproduction.log_mel_bank import LogMelBank  # noqa: E402
 from training.fit_detector import network_outputs  # noqa: E402
-from training.log_mel_bank import LogMelBank  # noqa: E402
 
 
 MACHINE_TYPE = "ToyCar"

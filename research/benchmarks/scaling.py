@@ -141,7 +141,7 @@ def read_bank(folder: str, size: int, clip_seconds: float, batches: int = 100) -
     opened = time.perf_counter()
     read = 0
     for _, indices in zip(range(batches), KeyedBatches(len(bank), BATCH), strict=False):
-        read += len(bank.__getitems__(indices)[0])
+        read += len(bank.fetch(indices)[0])
     seconds = time.perf_counter() - opened
     return {
         "open s": opened - started,

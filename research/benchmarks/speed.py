@@ -36,8 +36,8 @@ from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel, Att
 from modeling.engine_attention_asd import ExportedModel
 from modeling.modeling_attention_asd import spectral_statistics
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
-from scripts.convert_original_checkpoint import convert_state_dict
 from training.allocator import keep_freed_memory
+from training.published_checkpoint import convert_state_dict
 
 from .floors import count_gflop, measure_floors
 from .processes import FreshProcess, available_cores, peak_memory_mib, timed_command

@@ -39,7 +39,8 @@ from modeling.modeling_attention_asd import AttentionAsdPReLU
 from training.allocator import keep_freed_memory
 from training.arguments import Arguments
 from training.batches import KeyedBatches, draw_mixup
-from training.loop import train
+from training.loop import ChosenClips, train
+from training.normal_clips import NormalClips
 from training.waveform_bank import WaveformBank, to_waveforms
 
 from .floors import count_gflop, measure_floors, synchronize
@@ -137,7 +138,8 @@ def prepare(loop: Loop, folder: str, paths: list[str], labels: list[int], batch_
         return
 
     if loop.waveform_bank:
-        loader = DataLoader(bank, batch_sampler=KeyedBatches(len(bank), batch_size), collate_fn=lambda batch: batch)
+        clips = ChosenClips(bank, np.arange(len(bank)))
+        loader = DataLoader(clips, batch_sampler=KeyedBatches(len(bank), batch_size), collate_fn=lambda batch: batch)
         batches = ((to_waveforms(samples), numbers) for samples, numbers in endless(loader))
     else:
         batches = endless(DataLoader(LibrosaClips(paths, labels), batch_size=batch_size, shuffle=True))
@@ -243,9 +245,11 @@ def train_py(
         )
         accelerator = Accelerator(cpu=True, mixed_precision=arguments.mixed_precision)
         torch.manual_seed(arguments.seed)
+        machines = [config.id2label[label] for label in bank.labels.tolist()]
+        clips = NormalClips.split(bank, machines, arguments.validation_fraction, arguments.seed)
         # What the loop says to people is not part of this report.
         with contextlib.redirect_stdout(io.StringIO()):
-            progress = train(arguments, accelerator, AttentionAsdModel(config), extractor, bank)
+            progress = train(arguments, accelerator, AttentionAsdModel(config), extractor, clips)
         return progress.seconds
 
     take_updates(1)
