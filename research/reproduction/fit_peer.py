@@ -20,7 +20,9 @@ from .data import Split, load_split
 from .measure import noise, reference_call, side_by_side, write_measured
 
 
-def fit_peer(key: str, clips: Path, output_dir: Path, updates: int, batch_size: int, seed: int, data_dir: Path | None) -> None:
+def fit_peer(
+    key: str, clips: Path, output_dir: Path, updates: int, batch_size: int, seed: int, data_dir: Path | None
+) -> None:
     """Fit a baseline, score the test clips and measure the time of a clip.
 
     Args:
