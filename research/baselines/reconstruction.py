@@ -30,15 +30,15 @@ class Reconstruction(Baseline):
         """The network, from `see`'s `(windows, inputs)` to `aim`'s `(windows, outputs)`."""
 
     @abstractmethod
-    def see(self, windows: torch.Tensor) -> torch.Tensor:
+    def inputs_of(self, windows: torch.Tensor) -> torch.Tensor:
         """What the network sees of `(windows, WINDOW, bins)`."""
 
     @abstractmethod
-    def aim(self, windows: torch.Tensor) -> torch.Tensor:
+    def targets_of(self, windows: torch.Tensor) -> torch.Tensor:
         """What it is to predict."""
 
     def network_inputs(self, clips: Clips) -> tuple[torch.Tensor, ...]:
-        return (self.see(self._windows(clips).flatten(0, 1)),)
+        return (self.inputs_of(self._windows(clips).flatten(0, 1)),)
 
     def _fit(self, clips: Clips, progress: bool) -> None:
         frames = clips.log_mels.shape[2]
@@ -58,7 +58,7 @@ class Reconstruction(Baseline):
                 starts = excerpt_starts(frames, WINDOW, (len(batch), count), self.seed, update)
                 rows = torch.arange(len(batch), device=self.device).unsqueeze(1)
                 windows = self._windows(own.take(batch))[rows, torch.from_numpy(starts).to(self.device)].flatten(0, 1)
-                return (network(self.see(windows)).float() - self.aim(windows)).square().mean()
+                return (network(self.inputs_of(windows)).float() - self.targets_of(windows)).square().mean()
 
             label = f"{self.title}, {name}"
             train(network, loss_of, len(own), self.updates, self.batch_size, 1e-3, self.seed, label, progress)
@@ -74,7 +74,7 @@ class Reconstruction(Baseline):
         scores = []
         for index, name in enumerate(clips.machine_types):
             windows = self._windows(clips.take([index]))[0]
-            scores.append((self.networks[name](self.see(windows)) - self.aim(windows)).square().mean().item())
+            scores.append((self.networks[name](self.inputs_of(windows)) - self.targets_of(windows)).square().mean().item())
         return np.asarray(scores)
 
     def _windows(self, clips: Clips) -> torch.Tensor:
