@@ -62,9 +62,9 @@ def figure_4(study: Study, data: str, model_dirs: Sequence[Path], rows: Sequence
     parts = [
         preamble(study, "Figure 4: attention to the log-mel by frequency, over the test clips", data, "honest"),
         "The paper concludes from this figure that [1.7, 8] kHz and [0, 71] Hz matter. The left half of the table is what the "
-        f"figure shows, mean of {len(attention.means)} seeds. The right half is a test of the conclusion: what is unusual in the "
-        "band is brought back to the normal level of the machine, in the waveform and the log-mel, and the clips are scored again. "
-        "Mean official AUC in per cent; the interval is that of paired bootstrap samples of the test clips.",
+        f"figure shows, mean of {len(attention.means)} seeds. The right half is a test of the conclusion: what is unusual in "
+        "the band is brought back to the normal level of the machine, in the waveform and the log-mel, and the clips are "
+        "scored again. Mean official AUC in per cent; the interval is that of paired bootstrap samples of the test clips.",
         bands_table(attention),
     ]
     mean, deviation = np.mean(attention.means, axis=0), np.mean(attention.deviations, axis=0)
