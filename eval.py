@@ -8,17 +8,17 @@ R gets results.json, scores.csv, the challenge's anomaly_score_<type>_id_XX.csv 
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from dcase2020_task2 import load_clips
-from evaluation.decisions import decisions_tables
-from evaluation.evaluate_model import evaluate_model, summary_table
-from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdModel
+from evaluation.command import run
+from evaluation.evaluate_model import evaluate_model
+from evaluation.loading import best_device, load_model
+from evaluation.splits import load_splits
+from evaluation.tables import decisions_tables, summary_table
 from training.allocator import keep_freed_memory
 
 
@@ -44,38 +44,31 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_detector(model: str) -> AnomalyDetector | None:
-    """The detector beside the model; a converted checkpoint has none."""
-    try:
-        return AnomalyDetector.from_pretrained(model)
-    except OSError:
-        return None
-
-
 def main() -> int:
     arguments = parse_arguments()
     keep_freed_memory()
     transformers_logging.disable_progress_bar()
-    splits = load_clips(arguments.data_dir)
-    if "test" not in splits:
+    splits = load_splits(arguments.data_dir)
+    if not splits.test:
         raise ValueError(
             f"{arguments.data_dir}: no test clips. Expected {arguments.data_dir}/<machine type>/test/"
             "{normal,anomaly}_id_XX_*.wav."
         )
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model = AttentionAsdModel.from_pretrained(arguments.model).to(device)
-    feature_extractor = AttentionAsdFeatureExtractor.from_pretrained(arguments.model)
+    if arguments.no_control:
+        splits = replace(splits, train=())
     results = evaluate_model(
-        model,
-        feature_extractor,
-        splits["test"],
+        load_model(arguments.model, best_device()),
+        splits,
         arguments.output_dir,
-        train_rows=None if arguments.no_control else splits.get("train"),
-        data_dir=arguments.data_dir,
-        detector=load_detector(arguments.model),
         batch_size=arguments.batch_size,
         num_bootstrap=arguments.num_bootstrap,
     )
+    print_results(results)
+    print(f"{arguments.output_dir}: results.json, scores.csv, score files and figures")
+    return 2 if results["unreadable"] else 0
+
+
+def print_results(results: dict[str, Any]) -> None:
     if "auc" in results:
         print(summary_table(results))
     if "decisions" in results:
@@ -88,13 +81,7 @@ def main() -> int:
         )
     for reason in results["unreadable"].values():
         print(f"error: {reason}", file=sys.stderr)
-    print(f"{arguments.output_dir}: results.json, scores.csv, score files and figures")
-    return 2 if results["unreadable"] else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ValueError, OSError, SafetensorError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from dcase2020_task2 import label_name
 from metrics.asd_auc import asd_auc
 
 
@@ -85,7 +86,7 @@ def roc_curves(
         ax.axvspan(0, max_fpr, color=ORANGE, alpha=0.2, linewidth=0, label=region)
         ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
         for position, number in enumerate(sorted(set(numbers[own].tolist()))):
-            name = f"{machine_type}_id_{number}"
+            name = label_name(machine_type, number)
             colour = ID_COLOURS[position % len(ID_COLOURS)]
             if name in figures["undefined"]:
                 ax.plot([], [], " ", label=f"id_{number}: {figures['undefined'][name]}")
@@ -194,7 +195,7 @@ def clip_report(
     wavegram: np.ndarray | None = None,
     channel_names: Sequence[str] = ("log_mel", "wavegram"),
 ) -> Figure:
-    """One picture of one clip for the person who has to act: verdict, sound, and where the model looked.
+    """One picture of one clip for the person who has to act: verdict, sound and attention maps.
 
     Args:
         waveform: (samples,).

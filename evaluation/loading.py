@@ -1,7 +1,7 @@
 """A model directory, loaded for a command: network, feature extractor and detector."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,27 +15,34 @@ class LoadedModel:
 
     model: AttentionAsdModel
     feature_extractor: AttentionAsdFeatureExtractor
-    detector: AnomalyDetector | None
+    detector: AnomalyDetector | None = None
 
 
 def best_device() -> torch.device:
     """Return the accelerator where there is one, else the CPU."""
-    if torch.accelerator.is_available():
-        return torch.accelerator.current_accelerator()
-    return torch.device("cpu")
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def load_network(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> LoadedModel:
+    """Load a model directory or a repository on the Hub without its detector, as to fit another one.
+
+    Raises:
+        OSError: files of the network or of the feature extractor are missing.
+    """
+    model = AttentionAsdModel.from_pretrained(name_or_path).to(device).eval()
+    return LoadedModel(model, AttentionAsdFeatureExtractor.from_pretrained(name_or_path))
 
 
 def load_model(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> LoadedModel:
     """Load a model directory or a repository on the Hub, ready to score.
 
     Raises:
-        OSError: the network's or the feature extractor's files are missing.
+        OSError: files of the network or of the feature extractor are missing.
         ValueError: the detector's files cannot be read.
     """
-    model = AttentionAsdModel.from_pretrained(name_or_path).to(device).eval()
-    feature_extractor = AttentionAsdFeatureExtractor.from_pretrained(name_or_path)
+    network = load_network(name_or_path, device)
     try:
-        detector = AnomalyDetector.from_pretrained(name_or_path, **model.source)
+        detector = AnomalyDetector.from_pretrained(name_or_path, **network.model.source)
     except OSError:
         detector = None
-    return LoadedModel(model, feature_extractor, detector)
+    return replace(network, detector=detector)

@@ -7,24 +7,24 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .decisions import decisions_tables, percent, with_interval
+from .splits import SYNTHETIC
+from .tables import by_type, decisions_tables, merit_table, percent
 
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
-SYNTHETIC = "machine_room (synthetic)"
 
 
 def render_model_card(model_dir: Path, repository: str = "user/name") -> ModelCard:
-    """Write `model_dir/README.md`, as `make_model_card` makes it."""
+    """Write the card `model_dir/README.md`; see [`make_model_card`]."""
     card = make_model_card(model_dir, repository)
     card.save(model_dir / "README.md")
     return card
 
 
 def model_card_for(model_dir: Path, repository: str, subfolder: str = "") -> str | None:
-    """`model_dir/README.md` as it belongs in a repository: made anew, with the repository's name in its examples.
+    """Return `model_dir/README.md` made anew, with the name of the repository that it goes to in its examples.
 
-    None where there is no card, or one that somebody wrote or changed by hand, which is theirs.
+    `None` where there is no card, or one that somebody wrote or changed by hand: such a card stays as it is.
     """
     path = model_dir / "README.md"
     written = path.read_bytes().decode() if path.is_file() else ""
@@ -35,9 +35,12 @@ def model_card_for(model_dir: Path, repository: str, subfolder: str = "") -> str
 
 
 def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> ModelCard:
-    """The card of a model, from the `all_results.json`, `training_args.json` and `config.json` beside it.
+    """Render the card of a model from its `all_results.json`, `training_args.json` and `config.json`.
 
-    `repository` and `subfolder` are where the model is going to be loaded from, in the card's examples.
+    Args:
+        model_dir: directory of the model.
+        repository: where the card's examples load the model from.
+        subfolder: folder of the model in that repository.
     """
     results = json.loads((model_dir / "all_results.json").read_text())
     arguments = json.loads((model_dir / "training_args.json").read_text())
@@ -67,41 +70,15 @@ def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> Mo
         machine_ids=[config["id2label"][key] for key in sorted(config["id2label"], key=int)],
         batch_size=per_process * results["num_processes"],
         test=test,
-        rows=table_rows(test) if test else [],
+        merit=merit_table(test) if test else None,
         control=test and test.get("control"),
         decisions=decisions_tables(test["decisions"]) if test and "decisions" in test else None,
         seconds=config["clip_length"] / config["sampling_rate"],
     )
 
 
-def by_type(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The figures of every machine type, and their means."""
-    return {**figures["per_type"], "mean over types": figures["mean"]}
-
-
-def table_rows(test: dict[str, Any]) -> list[dict[str, str]]:
-    counts = test["counts"]["per_type"]
-    totals = {kind: sum(of_type[kind] for of_type in counts.values()) for kind in ("normal", "anomalous")}
-    rows = []
-    for name, auc in by_type(test["auc"]).items():
-        clips = counts.get(name, totals)
-        row = {
-            "name": name,
-            "clips": f"{clips['normal']} + {clips['anomalous']}",
-            "auc": with_interval(auc, "official"),
-            "pauc": with_interval(by_type(test["pauc"])[name], "official"),
-            "pooled": with_interval(auc, "pooled"),
-            "worst_id": percent(auc["worst_id"]),
-        }
-        if "control" in test:
-            row["control_auc"] = with_interval(by_type(test["control"]["auc"])[name], "official")
-            row["control_pauc"] = with_interval(by_type(test["control"]["pauc"])[name], "official")
-        rows.append(row)
-    return rows
-
-
 def measured_results(test: dict[str, Any], data_name: str) -> list[EvalResult]:
-    """model-index entries: the official AUC and pAUC of every machine type, and their means."""
+    """Return the entries of the model-index: the official AUC and pAUC of every machine type, and their means."""
     entries = []
     for metric, name in (("auc", "AUC"), ("pauc", "pAUC")):
         for machine_type, figures in by_type(test[metric]).items():

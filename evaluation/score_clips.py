@@ -2,31 +2,33 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
-from modeling import AttentionAsdModel, AttentionAsdOutput
+from modeling import AttentionAsdModel, AttentionAsdOutput, ClipOutputs
 
-from .network_outputs import deciding_only, joined
+from .splits import Row, machine_of
 
 
 @dataclass
 class ScoredClips:
-    """The paper's score of each clip, for the machine ID it claims, and what could not be scored.
+    """The paper's score of each clip, for the machine ID that the clip claims, and what could not be scored.
 
-    `rows` are the data set's rows with `score` and `predicted`, the index of the closest machine ID. `attention_mean` and
-    `attention_std`, `(channels, num_mel_bins)`, are over all clips and frames: Figure 4 of the paper. `outputs` are what
-    the detector decides by, in the order of `rows`.
+    Attributes:
+        rows: the data set's rows with `score` and `predicted`, the index of the closest machine ID.
+        attention_mean, attention_std: `(channels, num_mel_bins)` over all clips and frames, for Figure 4 of the paper.
+        outputs: what the detector decides by, in the order of `rows`.
+        unreadable: path and message of each file that could not be read.
+        unknown_machine_ids: the number of clips of each machine ID that the model does not know.
     """
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     attention_mean: np.ndarray | None = None
     attention_std: np.ndarray | None = None
-    outputs: AttentionAsdOutput | None = None
+    outputs: ClipOutputs | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
     unknown_machine_ids: dict[str, int] = field(default_factory=dict)
 
@@ -34,7 +36,7 @@ class ScoredClips:
 def score_clips(
     model: AttentionAsdModel,
     feature_extractor: AttentionAsdFeatureExtractor,
-    rows: Iterable[dict[str, Any]],
+    rows: Iterable[Row],
     batch_size: int = 16,
     progress: bool = True,
 ) -> ScoredClips:
@@ -46,11 +48,11 @@ def score_clips(
         predicted = output.cosines.argmax(1).tolist()
         for row, score, closest in zip(clips, output.anomaly_scores.tolist(), predicted, strict=True):
             scored.rows.append({**row, "score": score, "predicted": closest})
-        parts.append(deciding_only(output))
+        parts.append(ClipOutputs.of(output))
         if output.attention_maps is not None:
             attention.add(output.attention_maps)
     if parts:
-        scored.outputs = joined(parts)
+        scored.outputs = ClipOutputs.concatenate(parts)
     if attention.count:
         scored.attention_mean, scored.attention_std = attention.mean_and_std()
     return scored
@@ -60,30 +62,32 @@ def score_clips(
 def forward_batches(
     model: AttentionAsdModel,
     feature_extractor: AttentionAsdFeatureExtractor,
-    rows: Iterable[dict[str, Any]],
+    rows: Iterable[Row],
     scored: ScoredClips,
     batch_size: int,
     progress: bool,
-) -> Iterator[tuple[list[dict[str, Any]], AttentionAsdOutput]]:
-    """Every batch of readable clips of known machine IDs, with the network's output."""
+) -> Iterator[tuple[list[Row], AttentionAsdOutput]]:
+    """Yield every batch of readable clips of known machine IDs, with the network's output.
+
+    What could not be scored is noted in `scored`.
+    """
     model.eval()
     rows = list(rows)
-    batch: list[tuple[dict[str, Any], torch.Tensor]] = []
+    batch: list[tuple[Row, torch.Tensor]] = []
     with tqdm(total=len(rows), desc="Scoring", unit="clip", disable=not progress) as bar:
         for index, row in enumerate(rows):
-            machine = f"{row['machine_type']}_id_{row['machine_id']}"
+            machine = machine_of(row)
             if machine not in model.config.label2id:
                 scored.unknown_machine_ids[machine] = scored.unknown_machine_ids.get(machine, 0) + 1
             else:
                 try:
-                    waveform = torch.from_numpy(feature_extractor.read_audio(row["path"]))
-                    batch.append((row, feature_extractor.fit_length(waveform)))
+                    batch.append((row, feature_extractor.read_clip(row["path"])))
                 except AudioReadError as error:
                     scored.unreadable[row["path"]] = str(error)
             if batch and (len(batch) == batch_size or index == len(rows) - 1):
                 clips, waveforms = zip(*batch, strict=True)
                 values = torch.stack(waveforms).to(model.device)
-                labels = [model.config.label2id[f"{clip['machine_type']}_id_{clip['machine_id']}"] for clip in clips]
+                labels = [model.config.label2id[machine_of(clip)] for clip in clips]
                 features = feature_extractor.log_mel(values)
                 labels = torch.tensor(labels, device=model.device)
                 yield list(clips), model(input_values=values, input_features=features, labels=labels)

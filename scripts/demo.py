@@ -10,16 +10,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from dcase2020_task2 import label_name, parse_clip_name
+from evaluation.command import run
 
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def run(*command: str, allowed: tuple[int, ...] = (0,)) -> None:
-    print("$", " ".join(command), flush=True)
-    code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
-    if code not in allowed:
-        sys.exit(code)
 
 
 def main() -> None:
@@ -29,23 +26,36 @@ def main() -> None:
     # The launcher gives a CPU process one thread unless told otherwise.
     threads = str(os.cpu_count() or 1)
     launch = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_cpu_threads_per_process", threads)
-    run(*launch, "train.py", "--output_dir", output_dir, "--resume_from_checkpoint", "latest")
+    call(*launch, "train.py", "--output_dir", output_dir, "--resume_from_checkpoint", "latest")
 
     room = ROOT / output_dir / "machine_room"
     truth = json.loads((room / "ground_truth.json").read_text())
-    worst = max((clip for clip in truth if clip.startswith("fan/")), key=lambda clip: truth[clip]["severity"])
-    machine_id = worst.split("_id_")[1][:2]
-    normal = min((room / "fan" / "test").glob(f"normal_id_{machine_id}_*.wav"))
+    normal, faulty = normal_and_faulty_clip(room, truth)
     pictures = f"{output_dir}/pictures"
-    for clip in (normal, room / worst):
-        clip = str(clip.relative_to(ROOT)) if clip.is_relative_to(ROOT) else str(clip)
-        command = ("score.py", clip, "--model", output_dir, "--machine", f"fan_id_{machine_id}", "--picture", pictures)
+    for clip in (normal, faulty):
+        machine = label_name("fan", parse_clip_name(clip).machine_id)
+        path = str(clip.relative_to(ROOT)) if clip.is_relative_to(ROOT) else str(clip)
         # 1 says that something is anomalous, as it should be for the second clip.
-        run(*command, allowed=(0, 1))
-    fault = truth[worst]
+        call("score.py", path, "--model", output_dir, "--machine", machine, "--picture", pictures, allowed=(0, 1))
+    fault = truth[faulty.relative_to(room).as_posix()]
     print(f"\nThe second clip is synthetic and has the fault {fault['fault']!r} at severity {fault['severity']:.2f}.")
     print(f"Look at the attention maps and reasons in {pictures}, and at the figures in {output_dir}/evaluation.")
 
 
+def call(*command: str, allowed: tuple[int, ...] = (0,)) -> None:
+    """Run a Python command in the repository's root; end with its exit code where that is not `allowed`."""
+    print("$", " ".join(command), flush=True)
+    code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
+    if code not in allowed:
+        sys.exit(code)
+
+
+def normal_and_faulty_clip(room: Path, truth: dict[str, dict[str, Any]]) -> tuple[Path, Path]:
+    """The fan's clip with the severest fault, and before it a normal clip of the same machine ID."""
+    worst = max((clip for clip in truth if clip.startswith("fan/")), key=lambda clip: truth[clip]["severity"])
+    machine_id = parse_clip_name(worst).machine_id
+    return min((room / "fan" / "test").glob(f"normal_id_{machine_id}_*.wav")), room / worst
+
+
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,26 +11,19 @@ from this folder, its results and its card are made anew as well.
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from dcase2020_task2 import load_clips  # noqa: E402
-from evaluation.evaluate_model import evaluate_model  # noqa: E402
-from evaluation.model_card import render_model_card  # noqa: E402
-from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
-from modeling import AttentionAsdModel  # noqa: E402
-from modeling.scoring_attention_asd import BACKENDS  # noqa: E402
-from training.allocator import keep_freed_memory  # noqa: E402
-from training.batches import hold_out  # noqa: E402
-from training.fit_detector import fit_detector  # noqa: E402
-from training.waveform_bank import WaveformBank  # noqa: E402
+from evaluation.command import run
+from evaluation.loading import best_device, load_network
+from evaluation.splits import load_training_splits
+from modeling.backends_attention_asd import BACKENDS
+from training.allocator import keep_freed_memory
+from training.finish import fit_and_save_detector, write_results_and_card
+from training.normal_clips import read_normal_clips
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -44,7 +37,9 @@ def parse_arguments() -> argparse.Namespace:
         "wrote the model, else 0.15",
     )
     parser.add_argument(
-        "--backend", choices=BACKENDS, help="the default back end (by default the one that hears most of altered clips)"
+        "--backend",
+        choices=BACKENDS,
+        help="the default back end (by default the one that detects most of altered clips)",
     )
     parser.add_argument("--batch_size", type=int, default=16, help="clips per forward pass (default 16)")
     parser.add_argument("--seed", type=int, help="key of the held-out clips (default: the training's, else 0)")
@@ -55,71 +50,66 @@ def main() -> int:
     arguments = parse_arguments()
     keep_freed_memory()
     transformers_logging.disable_progress_bar()
-    if not (arguments.model / "config.json").exists():
-        raise ValueError(f"{arguments.model}: no config.json. Expected the directory of a model.")
-    # The same clips are held out as in training: others would calibrate with what the network has seen.
-    trained = arguments.model / "training_args.json"
-    training = json.loads(trained.read_text()) if trained.exists() else {}
+    training = read_training_arguments(arguments.model)
+    fraction, seed = held_out_key(arguments, training)
+    network = load_network(arguments.model, best_device())
+    splits = load_training_splits(arguments.data_dir)
+    label2id = numbered_as_in_training(network.model.config.label2id, splits.train_machines)
+    clips = read_normal_clips(splits.train, label2id, network.feature_extractor, fraction, seed)
+    detector, altered_auc = fit_and_save_detector(
+        arguments.model, network, clips, batch_size=arguments.batch_size, seed=seed, backend=arguments.backend
+    )
+    record = arguments.model / "all_results.json"
+    if record.exists() and Path(training.get("data_dir") or "").absolute() == arguments.data_dir.absolute():
+        results = json.loads(record.read_text())
+        write_results_and_card(arguments.model, network, splits, detector, altered_auc, results)
+    by_backend = ", ".join(f"{name} {auc:.3f}" for name, auc in altered_auc.items())
+    print("AUC of altered against held-out normal clips:", by_backend)
+    print(
+        f"{arguments.model}: {len(detector.machines)} machine IDs, fitted on {len(clips.train_indices)} clips, calibrated "
+        f"on {len(clips.held_out_indices)}, default back end {detector.backend}"
+    )
+    return 2 if clips.errors else 0
+
+
+def read_training_arguments(model_dir: Path) -> dict[str, Any]:
+    """What train.py noted of the training; empty for a model that it did not make.
+
+    Raises:
+        ValueError: the directory holds no model.
+    """
+    if not (model_dir / "config.json").exists():
+        raise ValueError(f"{model_dir}: no config.json. Expected the directory of a model.")
+    noted = model_dir / "training_args.json"
+    return json.loads(noted.read_text()) if noted.exists() else {}
+
+
+def held_out_key(arguments: argparse.Namespace, training: dict[str, Any]) -> tuple[float, int]:
+    """The share and the seed that decide which clips are held out: by default those of the training.
+
+    Others would calibrate with clips that the network has learned from.
+
+    Raises:
+        ValueError: no clip, or every clip, would be held out.
+    """
     fraction = arguments.validation_fraction
     if fraction is None:
         fraction = training.get("validation_fraction") or 0.15
-    seed = training.get("seed", 0) if arguments.seed is None else arguments.seed
     if not 0 < fraction < 1:
         raise ValueError(f"--validation_fraction {fraction}: expected a share above 0 and below 1.")
+    return fraction, training.get("seed", 0) if arguments.seed is None else arguments.seed
 
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model = AttentionAsdModel.from_pretrained(arguments.model).to(device)
-    feature_extractor = AttentionAsdFeatureExtractor.from_pretrained(arguments.model)
-    splits = load_clips(arguments.data_dir)
-    rows = splits.get("train")
-    if not rows:
-        raise ValueError(
-            f"{arguments.data_dir}: no training clips. Expected {arguments.data_dir}/<machine type>/train/"
-            "normal_id_XX_*.wav with normal sounds."
-        )
-    names = rows.features["label"].names
-    machines = [names[label] for label in rows["label"]]
-    # Numbered as in training, because the held-out clips are drawn by number; machines that the network does not know follow.
-    label2id = dict(model.config.label2id)
-    for name in sorted(set(machines) - label2id.keys()):
-        label2id[name] = max(label2id.values()) + 1
-    bank = WaveformBank(rows["path"], [label2id[name] for name in machines], feature_extractor)
-    for error in bank.errors.values():
-        print(f"left out: {error}", file=sys.stderr)
-    machines = [machines[row] for row in bank.rows]
-    _, held_out = hold_out(bank.labels, fraction, seed)
-    detector, heard = fit_detector(model, feature_extractor, bank, machines, held_out, arguments.batch_size, seed)
-    if arguments.backend:
-        detector.backend = arguments.backend
-    detector.save_pretrained(arguments.model)
-    record = arguments.model / "all_results.json"
-    if record.exists() and Path(training.get("data_dir") or "").absolute() == arguments.data_dir.absolute():
-        results = json.loads(record.read_text()) | {"backend": detector.backend, "altered_held_out_auc": heard}
-        if splits.get("test"):
-            results["test"] = evaluate_model(
-                model,
-                feature_extractor,
-                splits["test"],
-                arguments.model / "evaluation",
-                train_rows=rows,
-                data_dir=arguments.data_dir,
-                detector=detector,
-            )
-        record.write_text(json.dumps(results, indent=2) + "\n")
-        render_model_card(arguments.model, arguments.model.resolve().name)
-    print(
-        "AUC of altered against held-out normal clips:", ", ".join(f"{name} {auc:.3f}" for name, auc in heard.items())
-    )
-    print(
-        f"{arguments.model}: {len(detector.machines)} machine IDs, fitted on {len(bank) - len(held_out)} clips, calibrated "
-        f"on {len(held_out)}, default back end {detector.backend}"
-    )
-    return 2 if bank.errors else 0
+
+def numbered_as_in_training(label2id: dict[str, int], machines: Sequence[str]) -> dict[str, int]:
+    """The network's classes, and after them a number for each machine that the network does not know.
+
+    Clips are held out by the number of their class: other numbers would hold out other clips than the training did.
+    """
+    numbered = dict(label2id)
+    for name in sorted(set(machines) - numbered.keys()):
+        numbered[name] = max(numbered.values()) + 1
+    return numbered
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ValueError, OSError, SafetensorError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -52,9 +52,7 @@ def model_dir(tmp_path_factory):
     with torch.no_grad():
         outputs = model(**extractor(clips, sampling_rate=16_000))
     held_out = np.arange(len(machines)) // 2 % 2 == 1
-    detector = AnomalyDetector.fit(
-        model.config, outputs.embeddings, outputs.cosines, machines, held_out, spectra=outputs.spectra
-    )
+    detector = AnomalyDetector.fit(model.config, outputs, machines, held_out)
     for part in (model, extractor, detector):
         part.save_pretrained(directory)
     return directory

@@ -12,7 +12,8 @@ from huggingface_hub.repocard import metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from small_detector import small_pipeline
 
-from evaluation.model_card import SYNTHETIC, render_model_card
+from evaluation.model_card import render_model_card
+from evaluation.splits import SYNTHETIC
 from metrics.asd_auc import asd_auc
 
 

@@ -29,7 +29,6 @@ from research.reproduction.merit import difference, estimate, official_replicate
 from research.reproduction.protocol import (
     choose_epoch_on_test,
     figures_of_merit,
-    published_labels,
     write_published_labels,
 )
 from research.reproduction.run_pool import complete, try_lock
@@ -39,6 +38,7 @@ from research.reproduction.systems import TABLE_4, table_1_rows
 from research.reproduction.table_1 import MeasuredOnData, table_1
 from research.reproduction.table_2 import table_2
 from training.checkpoints import Progress, save_checkpoint
+from training.published_labels import published_labels
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -158,6 +158,21 @@ def test_eval_gives_results_scores_challenge_files_and_figures(trained, tmp_path
         assert (tmp_path / "r" / f"{figure}.png").stat().st_size > 10_000
 
 
+def test_a_detector_fitted_anew_on_the_training_folder_makes_results_and_card_anew(trained, tmp_path, run_script):
+    folder, output = trained
+    model = shutil.copytree(output, tmp_path / "model")
+    earlier = json.loads((model / "all_results.json").read_text())
+    done = run_script("scripts/fit_detector.py", "--model", model, "--data_dir", folder, "--backend", "knn")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((model / "all_results.json").read_text())
+    assert results["backend"] == results["test"]["decisions"]["default"] == "knn"
+    # The same clips are held out as in the training, so that nothing but the default has changed.
+    changed = {"backend", "test"}
+    assert all(results[key] == earlier[key] for key in earlier.keys() - changed)
+    assert results["test"]["decisions"]["alarms"] == earlier["test"]["decisions"]["alarms"]
+    assert "The default is `knn`" in (model / "README.md").read_text()
+
+
 def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_bits(sound_folder, warm_python, tmp_path):
     folder = sound_folder()
     # 20 clips in batches of 4: five updates an epoch.

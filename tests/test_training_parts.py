@@ -71,7 +71,7 @@ def clips(tmp_path):
 
 def test_the_bank_holds_the_files_very_samples(clips, small_extractor, tmp_path):
     bank = WaveformBank(clips, [0, 1, 2, 0], small_extractor, cache_dir=tmp_path / "cache", progress=False)
-    samples, labels = bank.__getitems__([2, 0])
+    samples, labels = bank.fetch([2, 0])
     assert samples.dtype == torch.int16 and labels.tolist() == [2, 0]
     expected = soundfile.read(clips[2], dtype="float32")[0]
     assert np.array_equal(to_waveforms(samples)[0].numpy(), expected)
@@ -82,7 +82,7 @@ def test_the_bank_names_unreadable_files_and_goes_on(clips, small_extractor, tmp
     bank = WaveformBank(clips, [0, 1, 2, 3], small_extractor, cache_dir=tmp_path / "cache", progress=False)
     assert list(bank.errors) == [clips[1]] and "1.wav" in bank.errors[clips[1]]
     assert len(bank) == 3 and bank.labels.tolist() == [0, 2, 3]
-    assert bank.__getitems__([1])[1].tolist() == [2]
+    assert bank.fetch([1])[1].tolist() == [2]
 
 
 def test_the_bank_is_decoded_once_and_again_when_a_file_changed(clips, small_extractor, tmp_path):
@@ -93,7 +93,7 @@ def test_the_bank_is_decoded_once_and_again_when_a_file_changed(clips, small_ext
     assert second.file == first.file and second.file.stat().st_mtime_ns == made
     soundfile.write(clips[0], np.zeros(16_001, np.int16), 16_000)
     third = WaveformBank(clips, [0] * 4, small_extractor, cache_dir=cache, progress=False)
-    assert third.file != first.file and not third.__getitems__([0])[0].any()
+    assert third.file != first.file and not third.fetch([0])[0].any()
 
 
 def test_a_checkpoint_restores_weights_moments_and_place_without_pickle(small_model, tmp_path):

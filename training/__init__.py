@@ -1,1 +1,1 @@
-"""What train.py is made of: the waveform bank, keyed batches, checkpoints and the allocator's set-up."""
+"""How a model comes about: bank of clips, keyed batches, the loop, checkpoints, the detector, results and card."""

@@ -1,10 +1,10 @@
 """
-Normal recordings altered as faults alter them: what a back end is chosen by, where no anomalous sound is to be had.
+Normal recordings altered as faults alter them: they choose the back end where there is no anomalous sound.
 
-Six alterations, faint enough that no back end finds all of them: impacts, hiss, scraping and a tone are added to the
-recording, 10 dB below to 6 dB above what it has in their frequency band; another speed and a change of level in a band
-alter the recording itself. They stand in for faults, and say which of two back ends hears more, not how much a
-back end will hear of a real fault.
+There are six alterations, faint enough that no back end finds all of them. Impacts, hiss, scraping and a tone are added
+to the recording, 10 dB below to 6 dB above the recording's own level in their frequency band. Another speed and another
+level of a band alter the recording itself. The alterations stand in for faults: they say which of two back ends detects
+more, not how much a back end will detect of real faults.
 """
 
 from collections.abc import Callable
@@ -14,26 +14,29 @@ from scipy.signal import butter, sosfilt, sosfiltfilt
 
 from machine_room.signals import SAMPLING_RATE, low_pass, ringing, rms, shaped_noise
 
-
-# Beside the other streams of random numbers, in training/batches.py.
-ALTERATION = 3
+from . import random_streams
 
 
 def alterations(waveform: np.ndarray, *key: int) -> dict[str, np.ndarray]:
-    """Every alteration of a normal recording `(samples,)` at 16 kHz, by name, each `(samples,)` float32 in [-1, 1].
+    """Alter a normal recording `(samples,)` at 16 kHz in every way.
 
-    `key`, integers such as the seed and the clip's number, decides their strength, place and rhythm.
+    Args:
+        waveform: `(samples,)` in [-1, 1].
+        key: integers such as the seed and the clip's number; they decide strength, place and rhythm.
+
+    Returns:
+        The altered recordings by the alteration's name, `(samples,)` float32 in [-1, 1] each.
     """
     altered = {}
     for number, (name, alter) in enumerate(ALTERATIONS.items()):
-        generator = np.random.default_rng([ALTERATION, number, *key])
+        generator = random_streams.alteration(number, *key)
         altered[name] = np.clip(alter(waveform.astype(np.float64), generator), -1.0, 1.0).astype(np.float32)
     return altered
 
 
 def impacts(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A housing that rings at every blow, 2.5 to 33 times a second."""
-    period, centre = generator.uniform(0.03, 0.4), generator.uniform(1500, 5600)
+    period, center = generator.uniform(0.03, 0.4), generator.uniform(1500, 5600)
     blows = np.arange(
         generator.uniform(0, min(period, len(waveform) / SAMPLING_RATE)), len(waveform) / SAMPLING_RATE, period
     )
@@ -41,31 +44,31 @@ def impacts(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     impulses[np.minimum((blows * SAMPLING_RATE).astype(int), len(waveform) - 1)] = generator.lognormal(
         0, 0.25, len(blows)
     )
-    return add(waveform, ringing(impulses, centre, generator.uniform(0.0005, 0.002)), centre, generator.uniform(-10, 2))
+    return add(waveform, ringing(impulses, center, generator.uniform(0.0005, 0.002)), center, generator.uniform(-10, 2))
 
 
 def hiss(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A jet of air."""
-    centre = generator.uniform(2500, 5600)
-    return add(waveform, band_noise(generator, len(waveform), centre, octaves=0.45), centre, generator.uniform(-8, 4))
+    center = generator.uniform(2500, 5600)
+    return add(waveform, band_noise(generator, len(waveform), center, octaves=0.45), center, generator.uniform(-8, 4))
 
 
 def scraping(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Grainy bursts of 40 to 250 ms at irregular times."""
-    centre, samples = generator.uniform(1000, 4500), len(waveform)
+    center, samples = generator.uniform(1000, 4500), len(waveform)
     inside = np.zeros(samples)
     for _ in range(2 + generator.poisson(0.6 * samples / SAMPLING_RATE)):
         start = generator.integers(samples)
         inside[start : start + int(generator.uniform(0.04, 0.25) * SAMPLING_RATE)] = 1.0
     grain = low_pass(np.abs(generator.standard_normal(samples)) ** 3, 60) * inside
-    return add(waveform, band_noise(generator, samples, centre, octaves=0.5) * grain, centre, generator.uniform(-6, 6))
+    return add(waveform, band_noise(generator, samples, center, octaves=0.5) * grain, center, generator.uniform(-6, 6))
 
 
 def tone(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A hum or whine that swells and fades."""
-    centre, seconds = generator.uniform(80, 3000), np.arange(len(waveform)) / SAMPLING_RATE
+    center, seconds = generator.uniform(80, 3000), np.arange(len(waveform)) / SAMPLING_RATE
     swell = 1.0 + 0.5 * np.sin(2 * np.pi * generator.uniform(0.5, 8) * seconds)
-    return add(waveform, np.sin(2 * np.pi * centre * seconds) * swell, centre, generator.uniform(-10, 0))
+    return add(waveform, np.sin(2 * np.pi * center * seconds) * swell, center, generator.uniform(-10, 0))
 
 
 def speed(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -93,12 +96,12 @@ ALTERATIONS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] 
 }
 
 
-def band_noise(generator: np.random.Generator, samples: int, centre: float, octaves: float) -> np.ndarray:
-    return shaped_noise(generator, samples, lambda f: np.exp(-0.5 * (np.log2((f + 1) / centre) / octaves) ** 2))
+def band_noise(generator: np.random.Generator, samples: int, center: float, octaves: float) -> np.ndarray:
+    return shaped_noise(generator, samples, lambda f: np.exp(-0.5 * (np.log2((f + 1) / center) / octaves) ** 2))
 
 
-def add(waveform: np.ndarray, sound: np.ndarray, centre: float, level_db: float) -> np.ndarray:
-    """`sound` added so that, within half an octave of `centre` in hertz, it lies `level_db` above the recording."""
-    band = butter(2, [0.7 * centre, 1.4 * centre], "bandpass", fs=SAMPLING_RATE, output="sos")
-    have, add_rms = (rms(sosfilt(band, part)) for part in (waveform, sound))
-    return waveform + sound * (have / max(add_rms, 1e-9)) * 10 ** (level_db / 20)
+def add(waveform: np.ndarray, sound: np.ndarray, center: float, level_db: float) -> np.ndarray:
+    """Add `sound` so that it lies `level_db` above the recording within half an octave of `center` in hertz."""
+    band = butter(2, [0.7 * center, 1.4 * center], "bandpass", fs=SAMPLING_RATE, output="sos")
+    own, added = (rms(np.asarray(sosfilt(band, part))) for part in (waveform, sound))
+    return waveform + sound * (own / max(added, 1e-9)) * 10 ** (level_db / 20)

@@ -1,4 +1,4 @@
-"""What a training run can be told."""
+"""The arguments of a training run."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass
 class Arguments:
-    """What train.py can be told. The defaults are the paper's recipe."""
+    """The arguments of train.py. The defaults are the paper's recipe."""
 
     output_dir: str = field(metadata={"help": "Where the trained model goes; safe to give again to resume."})
     data_dir: str | None = field(
@@ -41,7 +41,7 @@ class Arguments:
     scale: float = field(default=40.0, metadata={"help": "s of ArcFace."})
     margin: float = field(default=0.7, metadata={"help": "m of ArcFace, in radians."})
     input_representations: list[str] = field(
-        default_factory=lambda: ["log_mel", "wavegram"], metadata={"help": "What the network sees (Table 3)."}
+        default_factory=lambda: ["log_mel", "wavegram"], metadata={"help": "The network's inputs (Table 3)."}
     )
     embedding_size: int = field(default=128, metadata={"help": "h, the size of the embedding (Table 3)."})
     use_attention: bool = field(default=True, metadata={"help": "The attention map (Table 4)."})
@@ -84,7 +84,11 @@ class Arguments:
 
 
 def check_numbers(arguments: Arguments) -> None:
-    """Say now what would fail after an hour."""
+    """Refuse numbers that would fail an hour later.
+
+    Raises:
+        ValueError: a number cannot be; the message names its flag.
+    """
     for name in (
         "num_train_epochs",
         "per_device_train_batch_size",
@@ -104,7 +108,7 @@ def check_numbers(arguments: Arguments) -> None:
 
 
 def run_settings(arguments: Arguments) -> dict[str, Any]:
-    """What two runs must share for one to go on where the other stopped."""
+    """Return the settings that two runs must share for one to go on where the other stopped."""
     free = {
         "output_dir",
         "per_device_eval_batch_size",

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-
-# Streams of random numbers: one generator is never used for two purposes.
-HOLD_OUT, ORDER, MIXUP = range(3)
+from . import random_streams
 
 
-def hold_out(labels: Sequence[int], fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(labels: Sequence[int] | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split clips into training and held-out ones, machine ID by machine ID: `(train_indices, held_out_indices)`.
 
     Of every ID with two clips or more, at least one is held out and at least one kept.
@@ -24,7 +22,7 @@ def hold_out(labels: Sequence[int], fraction: float, seed: int) -> tuple[np.ndar
     for label in np.unique(labels):
         clips = np.flatnonzero(labels == label)
         count = min(max(1, round(fraction * len(clips))), len(clips) - 1) if fraction > 0 else 0
-        order = np.random.default_rng([seed, HOLD_OUT, int(label)]).permutation(len(clips))
+        order = random_streams.hold_out(seed, int(label)).permutation(len(clips))
         held_out.append(clips[order[:count]])
     held_out = np.sort(np.concatenate(held_out))
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
@@ -56,7 +54,7 @@ class KeyedBatches:
         return (self.updates_per_epoch - self.first_update) * self.accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self.seed, ORDER, self.epoch]).permutation(self.num_clips)
+        order = random_streams.epoch_order(self.seed, self.epoch).permutation(self.num_clips)
         shape = (self.updates_per_epoch, self.accumulation, self.num_processes, self.batch_size)
         batches = np.resize(order, shape)[self.first_update :, :, self.process_index]
         yield from batches.reshape(-1, self.batch_size).tolist()
@@ -67,5 +65,5 @@ def draw_mixup(size: int, alpha: float, *key: int) -> tuple[float, torch.Tensor]
 
     `key` is the seed, the step and the process.
     """
-    generator = np.random.default_rng([MIXUP, *key])
+    generator = random_streams.mixup(*key)
     return float(generator.beta(alpha, alpha)), torch.from_numpy(generator.permutation(size))

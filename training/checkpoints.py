@@ -1,6 +1,7 @@
 """Checkpoints of a training run: safetensors and JSON alone, written whole or not at all.
 
-Random numbers are keyed on the seed and the step: weights, AdamW's moments and the place in the run are all there is.
+Random numbers are keyed on the seed and the step. A checkpoint therefore needs the weights, AdamW's moments and the
+place in the run, and nothing else.
 """
 
 import json
@@ -43,7 +44,20 @@ def save_checkpoint(
     scaler_state: dict[str, Any] | None = None,
     keep: int = 2,
 ) -> Path:
-    """Write `directory/step_N` and drop all but the newest `keep`. `settings` is what a run that goes on must share."""
+    """Write `directory/step_N`, and remove all checkpoints but the newest `keep`.
+
+    Args:
+        directory: where the run's checkpoints lie.
+        model: gives the weights.
+        optimizer: AdamW with its moments.
+        progress: the place in the run.
+        settings: what a run that goes on from here must share.
+        scaler_state: of the gradient scaler of float16, if any.
+        keep: how many checkpoints stay.
+
+    Returns:
+        The new checkpoint's folder.
+    """
     target = directory / f"step_{progress.step:08d}"
     partial = directory / f".{target.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -62,7 +76,10 @@ def save_checkpoint(
 def load_checkpoint(
     checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, Any]
 ) -> tuple[Progress, dict[str, Any] | None]:
-    """Load what [`save_checkpoint`] wrote into `model` and `optimizer`.
+    """Load the weights and moments that [`save_checkpoint`] wrote into `model` and `optimizer`.
+
+    Returns:
+        The place in the run, and the state of the gradient scaler, if any.
 
     Raises:
         ValueError: if there is no whole checkpoint, or its run had other settings.
@@ -88,7 +105,7 @@ def load_checkpoint(
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
+    """Return the whole checkpoints of a run, oldest first."""
     if not directory.is_dir():
         return []
     return sorted(path for path in directory.iterdir() if CHECKPOINT_NAME.match(path.name))

@@ -1,19 +1,16 @@
 """After training: run the network over the normal clips once more and fit the detector that decides."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
-from evaluation.network_outputs import deciding_only, joined, taken
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdModel, AttentionAsdOutput
-from modeling.scoring_attention_asd import BACKENDS
+from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
+from modeling.backends_attention_asd import BACKENDS
 
 from .alterations import ALTERATIONS, alterations
-from .log_mel_bank import LogMelBank
+from .normal_clips import Bank, NormalClips
 from .waveform_bank import WaveformBank, to_waveforms
 
 
@@ -21,90 +18,112 @@ from .waveform_bank import WaveformBank, to_waveforms
 ALTERED_CLIPS = 48
 
 
-@torch.no_grad()
-def network_outputs(
-    model: AttentionAsdModel,
-    feature_extractor: AttentionAsdFeatureExtractor,
-    bank: WaveformBank | LogMelBank,
-    batch_size: int,
-    progress: bool = True,
-) -> AttentionAsdOutput:
-    """The network's outputs for every clip of the bank."""
-    model.eval()
-    batches = []
-    for start in tqdm(range(0, len(bank), batch_size), desc="Embedding", unit="batch", disable=not progress):
-        samples, _ = bank.__getitems__(range(start, min(start + batch_size, len(bank))))
-        output = model(**bank.inputs(samples.to(model.device), feature_extractor))
-        batches.append(deciding_only(output))
-    return joined(batches)
-
-
 def fit_detector(
     model: AttentionAsdModel,
     feature_extractor: AttentionAsdFeatureExtractor,
-    bank: WaveformBank | LogMelBank,
-    machines: Sequence[str],
-    held_out_indices: Sequence[int],
+    clips: NormalClips,
+    *,
     batch_size: int,
     seed: int,
     progress: bool = True,
 ) -> tuple[AnomalyDetector, dict[str, float]]:
-    """The detector of `machines`, the names of the bank's clips: fitted on the clips that the network was trained on,
-    calibrated on the held-out ones.
+    """Fit the detector on the clips that the network was trained on, and calibrate it on the held-out ones.
 
-    Its back end is the one that best tells held-out clips from altered ones (`training/alterations.py`); the AUC of each,
-    the mean over machine IDs, is returned as well. Log-mels cannot be altered so: their detector has the default.
+    Args:
+        model: the trained network.
+        feature_extractor: computes the log-mel.
+        clips: the normal clips, as they were split for the training.
+        batch_size: clips per forward pass.
+        seed: key of the mixtures and the alterations.
+        progress: whether to show progress bars.
+
+    Returns:
+        The detector, and each back end's AUC of altered against held-out clips. The back end with the largest AUC is the
+        detector's default. Log-mels alone cannot be altered: there the AUC is missing and the default is the detector's
+        own.
     """
-    outputs = network_outputs(model, feature_extractor, bank, batch_size, progress)
-    held_out = np.zeros(len(bank), dtype=bool)
-    held_out[np.asarray(held_out_indices, dtype=np.int64)] = True
-    detector = AnomalyDetector.fit(
-        model.config, outputs.embeddings, outputs.cosines, machines, held_out, spectra=outputs.spectra, seed=seed
-    )
-    heard = {}
-    if isinstance(bank, WaveformBank) and held_out.any():
-        heard = altered_clips_auc(
-            detector, model, feature_extractor, bank, np.asarray(machines), outputs, held_out, seed, progress
-        )
-        detector.backend = max(heard, key=heard.get)
-    return detector, heard
+    outputs = network_outputs(model, feature_extractor, clips.bank, batch_size, progress)
+    detector = AnomalyDetector.fit(model.config, outputs, clips.machines, clips.is_held_out, seed=seed)
+    if not isinstance(clips.bank, WaveformBank) or not len(clips.held_out_indices):
+        return detector, {}
+    chosen = clips_to_alter(clips)
+    altered = altered_outputs(model, feature_extractor, clips.bank, chosen, seed, progress)
+    altered_auc = altered_clips_auc(detector, clips, outputs, chosen, altered)
+    detector.backend = max(altered_auc, key=lambda backend: altered_auc[backend])
+    return detector, altered_auc
 
 
 @torch.no_grad()
-def altered_clips_auc(
-    detector: AnomalyDetector,
+def network_outputs(
+    model: AttentionAsdModel,
+    feature_extractor: AttentionAsdFeatureExtractor,
+    bank: Bank,
+    batch_size: int,
+    progress: bool = True,
+) -> ClipOutputs:
+    """Return the network's outputs for every clip of the bank."""
+    model.eval()
+    batches = []
+    for start in tqdm(range(0, len(bank), batch_size), desc="Embedding", unit="batch", disable=not progress):
+        samples, _ = bank.fetch(range(start, min(start + batch_size, len(bank))))
+        output = model(**bank.inputs(samples.to(model.device), feature_extractor))
+        batches.append(ClipOutputs.of(output))
+    return ClipOutputs.concatenate(batches)
+
+
+def clips_to_alter(clips: NormalClips) -> np.ndarray:
+    """Return the indices of at most `ALTERED_CLIPS` held-out clips, taken in turn from every machine ID.
+
+    So no machine ID is left out where there are more clips than needed.
+    """
+    owners = clips.machines[clips.held_out_indices]
+    turn = np.array([np.count_nonzero(owners[:place] == owner) for place, owner in enumerate(owners)])
+    return np.sort(clips.held_out_indices[np.argsort(turn, kind="stable")[:ALTERED_CLIPS]])
+
+
+@torch.no_grad()
+def altered_outputs(
     model: AttentionAsdModel,
     feature_extractor: AttentionAsdFeatureExtractor,
     bank: WaveformBank,
-    machines: np.ndarray,
-    outputs: AttentionAsdOutput,
-    held_out: np.ndarray,
+    chosen: np.ndarray,
     seed: int,
     progress: bool,
-) -> dict[str, float]:
-    """AUC of every back end, held-out normal clips against the same altered, the mean over machine IDs."""
-    # In turn from every machine ID, so that none is left out where there are more clips than needed.
-    indices = np.flatnonzero(held_out)
-    owners = machines[indices]
-    turn = np.array([np.count_nonzero(owners[:place] == owner) for place, owner in enumerate(owners)])
-    chosen = np.sort(indices[np.argsort(turn, kind="stable")[:ALTERED_CLIPS]])
-    altered = []
+) -> ClipOutputs:
+    """Return the network's outputs for every alteration of the chosen clips, clip by clip."""
+    batches = []
     for index in tqdm(chosen.tolist(), desc="Choosing the back end", unit="clip", disable=not progress):
-        samples, _ = bank.__getitems__([index])
+        samples, _ = bank.fetch([index])
         versions = alterations(to_waveforms(samples)[0].numpy(), seed, index)
         waveforms = torch.from_numpy(np.stack(list(versions.values()))).to(model.device)
         output = model(input_values=waveforms, input_features=feature_extractor.log_mel(waveforms))
-        altered.append(deciding_only(output))
-    altered = joined(altered)
-    areas = {backend: [] for backend in BACKENDS}
-    for machine in np.unique(machines[chosen]).tolist():
-        normal = taken(outputs, held_out & (machines == machine))
-        faulty = taken(altered, np.repeat(machines[chosen] == machine, len(ALTERATIONS)))
-        is_altered = np.repeat([0, 1], [len(normal.embeddings), len(faulty.embeddings)])
+        batches.append(ClipOutputs.of(output))
+    return ClipOutputs.concatenate(batches)
+
+
+def altered_clips_auc(
+    detector: AnomalyDetector,
+    clips: NormalClips,
+    outputs: ClipOutputs,
+    chosen: np.ndarray,
+    altered: ClipOutputs,
+) -> dict[str, float]:
+    """Return each back end's AUC of altered against held-out normal clips, the mean over machine IDs.
+
+    Args:
+        detector: the fitted detector.
+        clips: the normal clips.
+        outputs: the network's outputs for all `clips`.
+        chosen: indices of the clips that were altered.
+        altered: the network's outputs for the alterations of the chosen clips.
+    """
+    areas: dict[str, list[float]] = {backend: [] for backend in BACKENDS}
+    owners = clips.machines[chosen]
+    for machine in np.unique(owners).tolist():
+        normal = outputs[clips.is_held_out & (clips.machines == machine)]
+        faulty = altered[np.repeat(owners == machine, len(ALTERATIONS))]
+        is_altered = np.repeat([0, 1], [len(normal), len(faulty)])
         for backend in BACKENDS:
-            scores = [
-                detector.scores(clips.embeddings, clips.cosines, machine, backend, clips.spectra)
-                for clips in (normal, faulty)
-            ]
+            scores = [detector.scores(part, machine, backend) for part in (normal, faulty)]
             areas[backend].append(roc_auc_score(is_altered, torch.cat(scores).numpy()))
-    return {backend: round(float(np.mean(of_ids)), 4) for backend, of_ids in areas.items()}
+    return {backend: round(float(np.mean(of_machines)), 4) for backend, of_machines in areas.items()}

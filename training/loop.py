@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,49 +11,20 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel
 
 from .arguments import Arguments, run_settings
-from .batches import KeyedBatches, draw_mixup, hold_out
+from .batches import KeyedBatches, draw_mixup
 from .checkpoints import Progress, list_checkpoints, load_checkpoint, save_checkpoint
-from .log_mel_bank import LogMelBank
-from .waveform_bank import WaveformBank
+from .normal_clips import Bank, NormalClips
 
 
-def learning_rate_at(epoch: int, arguments: Arguments) -> float:
-    """Cosine from the learning rate to its minimum, one value per epoch as in the published code."""
-    low = arguments.min_learning_rate_ratio * arguments.learning_rate
-    turn = math.cos(math.pi * epoch / arguments.num_train_epochs)
-    return low + 0.5 * (arguments.learning_rate - low) * (1.0 + turn)
-
-
-@torch.no_grad()
-def held_out_loss(
-    model: AttentionAsdModel,
-    feature_extractor: AttentionAsdFeatureExtractor,
-    bank: WaveformBank | LogMelBank,
-    indices: np.ndarray,
-    batch_size: int,
-    device: torch.device,
-) -> float:
-    """Mean loss of unmixed clips, the criterion of model selection."""
-    model.eval()
-    total = 0.0
-    for batch in DataLoader(Subset(bank, indices), batch_size=batch_size, collate_fn=as_fetched):
-        samples, labels = (tensor.to(device) for tensor in batch)
-        inputs = bank.inputs(samples, feature_extractor)
-        total += model(**inputs, labels=labels).loss.item() * len(labels)
-    model.train()
-    return total / len(indices)
-
-
-def as_fetched(batch):
-    """The bank already gives whole batches."""
-    return batch
+Batch = tuple[torch.Tensor, torch.Tensor]
+BEST_WEIGHTS = "best.safetensors"
 
 
 def train(
@@ -60,130 +32,244 @@ def train(
     accelerator: Accelerator,
     model: AttentionAsdModel,
     feature_extractor: AttentionAsdFeatureExtractor,
-    bank: WaveformBank | LogMelBank,
+    clips: NormalClips,
 ) -> Progress:
-    """The training loop. On return `model` has the weights of the epoch with the smallest held-out loss."""
-    checkpoints = Path(arguments.output_dir) / "checkpoints"
-    best_weights = checkpoints / "best.safetensors"
-    train_indices, held_out_indices = hold_out(bank.labels, arguments.validation_fraction, arguments.seed)
-    train_clips = Subset(bank, train_indices)
-    batches = KeyedBatches(
-        num_clips=len(train_clips),
-        batch_size=arguments.per_device_train_batch_size,
-        accumulation=arguments.gradient_accumulation_steps,
-        num_processes=accelerator.num_processes,
-        process_index=accelerator.process_index,
-        seed=arguments.seed,
-    )
-    # Channels-last convolutions took 0.87 of the time on two cores, and suit a GPU's matrix units.
-    model.to(accelerator.device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay, fused=True
-    )
-    progress = Progress()
-    # An update is of another size with other processes, and an epoch with other clips.
-    settings = run_settings(arguments) | {"num_processes": accelerator.num_processes, "clips": len(bank)}
-    if arguments.resume_from_checkpoint:
-        progress = resume(arguments.resume_from_checkpoint, settings, accelerator, model, optimizer, checkpoints)
-    accelerator.wait_for_everyone()
-    if progress.step == 0 and accelerator.is_main_process:
-        # An earlier run's checkpoints would pass for this one's.
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    ddp_model, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
+    """Train `model`; on return it has the weights of the epoch with the smallest held-out loss.
 
-    say = accelerator.is_main_process
-    epochs = arguments.num_train_epochs
-    total = epochs * batches.updates_per_epoch
-    bar = tqdm(total=total, initial=progress.step, desc="Training", unit="update", disable=not say)
-    if say:
-        print(
-            f"{len(train_clips)} training and {len(held_out_indices)} held-out normal clips of {model.config.num_labels} "
-            f"machine IDs; {epochs} epochs of {batches.updates_per_epoch} updates of "
-            f"{batches.batch_size * accelerator.num_processes * batches.accumulation} clips"
+    Raises:
+        ValueError: the loss is not finite, or the checkpoint to resume from does not fit.
+    """
+    loop = TrainingLoop(arguments, accelerator, model, feature_extractor, clips)
+    while loop.progress.epoch < arguments.num_train_epochs:
+        loop.train_epoch()
+        loop.end_epoch()
+    loop.finish()
+    return loop.progress
+
+
+class TrainingLoop:
+    """One training run: its model and optimizer, where it stands, and the steps that it is made of."""
+
+    def __init__(
+        self,
+        arguments: Arguments,
+        accelerator: Accelerator,
+        model: AttentionAsdModel,
+        feature_extractor: AttentionAsdFeatureExtractor,
+        clips: NormalClips,
+    ):
+        self.arguments, self.accelerator = arguments, accelerator
+        self.model, self.feature_extractor, self.clips = model, feature_extractor, clips
+        self.checkpoints = Path(arguments.output_dir) / "checkpoints"
+        # An update is of another size with other processes, and an epoch with other clips.
+        self.settings = run_settings(arguments) | {"num_processes": accelerator.num_processes, "clips": len(clips)}
+        self.batches = KeyedBatches(
+            num_clips=len(clips.train_indices),
+            batch_size=arguments.per_device_train_batch_size,
+            accumulation=arguments.gradient_accumulation_steps,
+            num_processes=accelerator.num_processes,
+            process_index=accelerator.process_index,
+            seed=arguments.seed,
         )
-    started = time.monotonic() - progress.seconds
-    # Apple's GPUs have no float64; elsewhere the sum of an epoch keeps every loss's digits.
-    precision = torch.float32 if accelerator.device.type == "mps" else torch.float64
-    loss_sum = torch.tensor(progress.epoch_loss_sum, dtype=precision, device=accelerator.device)
+        # Channels-last convolutions took 0.87 of the time on two cores, and suit a GPU's matrix units.
+        model.to(accelerator.device, memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay, fused=True
+        )
+        self.progress = self.start_or_resume(optimizer)
+        self.network, self.optimizer = accelerator.prepare(model, optimizer)
+        model.train()
+        # Apple's GPUs have no float64; elsewhere the sum of an epoch keeps every loss's digits.
+        precision = torch.float32 if accelerator.device.type == "mps" else torch.float64
+        self.loss_sum = torch.tensor(self.progress.epoch_loss_sum, dtype=precision, device=accelerator.device)
+        self.bar = self.announce()
+        self.started = time.monotonic() - self.progress.seconds
 
-    def checkpoint():
-        progress.epoch_loss_sum = accelerator.reduce(loss_sum, "mean").item()
-        progress.seconds = time.monotonic() - started
-        if accelerator.is_main_process:
-            scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-            save_checkpoint(
-                checkpoints, model, optimizer.optimizer, progress, settings, scaler, arguments.save_total_limit
+    def start_or_resume(self, optimizer: torch.optim.Optimizer) -> Progress:
+        """Load the checkpoint that the run resumes from, or remove those of an earlier run."""
+        progress, resume_from = Progress(), self.arguments.resume_from_checkpoint
+        if resume_from:
+            progress = resume(resume_from, self.settings, self.accelerator, self.model, optimizer, self.checkpoints)
+        self.accelerator.wait_for_everyone()
+        if progress.step == 0 and self.accelerator.is_main_process:
+            # An earlier run's checkpoints would pass for this one's.
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+        return progress
+
+    def announce(self) -> tqdm:
+        """Say what is trained on, and return the progress bar over all updates."""
+        epochs, batches = self.arguments.num_train_epochs, self.batches
+        if self.accelerator.is_main_process:
+            print(
+                f"{len(self.clips.train_indices)} training and {len(self.clips.held_out_indices)} held-out normal clips of "
+                f"{self.model.config.num_labels} machine IDs; {epochs} epochs of {batches.updates_per_epoch} updates of "
+                f"{batches.batch_size * self.accelerator.num_processes * batches.accumulation} clips"
             )
-
-    while progress.epoch < epochs:
-        learning_rate = learning_rate_at(progress.epoch, arguments)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        batches.epoch, batches.first_update = progress.epoch, progress.update
-        loader = DataLoader(
-            train_clips,
-            batch_sampler=batches,
-            collate_fn=as_fetched,
-            num_workers=arguments.dataloader_num_workers,
-            pin_memory=accelerator.device.type == "cuda",
+        return tqdm(
+            total=epochs * batches.updates_per_epoch,
+            initial=self.progress.step,
+            desc="Training",
+            unit="update",
+            disable=not self.accelerator.is_main_process,
         )
-        micro_step = progress.step * batches.accumulation
-        for batch in loader:
-            with accelerator.accumulate(ddp_model):
-                samples, labels = (tensor.to(accelerator.device, non_blocking=True) for tensor in batch)
-                mixing, share, partner = {}, 1.0, None
-                if arguments.mixup_alpha > 0:
-                    key = (arguments.seed, micro_step, accelerator.process_index)
-                    share, partner = draw_mixup(len(labels), arguments.mixup_alpha, *key)
-                    partner = partner.to(accelerator.device)
-                    mixing = {"mixup_partner": partner, "mixup_lambda": share}
-                inputs = bank.inputs(samples, feature_extractor, share, partner)
-                loss = ddp_model(**inputs, labels=labels, **mixing).loss
-                accelerator.backward(loss)
-                optimizer.step()
-                optimizer.zero_grad()
-                loss_sum += loss.detach().to(precision)
+
+    # An epoch
+
+    def train_epoch(self) -> None:
+        """Take the updates of the epoch that are not done yet."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.progress.epoch, self.arguments)
+        micro_step = self.progress.step * self.batches.accumulation
+        for batch in self.loader():
+            self.take_micro_step(batch, micro_step)
             micro_step += 1
-            if not accelerator.sync_gradients:
-                continue
-            progress.update += 1
-            progress.step += 1
-            bar.update()
-            if arguments.checkpointing_steps != "epoch" and progress.step % int(arguments.checkpointing_steps) == 0:
-                checkpoint()
+            if self.accelerator.sync_gradients:
+                self.end_update()
 
-        record = {"epoch": progress.epoch + 1, "step": progress.step, "learning_rate": learning_rate}
-        mean_loss = loss_sum / (batches.updates_per_epoch * batches.accumulation)
-        record["loss"] = accelerator.reduce(mean_loss, "mean").item()
-        if not math.isfinite(record["loss"]):
+    def loader(self) -> DataLoader:
+        self.batches.epoch, self.batches.first_update = self.progress.epoch, self.progress.update
+        return DataLoader(
+            ChosenClips(self.clips.bank, self.clips.train_indices),
+            batch_sampler=self.batches,
+            collate_fn=as_fetched,
+            num_workers=self.arguments.dataloader_num_workers,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def take_micro_step(self, batch: Batch, micro_step: int) -> None:
+        """Mix a batch, and take its gradient; the optimizer steps where the accumulation is complete."""
+        with self.accelerator.accumulate(self.network):
+            samples, labels = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in batch)
+            mixing, share, partner = {}, 1.0, None
+            if self.arguments.mixup_alpha > 0:
+                key = (self.arguments.seed, micro_step, self.accelerator.process_index)
+                share, partner = draw_mixup(len(labels), self.arguments.mixup_alpha, *key)
+                partner = partner.to(self.accelerator.device)
+                mixing = {"mixup_partner": partner, "mixup_lambda": share}
+            inputs = self.clips.bank.inputs(samples, self.feature_extractor, share, partner)
+            loss = self.network(**inputs, labels=labels, **mixing).loss
+            self.accelerator.backward(loss)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.loss_sum += loss.detach().to(self.loss_sum.dtype)
+
+    def end_update(self) -> None:
+        self.progress.update += 1
+        self.progress.step += 1
+        self.bar.update()
+        steps = self.arguments.checkpointing_steps
+        if steps != "epoch" and self.progress.step % int(steps) == 0:
+            self.save_checkpoint()
+
+    def end_epoch(self) -> None:
+        """Record the epoch's losses, keep its weights if they are the best, and begin the next epoch."""
+        record = self.epoch_record()
+        if self.accelerator.is_main_process and len(self.clips.held_out_indices):
+            record["eval_loss"] = self.held_out_loss()
+            self.keep_if_best(record["eval_loss"])
+        self.progress.history.append(record)
+        self.accelerator.log({k: v for k, v in record.items() if k != "step"}, step=self.progress.step)
+        self.bar.set_postfix({key: f"{record[key]:.3g}" for key in ("loss", "eval_loss") if key in record})
+        self.loss_sum.zero_()
+        self.progress.update = 0
+        self.progress.epoch += 1
+        if self.arguments.checkpointing_steps == "epoch":
+            self.save_checkpoint()
+
+    def epoch_record(self) -> dict[str, float]:
+        """Return the line of the epoch in the run's history.
+
+        Raises:
+            ValueError: the loss is not finite.
+        """
+        epoch = self.progress.epoch
+        mean_loss = self.loss_sum / (self.batches.updates_per_epoch * self.batches.accumulation)
+        loss = self.mean_over_processes(mean_loss)
+        if not math.isfinite(loss):
             raise ValueError(
-                f"the loss of epoch {record['epoch']} is {record['loss']}: training has diverged. Lower --learning_rate, or "
-                "train without --mixed_precision."
+                f"the loss of epoch {epoch + 1} is {loss}: training has diverged. Lower --learning_rate, or train without "
+                "--mixed_precision."
             )
-        if say and len(held_out_indices):
-            batch_size = arguments.per_device_eval_batch_size
-            loss = held_out_loss(model, feature_extractor, bank, held_out_indices, batch_size, accelerator.device)
-            record["eval_loss"] = loss
-            if math.isfinite(loss) and (progress.best_eval_loss is None or loss < progress.best_eval_loss):
-                progress.best_eval_loss, progress.best_epoch = loss, progress.epoch + 1
-                best_weights.parent.mkdir(parents=True, exist_ok=True)
-                save_file({k: v.contiguous() for k, v in model.state_dict().items()}, best_weights)
-        progress.history.append(record)
-        accelerator.log({k: v for k, v in record.items() if k != "step"}, step=progress.step)
-        bar.set_postfix({key: f"{record[key]:.3g}" for key in ("loss", "eval_loss") if key in record})
-        loss_sum.zero_()
-        progress.update = 0
-        progress.epoch += 1
-        if arguments.checkpointing_steps == "epoch":
-            checkpoint()
-    bar.close()
-    accelerator.wait_for_everyone()
-    if best_weights.exists():
-        model.load_state_dict(load_file(best_weights))
-    model.eval()
-    progress.seconds = time.monotonic() - started
-    return progress
+        learning_rate = learning_rate_at(epoch, self.arguments)
+        return {"epoch": epoch + 1, "step": self.progress.step, "learning_rate": learning_rate, "loss": loss}
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """Return the mean loss of the held-out clips, unmixed: the criterion of model selection."""
+        self.model.eval()
+        total, count = 0.0, len(self.clips.held_out_indices)
+        held_out = ChosenClips(self.clips.bank, self.clips.held_out_indices)
+        batch_size = self.arguments.per_device_eval_batch_size
+        for batch in DataLoader(held_out, batch_size=batch_size, collate_fn=as_fetched):
+            samples, labels = (tensor.to(self.accelerator.device) for tensor in batch)
+            inputs = self.clips.bank.inputs(samples, self.feature_extractor)
+            total += self.model(**inputs, labels=labels).loss.item() * len(labels)
+        self.model.train()
+        return total / count
+
+    def keep_if_best(self, loss: float) -> None:
+        """Write the weights where this epoch's held-out loss is the smallest so far."""
+        best = self.progress.best_eval_loss
+        if math.isfinite(loss) and (best is None or loss < best):
+            self.progress.best_eval_loss, self.progress.best_epoch = loss, self.progress.epoch + 1
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            state = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+            save_file(state, self.checkpoints / BEST_WEIGHTS)
+
+    # The run
+
+    def save_checkpoint(self) -> None:
+        self.progress.epoch_loss_sum = self.mean_over_processes(self.loss_sum)
+        self.progress.seconds = time.monotonic() - self.started
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
+            save_checkpoint(
+                self.checkpoints,
+                self.model,
+                self.optimizer.optimizer,
+                self.progress,
+                self.settings,
+                scaler,
+                self.arguments.save_total_limit,
+            )
+
+    def mean_over_processes(self, value: torch.Tensor) -> float:
+        return torch.as_tensor(self.accelerator.reduce(value, "mean")).item()
+
+    def finish(self) -> None:
+        """Wait for all processes and load the best epoch's weights."""
+        self.bar.close()
+        self.accelerator.wait_for_everyone()
+        best_weights = self.checkpoints / BEST_WEIGHTS
+        if best_weights.exists():
+            self.model.load_state_dict(load_file(best_weights))
+        self.model.eval()
+        self.progress.seconds = time.monotonic() - self.started
+
+
+class ChosenClips(Dataset):
+    """Some clips of a bank as a data set of torch, which fetches them in batches."""
+
+    def __init__(self, bank: Bank, indices: np.ndarray):
+        self.bank, self.indices = bank, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitems__(self, places: Sequence[int]) -> Batch:
+        return self.bank.fetch(self.indices[list(places)].tolist())
+
+
+def as_fetched(batch: Batch) -> Batch:
+    """Leave a batch as it is: the bank already gives whole batches."""
+    return batch
+
+
+def learning_rate_at(epoch: int, arguments: Arguments) -> float:
+    """Cosine from the learning rate to its minimum, one value per epoch as in the published code."""
+    low = arguments.min_learning_rate_ratio * arguments.learning_rate
+    turn = math.cos(math.pi * epoch / arguments.num_train_epochs)
+    return low + 0.5 * (arguments.learning_rate - low) * (1.0 + turn)
 
 
 def resume(
@@ -203,7 +289,7 @@ def resume(
     else:
         checkpoint = Path(resume_from)
     progress, scaler_state = load_checkpoint(checkpoint, model, optimizer, settings)
-    best_weights = checkpoint.parent / "best.safetensors"
+    best_weights = checkpoint.parent / BEST_WEIGHTS
     if accelerator.is_main_process and best_weights.exists() and checkpoint.parent.resolve() != checkpoints.resolve():
         checkpoints.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(best_weights, checkpoints / best_weights.name)

@@ -18,12 +18,23 @@ from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
 CACHE_DIR = Path(HF_HOME) / "attention_asd"
 
 
-class WaveformBank(torch.utils.data.Dataset):
+class WaveformBank:
     """Clips as `(clip_length,)` int16 and their labels, in the order of `paths`.
 
     The first use decodes every file (about 1,500 ten-second clips a second and core) into a file in the Hugging Face
-    cache; later runs over unchanged files map it. DCASE 2020's clips are 16 bit, so nothing of them is lost. Files that cannot
-    be read are left out and named in `errors`.
+    cache; later runs over unchanged files map that file. The clips of DCASE 2020 have 16 bits, so nothing is lost.
+
+    Args:
+        paths: sound files.
+        labels: the class of each file.
+        feature_extractor: gives the clip's length and reads the files.
+        cache_dir: where the decoded clips go.
+        progress: whether to show a progress bar.
+
+    Attributes:
+        rows: the index in `paths` of each clip.
+        errors: path and message of each file that could not be read; such files are left out.
+        labels: `(clips,)` int64.
     """
 
     def __init__(
@@ -48,8 +59,8 @@ class WaveformBank(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch: `(batch, clip_length)` int16 and `(batch,)` labels."""
+    def fetch(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a batch: `(batch, clip_length)` int16 and `(batch,)` labels."""
         samples = self.waveforms[[self.rows[index] for index in indices]]
         return torch.from_numpy(samples), torch.from_numpy(self.labels[list(indices)])
 
@@ -60,14 +71,22 @@ class WaveformBank(torch.utils.data.Dataset):
         share: float = 1.0,
         partner: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """What the network sees of fetched clips; with `partner` (batch,), each is mixed with that clip of the batch, of
-        which it holds `1 - share`. Section II.A: sounds are mixed before the log-mel, as they would be in the air."""
+        """Return the network's inputs of fetched clips.
+
+        Section II.A of the paper: sounds are mixed before the log-mel, as they would be in the air.
+
+        Args:
+            samples: `(batch, clip_length)` int16, as [`fetch`] gives them.
+            feature_extractor: computes the log-mel.
+            share: what each mixed clip keeps of itself; its partner makes up the rest.
+            partner: `(batch,)`, the clip of the batch that each clip is mixed with; without partners nothing is mixed.
+        """
         waveforms = to_waveforms(samples)
         if partner is not None:
             waveforms = share * waveforms + (1.0 - share) * waveforms[partner]
         return {"input_values": waveforms, "input_features": feature_extractor.log_mel(waveforms)}
 
-    def _decode(self, paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor, progress: bool):
+    def _decode(self, paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor, progress: bool) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(f".{os.getpid()}.partial")
         bank = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int16, shape=(len(paths), self.clip_length))
@@ -75,8 +94,7 @@ class WaveformBank(torch.utils.data.Dataset):
 
         def decode(row: int) -> None:
             try:
-                waveform = torch.from_numpy(feature_extractor.read_audio(paths[row]))
-                clip = feature_extractor.fit_length(waveform)
+                clip = feature_extractor.read_clip(paths[row])
                 bank[row] = clip.mul(32768.0).round_().clamp_(-32768, 32767).short().numpy()
             except AudioReadError as error:
                 errors[paths[row]] = str(error)
@@ -93,7 +111,7 @@ class WaveformBank(torch.utils.data.Dataset):
 
 
 def bank_digest(paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor) -> str:
-    """Changes when a file is added, removed or touched, or the extractor reads it in another way."""
+    """Return a name that changes when a file is added, removed or touched, or when the extractor reads otherwise."""
     digest = hashlib.sha256(feature_extractor.to_json_string().encode())
     for path in paths:
         try:
@@ -105,5 +123,5 @@ def bank_digest(paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtr
 
 
 def to_waveforms(samples: torch.Tensor) -> torch.Tensor:
-    """int16 samples of a bank -> float32 in [-1, 1)."""
+    """Turn int16 samples of a bank into float32 in [-1, 1)."""
     return samples.float() / 32768.0

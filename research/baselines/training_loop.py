@@ -9,12 +9,9 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from training import random_streams
 from training.allocator import keep_freed_memory
 from training.batches import KeyedBatches
-
-
-# A stream of random numbers beside those of training/batches.py: where an update's excerpts of the clips begin.
-EXCERPTS = 3
 
 
 def train(
@@ -61,8 +58,8 @@ def train(
 
 
 def excerpt_starts(frames: int, excerpt: int, size: tuple[int, ...], seed: int, update: int) -> np.ndarray:
-    """First frames, of shape `size`, of random excerpts that lie within a clip of `frames`."""
-    return np.random.default_rng([seed, EXCERPTS, update]).integers(0, frames - excerpt + 1, size=size)
+    """Return first frames, of shape `size`, of random excerpts that lie within a clip of `frames`."""
+    return random_streams.excerpts(seed, update).integers(0, frames - excerpt + 1, size=size)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from evaluation.command import run
 from evaluation.decisions import evaluate_decisions
 from evaluation.loading import load_model
 from evaluation.markdown import markdown_table
+from research.reproduction.log_mel_bank import LogMelBank
 from training.fit_detector import network_outputs
-from training.log_mel_bank import LogMelBank
 
 
 # The archive of log-mels does not name its machine type.

@@ -27,7 +27,6 @@ from evaluation.command import run
 from evaluation.figures import BLUE, GREEN, GREY, VERMILION, save
 from evaluation.loading import load_model
 from evaluation.markdown import markdown_table
-from evaluation.network_outputs import taken
 from modeling import AnomalyDetector
 from training.allocator import keep_freed_memory
 from training.fit_detector import network_outputs
@@ -154,8 +153,7 @@ def enroll_and_judge(
         if len(own) < clips:
             continue
         generator = np.random.default_rng([seed, clips, draw, place])
-        drawn = taken(normal.outputs, generator.choice(own, clips, replace=False))
-        detector.enroll(machine, drawn.embeddings, drawn.cosines, drawn.spectra)
+        detector.enroll(machine, normal.outputs[generator.choice(own, clips, replace=False)])
         for backend in BACKENDS:
             judged = judge(detector, test, machine, backend)
             rows.append({"machine": machine, "backend": backend, "clips": clips, "draw": draw, **judged})
@@ -165,8 +163,8 @@ def enroll_and_judge(
 def judge(detector: AnomalyDetector, sounds: Sounds, machine: str, backend: str) -> dict[str, float]:
     """Return the AUC of a machine's test clips, and the shares that are called anomalous."""
     clips = sounds.of(machine)
-    own, is_anomaly = taken(sounds.outputs, clips), sounds.is_anomaly[clips]
-    scores = detector.scores(own.embeddings, own.cosines, machine, backend, own.spectra).numpy()
+    is_anomaly = sounds.is_anomaly[clips]
+    scores = detector.scores(sounds.outputs[clips], machine, backend).numpy()
     p_values = detector.p_value(scores, machine, FALSE_ALARM_RATE, backend).numpy()
     return {
         "auc": float(roc_auc_score(is_anomaly, scores)),
@@ -185,8 +183,7 @@ def name_machines(detector: AnomalyDetector, sounds: Sounds, machines: Sequence[
     for machine in machines:
         own = sounds.of(machine)
         for clip in own[~sounds.is_anomaly[own]]:
-            outputs = taken(sounds.outputs, [clip])
-            closest, _, is_close = detector.closest(outputs.embeddings, outputs.cosines, outputs.spectra)
+            closest, _, is_close = detector.closest(sounds.outputs[clip])
             answers["none" if not is_close else "right" if closest == machine else "other"] += 1
     total = sum(answers.values())
     return {answer: count / total for answer, count in answers.items()} | {"clips": total}

@@ -22,9 +22,8 @@ from tqdm.auto import tqdm
 
 from dcase2020_task2 import label_name
 from evaluation.command import run
-from evaluation.network_outputs import taken
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdOutput
+from modeling import AnomalyDetector, AttentionAsdConfig, ClipOutputs
 from training.batches import KeyedBatches
 from training.waveform_bank import WaveformBank, bank_digest
 
@@ -57,15 +56,14 @@ def fitted_detector(generator: np.random.Generator) -> AnomalyDetector:
     embeddings = torch.cat([clips_near(centroid, 2 * CLIPS_OF_A_MACHINE, generator) for centroid in centroids])
     machines = [name for name in names for _ in range(2 * CLIPS_OF_A_MACHINE)]
     held_out = np.arange(len(machines)) % 2 == 1
-    outputs = outputs_of(embeddings, generator)
-    return AnomalyDetector.fit(config, outputs.embeddings, outputs.cosines, machines, held_out, spectra=outputs.spectra)
+    return AnomalyDetector.fit(config, outputs_of(embeddings, generator), machines, held_out)
 
 
-def outputs_of(embeddings: torch.Tensor, generator: np.random.Generator) -> AttentionAsdOutput:
+def outputs_of(embeddings: torch.Tensor, generator: np.random.Generator) -> ClipOutputs:
     """Return outputs with the cosines of the embeddings and with spectra that are drawn."""
     spectra = torch.from_numpy(generator.standard_normal((len(embeddings), 3, MEL_BINS)))
     cosines = torch.nn.functional.normalize(embeddings)[:, :TRAINED_MACHINES]
-    return AttentionAsdOutput(embeddings=embeddings, cosines=cosines, spectra=spectra)
+    return ClipOutputs(embeddings, cosines, spectra)
 
 
 def measure_fleet(sizes: list[int]) -> list[dict[str, Any]]:
@@ -77,9 +75,9 @@ def measure_fleet(sizes: list[int]) -> list[dict[str, Any]]:
         for index in tqdm(range(enrolled, size), desc=f"Enrolling up to {size:,}", unit="machine"):
             embeddings = clips_near(generator.standard_normal(EMBEDDING_SIZE), CLIPS_OF_A_MACHINE, generator)
             clips = outputs_of(embeddings, generator)
-            detector.enroll(f"machine_{index:05d}", clips.embeddings, clips.cosines, clips.spectra)
+            detector.enroll(f"machine_{index:05d}", clips)
         enroll_s = (time.perf_counter() - started) / (size - enrolled)
-        clip = taken(clips, slice(1))
+        clip = clips[:1]
         rows.append(
             {
                 "machines": size,
@@ -93,14 +91,12 @@ def measure_fleet(sizes: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def decide_seconds(
-    detector: AnomalyDetector, clip: AttentionAsdOutput, machine: str | None, repeats: int = 21
-) -> float:
+def decide_seconds(detector: AnomalyDetector, clip: ClipOutputs, machine: str | None, repeats: int = 21) -> float:
     """Return the median time of a decision, after one that is not counted."""
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        detector.decide(clip.embeddings, clip.cosines, machine, spectra=clip.spectra)
+        detector.decide(clip, machine)
         times.append(time.perf_counter() - started)
     return float(np.median(times[1:]))
 
@@ -150,7 +146,7 @@ def read_bank(folder: str, size: int, clip_seconds: float, batches: int = 100) -
     opened = time.perf_counter()
     read = 0
     for _, indices in zip(range(batches), KeyedBatches(len(bank), BATCH), strict=False):
-        read += len(bank.__getitems__(indices)[0])
+        read += len(bank.fetch(indices)[0])
     seconds = time.perf_counter() - opened
     return {
         "open s": opened - started,

@@ -18,9 +18,9 @@ from evaluation.score_clips import ScoredClips
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel, AttentionAsdOutput
 from training.allocator import keep_freed_memory
-from training.log_mel_study import train_on_log_mels
 
 from .data import LOG_MEL_TYPE, Split, load_split
+from .log_mel_study import train_on_log_mels
 from .measure import network_call, noise, reference_call, side_by_side, write_back_end_scores, write_measured
 
 

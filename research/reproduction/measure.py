@@ -12,10 +12,9 @@ import torch
 
 from evaluation.evaluate_model import write_scores
 from evaluation.loading import best_device, load_model
-from evaluation.network_outputs import taken
 from evaluation.score_clips import ScoredClips, forward_batches
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel, AttentionAsdOutput
+from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel, AttentionAsdOutput, ClipOutputs
 
 from .systems import BACK_ENDS
 
@@ -119,11 +118,9 @@ def write_back_end_scores(
         machines = np.array([clip["label"] for clip in clips])
         for machine in np.unique(machines).tolist():
             own = np.flatnonzero(machines == machine)
-            of_machine = taken(output, own)
+            of_machine = ClipOutputs.of(output)[own]
             for key, back_end in BACK_ENDS.items():
-                scores = detector.scores(
-                    of_machine.embeddings, of_machine.cosines, machine, back_end, of_machine.spectra
-                )
+                scores = detector.scores(of_machine, machine, back_end)
                 scored[key].rows += [
                     {**clips[index], "score": score} for index, score in zip(own, scores.tolist(), strict=True)
                 ]

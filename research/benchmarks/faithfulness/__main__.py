@@ -29,7 +29,7 @@ from training.allocator import keep_freed_memory
 
 from .examples import FALSE_ALARM_RATE, Example, Room, examples
 from .maps import REASONS_MAP, relevance_maps
-from .measures import find_regions, measure
+from .measures import measure, regions_of_map
 from .report import five_examples, reasons_figure, report
 
 
@@ -52,7 +52,7 @@ def measure_maps(loaded: LoadedModel, room: Room, backend: str, clips: int, seed
             started = time.perf_counter()
             relevance = compute().detach().float()
             seconds = time.perf_counter() - started
-            regions[name] = find_regions(example, relevance, loaded.feature_extractor)
+            regions[name] = regions_of_map(example, relevance, loaded.feature_extractor)
             figures = measure(example, relevance, regions[name], loaded.feature_extractor, seed)
             clip = {"file": example.name, "fault": example.truth["fault"], "map": name}
             results.rows.append({**clip, **figures, "seconds": seconds})

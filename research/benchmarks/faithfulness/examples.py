@@ -123,7 +123,7 @@ def score_function(loaded: LoadedModel, machine: str, backend: str) -> Score:
 
     def score(values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         outputs = loaded.model(input_values=values, input_features=features)
-        return loaded.detector.scores(outputs.embeddings, outputs.cosines, machine, backend, outputs.spectra)
+        return loaded.detector.scores(outputs, machine, backend)
 
     return score
 

@@ -25,7 +25,7 @@ def measure(
     Args:
         example: the clip.
         relevance: the map.
-        regions: the regions that `find_regions` made of the map.
+        regions: the regions that `regions_of_map` made of the map.
         feature_extractor: the model's.
         seed: key of the order of equal values.
     """
@@ -83,7 +83,7 @@ def area(curve: torch.Tensor, end: float) -> float:
     return torch.trapezoid(torch.cat([curve, torch.tensor([end])]), FRACTIONS).item()
 
 
-def find_regions(example: Example, relevance: torch.Tensor, feature_extractor) -> list[Region]:
+def regions_of_map(example: Example, relevance: torch.Tensor, feature_extractor) -> list[Region]:
     """Return the regions that the detector's reasons would be made of with this map."""
     return explain(
         feature_extractor.log_mel(example.waveform).numpy(),

@@ -68,8 +68,8 @@ def labelled_clips(task: Task, detector: AnomalyDetector) -> list[dict[str, Any]
 def judge(system: System, waveforms: torch.Tensor, machine: str, detector: AnomalyDetector, verdicts: Verdicts) -> None:
     """Add what the system says of one clip `(1, clip_length)` to `verdicts`."""
     outputs = system.network(waveforms)
-    decision = detector.decide(outputs.embeddings, outputs.cosines, machine, spectra=outputs.spectra)[0]
-    verdicts.paper_scores.append(detector.scores(outputs.embeddings, outputs.cosines, machine, "arcface").item())
+    decision = detector.decide(outputs, machine)[0]
+    verdicts.paper_scores.append(detector.scores(outputs, machine, "arcface").item())
     verdicts.scores.append(decision.score)
     verdicts.verdicts.append(decision.verdict)
 

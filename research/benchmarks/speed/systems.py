@@ -15,7 +15,7 @@ from modeling.modeling_attention_asd import spectral_statistics
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
 from research.baselines import BASELINES, Clips
 from research.benchmarks.published_network import PublishedLogMel, published_forward, random_checkpoint
-from scripts.convert_original_checkpoint import convert_state_dict
+from training.published_checkpoint import convert_state_dict
 
 
 AUTHORS = "authors' chain as published"
@@ -200,4 +200,4 @@ def clip_reader(extractor: AttentionAsdFeatureExtractor) -> Callable[[Sequence[s
 
 def decider(detector: AnomalyDetector) -> Callable[[AttentionAsdOutput], Any]:
     """Return this project's way from outputs to decisions."""
-    return lambda outputs: detector.decide(outputs.embeddings, outputs.cosines, spectra=outputs.spectra)
+    return detector.decide

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 import torch
 from accelerate import Accelerator
@@ -26,7 +27,8 @@ from research.benchmarks.processes import FreshProcess, available_cores, peak_me
 from training.allocator import keep_freed_memory
 from training.arguments import Arguments
 from training.batches import KeyedBatches
-from training.loop import train
+from training.loop import ChosenClips, as_fetched, train
+from training.normal_clips import NormalClips
 from training.waveform_bank import WaveformBank, to_waveforms
 
 from .loops import Loop, cpu_loops
@@ -110,7 +112,8 @@ class LibrosaClips(Dataset):
 
 def batches_of(bank: WaveformBank, batch_size: int) -> Batches:
     """Yield waveforms and labels from a bank, without end."""
-    loader = DataLoader(bank, batch_sampler=KeyedBatches(len(bank), batch_size), collate_fn=lambda batch: batch)
+    clips = ChosenClips(bank, np.arange(len(bank)))
+    loader = DataLoader(clips, batch_sampler=KeyedBatches(len(bank), batch_size), collate_fn=as_fetched)
     return ((to_waveforms(samples), labels) for samples, labels in endless(loader))
 
 
@@ -159,9 +162,11 @@ def train_py(
         )
         accelerator = Accelerator(cpu=True, mixed_precision=arguments.mixed_precision)
         torch.manual_seed(arguments.seed)
+        machines = [config.id2label[label] for label in bank.labels.tolist()]
+        clips = NormalClips.split(bank, machines, arguments.validation_fraction, arguments.seed)
         # What the loop says to people is not part of this report.
         with contextlib.redirect_stdout(io.StringIO()):
-            progress = train(arguments, accelerator, AttentionAsdModel(config), extractor, bank)
+            progress = train(arguments, accelerator, AttentionAsdModel(config), extractor, clips)
         return progress.seconds
 
     take(1)

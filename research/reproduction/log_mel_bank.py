@@ -1,4 +1,4 @@
-"""Training clips of which there are only log-mels: arrays instead of recordings, for a network without the Wavegram."""
+"""Training clips that are log-mels alone: arrays instead of recordings, for a network without the Wavegram."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ import torch
 from feature_extraction import AttentionAsdFeatureExtractor
 
 
-class LogMelBank(torch.utils.data.Dataset):
-    """Log-mels `(clips, num_mel_bins, num_frames)` in dB and their labels, with a `WaveformBank`'s methods."""
+class LogMelBank:
+    """Log-mels `(clips, num_mel_bins, num_frames)` in dB and their labels: a `training.normal_clips.Bank`."""
 
     def __init__(self, log_mels: np.ndarray, labels: Sequence[int]):
         self.log_mels = log_mels
@@ -18,8 +18,8 @@ class LogMelBank(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.log_mels)
 
-    def __getitems__(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch: `(batch, num_mel_bins, num_frames)` and `(batch,)` labels."""
+    def fetch(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a batch: `(batch, num_mel_bins, num_frames)` and `(batch,)` labels."""
         return torch.from_numpy(self.log_mels[list(indices)]), torch.from_numpy(self.labels[list(indices)])
 
     def inputs(
@@ -29,8 +29,10 @@ class LogMelBank(torch.utils.data.Dataset):
         share: float = 1.0,
         partner: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """What the network sees of fetched clips, mixed by power: what the log-mel of the mixed waveforms would be if the
-        sounds did not correlate."""
+        """Return the network's inputs of fetched clips, mixed by power.
+
+        That is what the log-mel of the mixed waveforms would be if the sounds did not correlate.
+        """
         log_mels = samples.float()
         if partner is not None:
             power = 10.0 ** (log_mels / 10.0)

@@ -1,0 +1,103 @@
+"""The end of every way to a model: save the network, fit the detector, evaluate, write results and card.
+
+`train.py`, `scripts/fit_detector.py` and the study of log-mels in research/reproduction all end here.
+"""
+
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from evaluation.evaluate_model import evaluate_model
+from evaluation.loading import LoadedModel, load_network
+from evaluation.model_card import render_model_card
+from evaluation.splits import Splits
+from feature_extraction import AttentionAsdFeatureExtractor
+from modeling import AnomalyDetector, AttentionAsdModel
+
+from .arguments import Arguments
+from .fit_detector import fit_detector
+from .normal_clips import NormalClips
+
+
+def save_network(
+    model: AttentionAsdModel, feature_extractor: AttentionAsdFeatureExtractor, arguments: Arguments
+) -> LoadedModel:
+    """Write the network, the feature extractor and the run's arguments into `--output_dir`, and load them again.
+
+    What is measured afterwards is what was saved: whoever loads the directory gets these very numbers.
+    """
+    output_dir = Path(arguments.output_dir)
+    model.save_pretrained(output_dir)
+    feature_extractor.save_pretrained(output_dir)
+    (output_dir / "training_args.json").write_text(json.dumps(asdict(arguments), indent=2) + "\n")
+    return load_network(output_dir, model.device)
+
+
+def fit_and_save_detector(
+    model_dir: Path,
+    network: LoadedModel,
+    clips: NormalClips,
+    *,
+    batch_size: int,
+    seed: int,
+    backend: str | None = None,
+    progress: bool = True,
+) -> tuple[AnomalyDetector, dict[str, float]]:
+    """Fit the detector and save it beside the network.
+
+    Args:
+        model_dir: directory of the network.
+        network: the network and the feature extractor of that directory.
+        clips: the normal clips; the held-out ones calibrate.
+        batch_size: clips per forward pass.
+        seed: key of everything random.
+        backend: the default back end, in place of the one that detects most of the altered clips.
+        progress: whether to show progress bars.
+
+    Returns:
+        The detector, and each back end's AUC of altered against held-out normal clips; see [`fit_detector`].
+    """
+    detector, altered_auc = fit_detector(
+        network.model, network.feature_extractor, clips, batch_size=batch_size, seed=seed, progress=progress
+    )
+    if backend is not None:
+        detector.backend = backend
+    detector.save_pretrained(model_dir)
+    return detector, altered_auc
+
+
+def write_results_and_card(
+    model_dir: Path,
+    network: LoadedModel,
+    splits: Splits,
+    detector: AnomalyDetector,
+    altered_auc: dict[str, float],
+    results: dict[str, Any],
+) -> None:
+    """Evaluate the test clips, where there are any, and write `all_results.json` and the card.
+
+    Args:
+        model_dir: directory of the model.
+        network: the network and the feature extractor of that directory.
+        splits: the clips of the folder that the model was trained on.
+        detector: the fitted detector.
+        altered_auc: as [`fit_and_save_detector`] returns it.
+        results: what is known of the training.
+    """
+    results = results | {"backend": detector.backend, "altered_held_out_auc": altered_auc}
+    if splits.test:
+        try:
+            results["test"] = evaluate_model(replace(network, detector=detector), splits, model_dir / "evaluation")
+        except ValueError as error:
+            results.pop("test", None)
+            print(f"not evaluated: {error}", file=sys.stderr)
+    (model_dir / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
+    render_model_card(model_dir, repository_of(model_dir))
+
+
+def repository_of(model_dir: Path) -> str:
+    """The repository that the model is meant for: `--hub_model_id` of its training, else named as its directory."""
+    arguments = json.loads((model_dir / "training_args.json").read_text())
+    return arguments.get("hub_model_id") or model_dir.resolve().name
