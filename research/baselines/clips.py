@@ -52,11 +52,11 @@ class Clips:
         """The machine type of each clip."""
         return [machine_type(name) for name in self.machines]
 
-    def take(self, indices: Sequence[int]) -> "Clips":
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Clips":
         """Return the clips at `indices`, in that order."""
-        indices = np.asarray(indices, dtype=np.int64)
-        waveforms = None if self.waveforms is None else self.waveforms[indices]
-        return Clips(self.log_mels[indices], waveforms, [self.machines[index] for index in indices])
+        rows = np.asarray(indices, dtype=np.int64)
+        waveforms = None if self.waveforms is None else self.waveforms[rows]
+        return Clips(self.log_mels[rows], waveforms, [self.machines[row] for row in rows])
 
 
 def machine_type(machine: str) -> str:

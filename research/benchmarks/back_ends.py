@@ -20,6 +20,7 @@ from evaluation.command import run
 from evaluation.decisions import evaluate_decisions
 from evaluation.loading import load_model
 from evaluation.markdown import markdown_table
+from research.detectors import detector_of
 from research.reproduction.log_mel_bank import LogMelBank
 from training.fit_detector import network_outputs
 
@@ -67,7 +68,7 @@ def decisions_on_log_mels(run_dir: Path, log_mels: Path) -> dict[str, Any]:
         {"machine_type": MACHINE_TYPE, "machine_id": f"{number:02d}", "is_anomaly": bool(label)}
         for number, label in zip(ids.tolist(), is_anomaly.tolist(), strict=True)
     ]
-    return evaluate_decisions(loaded.detector, outputs, rows, num_bootstrap=1000)
+    return evaluate_decisions(detector_of(loaded), outputs, rows, num_bootstrap=1000)
 
 
 def report(all_decisions: Sequence[dict[str, Any]]) -> str:
@@ -96,8 +97,9 @@ def figure_cell(means: Sequence[dict[str, Any]], name: str) -> str:
     cell = f"{100 * np.mean(values):.1f}"
     if len(values) > 1:
         cell += f" ± {100 * np.std(values, ddof=1):.1f}"
-    if all(intervals):
-        low, high = 100 * np.mean(intervals, axis=0)
+    known = [interval for interval in intervals if interval]
+    if len(known) == len(intervals):
+        low, high = 100 * np.mean(known, axis=0)
         cell += f" [{low:.1f}, {high:.1f}]"
     return cell
 

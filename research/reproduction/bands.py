@@ -54,7 +54,7 @@ def score_without_bands(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> 
     for row in rows:
         cells = cells_at_normal_level(loaded, row)
         values, features = cells(replaced[:, :, None].expand(-1, -1, cells.shape[1]))
-        claimed = torch.full((len(bins),), labels[row["label"]], device=loaded.model.device)
+        claimed = torch.tensor([labels[row["label"]]] * len(bins), device=loaded.model.device)
         output = loaded.model(input_values=values, input_features=features, labels=claimed)
         for name, score in zip(bins, output.anomaly_scores.tolist(), strict=True):
             scored[name].append({**row, "file": row["path"], "score": score})

@@ -14,6 +14,7 @@ import torch
 
 from evaluation.command import run
 from evaluation.evaluate_model import write_scores
+from evaluation.loading import load_network
 from evaluation.score_clips import ScoredClips
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel, AttentionAsdOutput
@@ -37,7 +38,7 @@ def forward(model: AttentionAsdModel, test: Split) -> Iterator[tuple[list[dict[s
         yield rows, model(input_features=features, labels=labels)
 
 
-def fit_log_mel_network(log_mel_dir: Path, clips: Path, output_dir: Path, **recipe: float) -> None:
+def fit_log_mel_network(log_mel_dir: Path, clips: Path, output_dir: Path, **recipe: Any) -> None:
     """Train the log-mel-only network, score the test clips and measure the time of a clip.
 
     Args:
@@ -48,7 +49,7 @@ def fit_log_mel_network(log_mel_dir: Path, clips: Path, output_dir: Path, **reci
     """
     archive = log_mel_dir / "train.npz"
     seconds = train_on_log_mels(archive, output_dir, machine_type=LOG_MEL_TYPE, resume=True, **recipe)
-    model = AttentionAsdModel.from_pretrained(output_dir).eval()
+    model = load_network(output_dir).model
     scored = ScoredClips()
     outputs = list(forward(model, load_split(clips, "test")))
     for rows, output in outputs:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from dcase2020_task2 import label_name
 from evaluation.evaluate_model import write_scores
 from evaluation.loading import best_device, load_model
-from evaluation.score_clips import score_clips
+from evaluation.score_clips import ScoredClips, score_clips
 from metrics.asd_auc import asd_auc
 from training.checkpoints import list_checkpoints
 from training.published_labels import published_labels
@@ -91,19 +91,23 @@ def choose_epoch_on_test(model_dir: Path, rows: Sequence[dict[str, Any]], data_d
         ValueError: there is no checkpoint.
     """
     loaded = load_model(model_dir, best_device())
-    auc, best = {}, None
+    auc: dict[str, float] = {}
+    best: tuple[str, ScoredClips] | None = None
     for checkpoint in list_checkpoints(model_dir / "checkpoints"):
         loaded.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
         scored = score_clips(loaded.model, loaded.feature_extractor, rows, progress=False)
         figures = figures_of_merit(scored.rows, "paper", num_bootstrap=0)
         auc[checkpoint.name] = figures["auc"]["mean"]["all_clips_pooled"]
-        if best is None or auc[checkpoint.name] > auc[best]:
-            best, best_scores = checkpoint.name, scored
+        if best is None or auc[checkpoint.name] > auc[best[0]]:
+            best = (checkpoint.name, scored)
     if best is None:
         raise ValueError(
             f"{model_dir}/checkpoints: no step_N folder. Train with --save_total_limit, the number of epochs."
         )
+    chosen, scored = best
     output_dir = model_dir / "chosen_on_test"
     output_dir.mkdir(exist_ok=True)
-    (output_dir / "choice.json").write_text(json.dumps({"chosen": best, "auc_all_clips_pooled": auc}, indent=1) + "\n")
-    write_scores(best_scores, output_dir, data_dir)
+    (output_dir / "choice.json").write_text(
+        json.dumps({"chosen": chosen, "auc_all_clips_pooled": auc}, indent=1) + "\n"
+    )
+    write_scores(scored, output_dir, data_dir)

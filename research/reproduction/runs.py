@@ -82,7 +82,7 @@ def peer_run(study: Study, key: str, seed: int, clips: Path, data_dir: Path | No
         clips: folder of prepared clips.
         data_dir: folder that the clips' paths are written relative to; None for log-mels alone.
     """
-    data_name = study.data_name if data_dir else study.log_mel_dir.resolve().name
+    data_name = study.data_name if data_dir else study.log_mel_name
     folder = study.output_dir / "runs" / data_name / f"{key}-seed{seed}"
     command = ["-m", "research.reproduction.fit_peer", key, "--clips", str(clips), "--output_dir", str(folder)]
     epochs = study.epochs if data_dir else study.log_mel_epochs
@@ -94,7 +94,7 @@ def peer_run(study: Study, key: str, seed: int, clips: Path, data_dir: Path | No
 
 def log_mel_network_run(study: Study, seed: int, clips: Path) -> Run:
     """Return the run of this project's log-mel-only network on data that is log-mels alone."""
-    folder = study.output_dir / "runs" / study.log_mel_dir.resolve().name / f"log_mel-seed{seed}"
+    folder = study.output_dir / "runs" / study.log_mel_name / f"log_mel-seed{seed}"
     command = ["-m", "research.reproduction.fit_log_mel_network", "--log_mel_dir", str(study.log_mel_dir)]
     command += ["--clips", str(clips)]
     command += ["--output_dir", str(folder), "--epochs", str(study.log_mel_epochs), "--seed", str(seed)]

@@ -68,6 +68,17 @@ class Study:
         """Name of the data's folder."""
         return self.data_dir.resolve().name
 
+    @property
+    def log_mel_name(self) -> str:
+        """Name of the folder of log-mels.
+
+        Raises:
+            ValueError: the study has no log-mels.
+        """
+        if self.log_mel_dir is None:
+            raise ValueError("--log_mel_dir is missing: these runs are of log-mels alone.")
+        return self.log_mel_dir.resolve().name
+
     @cached_property
     def clips_digest(self) -> str:
         """A digest that changes with any clip of the data."""

@@ -25,6 +25,7 @@ from evaluation.command import run
 from evaluation.figures import save
 from evaluation.loading import LoadedModel, load_model
 from modeling.explanation_attention_asd import Region, sentence
+from research.detectors import detector_of
 from training.allocator import keep_freed_memory
 
 from .examples import FALSE_ALARM_RATE, Example, Room, examples
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     transformers_logging.disable_progress_bar()
     loaded = load_model(options.model)
     loaded.model.requires_grad_(False)
-    backend = options.backend or loaded.detector.backend
+    backend = options.backend or detector_of(loaded).backend
     room = Room(options.data_dir, loaded.feature_extractor)
     results = measure_maps(loaded, room, backend, options.clips, options.seed)
     if not results.rows:

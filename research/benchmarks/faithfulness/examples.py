@@ -13,6 +13,7 @@ from dcase2020_task2 import label_name, parse_clip_name
 from evaluation.loading import LoadedModel
 from machine_room import planned_fault, render_clip
 from modeling.explanation_attention_asd import Score
+from research.detectors import detector_of
 
 
 # Where clips count as detected.
@@ -97,7 +98,7 @@ def examples(loaded: LoadedModel, room: Room, backend: str, seed: int) -> Iterat
         backend: the back end that gives the score.
         seed: key of the order.
     """
-    names = sorted(room.truths)
+    names, detector = sorted(room.truths), detector_of(loaded)
     for index in np.random.default_rng([seed, 0]).permutation(len(names)):
         name = names[index]
         machine = machine_of(name)
@@ -106,9 +107,9 @@ def examples(loaded: LoadedModel, room: Room, backend: str, seed: int) -> Iterat
         with torch.no_grad():
             both = torch.stack([waveform, twin])
             scores = score(both, loaded.feature_extractor.log_mel(both))
-            p_values = loaded.detector.p_value(scores, machine, backend=backend)
+            p_values = detector.p_value(scores, machine, backend=backend)
         if p_values[0] <= FALSE_ALARM_RATE < p_values[1]:
-            mean, std = (torch.from_numpy(level) for level in loaded.detector.normal_level(machine))
+            mean, std = (torch.from_numpy(level) for level in detector.normal_level(machine))
             attention = attention_function(loaded.model)
             yield Example(name, room.truths[name], waveform, twin, mean, std, score, attention, p_values[0].item())
 
@@ -121,9 +122,11 @@ def machine_of(name: str) -> str:
 def score_function(loaded: LoadedModel, machine: str, backend: str) -> Score:
     """Return the function from waveforms and log-mels to the scores of a machine."""
 
+    detector = detector_of(loaded)
+
     def score(values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         outputs = loaded.model(input_values=values, input_features=features)
-        return loaded.detector.scores(outputs, machine, backend)
+        return detector.scores(outputs, machine, backend)
 
     return score
 

@@ -54,7 +54,8 @@ def relevance_maps(example: Example, feature_extractor, seed: int) -> dict[str, 
 @torch.no_grad()
 def patch_occlusion(score: Score, cells: CellReplacement, bands: int = 8, segments: int = 16) -> torch.Tensor:
     """Return the usual occlusion: one patch of a grid after the other is replaced."""
-    rows, columns = equal_parts(cells.shape[0], bands, "cpu"), equal_parts(cells.shape[1], segments, "cpu")
+    cpu = torch.device("cpu")
+    rows, columns = equal_parts(cells.shape[0], bands, cpu), equal_parts(cells.shape[1], segments, cpu)
     patches = (rows[:, None, :, None] * columns[None, :, None, :]).flatten(0, 1)
     after = torch.cat([score(*cells(batch)) for batch in patches.split(8)])
     before = score(*cells(torch.zeros_like(patches[:1])))

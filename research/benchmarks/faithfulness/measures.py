@@ -96,7 +96,7 @@ def regions_of_map(example: Example, relevance: torch.Tensor, feature_extractor)
     )
 
 
-def region_mask(regions: list[Region], shape: tuple[int, int], feature_extractor) -> torch.Tensor:
+def region_mask(regions: list[Region], shape: torch.Size, feature_extractor) -> torch.Tensor:
     """Return the cells `(bins, frames)` of the regions that were found."""
     seconds = np.arange(shape[1]) * feature_extractor.hop_length / feature_extractor.sampling_rate
     hertz = feature_extractor.mel_frequencies
@@ -108,7 +108,7 @@ def region_mask(regions: list[Region], shape: tuple[int, int], feature_extractor
     return torch.from_numpy(inside)
 
 
-def truth_mask(truth: dict[str, Any], shape: tuple[int, int], feature_extractor) -> torch.Tensor:
+def truth_mask(truth: dict[str, Any], shape: torch.Size, feature_extractor) -> torch.Tensor:
     """Return the cells `(bins, frames)` inside the true regions, a frame to either side included."""
     hop_seconds = feature_extractor.hop_length / feature_extractor.sampling_rate
     hertz, seconds = feature_extractor.mel_frequencies, np.arange(shape[1]) * hop_seconds

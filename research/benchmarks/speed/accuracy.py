@@ -14,8 +14,9 @@ from evaluation.loading import load_model
 from metrics.asd_auc import asd_auc
 from modeling import AnomalyDetector
 from research.benchmarks.processes import available_cores
+from research.detectors import detector_of
 
-from .systems import EAGER, System, Task, clip_reader, load_published, load_systems
+from .systems import EAGER, Task, clip_reader, load_published, load_systems
 
 
 @dataclass
@@ -37,19 +38,17 @@ def measure_accuracy(task: Task) -> list[dict[str, Any]]:
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(len(available_cores()))
     loaded = load_model(task.model)
-    decode = clip_reader(loaded.feature_extractor)
-    rows = labelled_clips(task, loaded.detector)
-    found = {
-        system.name: (system, Verdicts()) for system in [*load_systems(task), load_published(task)] if system.network
-    }
+    detector, decode = detector_of(loaded), clip_reader(loaded.feature_extractor)
+    rows = labelled_clips(task, detector)
+    systems = [*load_systems(task), load_published(task)]
+    networks = {system.name: system.network for system in systems if system.network is not None}
+    found = {name: Verdicts() for name in networks}
     for row in tqdm(rows, desc="Test clips", unit="clip"):
-        waveforms = decode([row["path"]])
-        for system, verdicts in found.values():
-            judge(system, waveforms, label_name(row["machine_type"], row["machine_id"]), loaded.detector, verdicts)
-    reference = found[EAGER][1]
+        machine, waveforms = label_name(row["machine_type"], row["machine_id"]), decode([row["path"]])
+        for name, network in networks.items():
+            judge(network, waveforms, machine, detector, found[name])
     return [
-        {"system": name, **compare(verdicts, reference, rows, loaded.detector.backend)}
-        for name, (_, verdicts) in found.items()
+        {"system": name, **compare(verdicts, found[EAGER], rows, detector.backend)} for name, verdicts in found.items()
     ]
 
 
@@ -65,9 +64,11 @@ def labelled_clips(task: Task, detector: AnomalyDetector) -> list[dict[str, Any]
     return rows
 
 
-def judge(system: System, waveforms: torch.Tensor, machine: str, detector: AnomalyDetector, verdicts: Verdicts) -> None:
-    """Add what the system says of one clip `(1, clip_length)` to `verdicts`."""
-    outputs = system.network(waveforms)
+def judge(
+    network: Network, waveforms: torch.Tensor, machine: str, detector: AnomalyDetector, verdicts: Verdicts
+) -> None:
+    """Add what is said of the network's outputs for one clip `(1, clip_length)` to `verdicts`."""
+    outputs = network(waveforms)
     decision = detector.decide(outputs, machine)[0]
     verdicts.paper_scores.append(detector.scores(outputs, machine, "arcface").item())
     verdicts.scores.append(decision.score)

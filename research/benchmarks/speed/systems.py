@@ -9,12 +9,13 @@ import torch
 
 from evaluation.loading import LoadedModel, load_model
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel, AttentionAsdOutput
+from modeling import AttentionAsdConfig, AttentionAsdModel, AttentionAsdOutput
 from modeling.engine_attention_asd import ExportedModel
 from modeling.modeling_attention_asd import spectral_statistics
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
 from research.baselines import BASELINES, Clips
 from research.benchmarks.published_network import PublishedLogMel, published_forward, random_checkpoint
+from research.detectors import detector_of
 from training.published_checkpoint import convert_state_dict
 
 
@@ -27,6 +28,10 @@ STEPS = ("decode", "log-mel", "network", "scoring")
 # What makes the architecture of the paper's network.
 ARCHITECTURE = ("input_representations", "use_attention", "use_separable_convolutions", "embedding_size",
                 "bottlenecks", "attention_channels", "stem_channels", "head_channels")  # fmt: skip
+
+
+# Waveforms `(clips, clip_length)` -> outputs.
+Network = Callable[[torch.Tensor], AttentionAsdOutput]
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class System:
 
     name: str
     steps: dict[str, Callable[[Any], Any]]
-    network: Callable[[torch.Tensor], AttentionAsdOutput] | None = None
+    network: Network | None = None
 
 
 def load_systems(task: Task) -> list[System]:
@@ -85,7 +90,7 @@ def eager_system(loaded: LoadedModel) -> System:
         "decode": clip_reader(extractor),
         "log-mel": log_mel,
         "network": network,
-        "scoring": decider(loaded.detector),
+        "scoring": detector_of(loaded).decide,
     }
     return System(EAGER, steps, lambda waveforms: network(log_mel(waveforms)))
 
@@ -93,7 +98,7 @@ def eager_system(loaded: LoadedModel) -> System:
 def exported_system(directory: str, loaded: LoadedModel) -> System:
     """Return an export of the model, whose graph holds log-mel and network."""
     network = ExportedModel.from_exported(directory)
-    steps = {"decode": clip_reader(loaded.feature_extractor), "network": network, "scoring": decider(loaded.detector)}
+    steps = {"decode": clip_reader(loaded.feature_extractor), "network": network, "scoring": detector_of(loaded).decide}
     return System(Path(directory).name, steps, network)
 
 
@@ -121,7 +126,7 @@ def load_published(task: Task) -> System:
         raise ImportError("The authors read sounds with librosa: pip install -e '.[benchmarks]'") from None
     loaded = load_model(task.model)
     state, extractor = published_state(loaded.model), loaded.feature_extractor
-    decide, published_log_mel = decider(loaded.detector), PublishedLogMel()
+    decide, published_log_mel = detector_of(loaded).decide, PublishedLogMel()
 
     def decode(paths: Sequence[str]) -> torch.Tensor:
         clips = [librosa.load(path, sr=extractor.sampling_rate)[0] for path in paths]
@@ -180,10 +185,13 @@ def peer_system(key: str, extractor: AttentionAsdFeatureExtractor) -> System:
 
     silence = torch.zeros(2, extractor.clip_length)
     peer = BASELINES[key](updates=0).fit(clips_of(silence, ["fan_id_00", "fan_id_02"]), progress=False)
+    network = peer.network
+    if network is None:
+        raise ValueError(f"{key}: has no network whose speed could be measured.")
     steps = {
         "decode": clip_reader(extractor),
         "log-mel": lambda waveforms: peer.network_inputs(clips_of(waveforms, ["fan_id_00"] * len(waveforms))),
-        "network": lambda inputs: peer.network(*inputs),
+        "network": lambda inputs: network(*inputs),
     }
     return System(f"{peer.title}, eager network", steps)
 
@@ -196,8 +204,3 @@ def clip_reader(extractor: AttentionAsdFeatureExtractor) -> Callable[[Sequence[s
         return clips[0].unsqueeze(0) if len(clips) == 1 else torch.stack(clips)
 
     return read
-
-
-def decider(detector: AnomalyDetector) -> Callable[[AttentionAsdOutput], Any]:
-    """Return this project's way from outputs to decisions."""
-    return detector.decide
