@@ -16,7 +16,7 @@ from modeling import AnomalyDetector
 from research.benchmarks.processes import available_cores
 from research.detectors import detector_of
 
-from .systems import EAGER, Task, clip_reader, load_published, load_systems
+from .systems import EAGER, Network, Task, clip_reader, load_published, load_systems
 
 
 @dataclass
