@@ -1,14 +1,15 @@
 """
-The network as another engine runs it, from the waveform to embedding and attention map in one call.
+The loader of an export: the network as another engine runs it, from the waveform to embedding and attention map in one call.
 
-`scripts/export.py` writes what the engine needs into a directory that has everything else of a model as well; the verdict is
-made by [`AnomalyDetector`] from the outputs, whichever engine they come from.
+`scripts/export.py` writes an export, a whole model directory with an engine's files beside the rest. [`AnomalyDetector`] makes
+the verdict from the outputs, whichever engine they come from.
 """
 
 import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import torch
 from transformers.utils import cached_file
 from transformers.utils.hub import resolve_revision
 
-from .modeling_attention_asd import AttentionAsdOutput
 from .native_attention_asd import SOURCE, load_native
 
 
@@ -25,15 +25,22 @@ EXPORT_FILE = "export.json"
 FORMAT_VERSION = 1
 OUTPUTS = ("embeddings", "cosines", "spectra", "attention_maps")
 
-# What an engine needs, its main file first.
-ENGINE_FILES = {
-    "onnx": ("network.onnx",),
-    "openvino": ("network.xml", "network.bin"),
-    "openvino-bf16": ("network.xml", "network.bin"),
-    "openvino-int8": ("network.xml", "network.bin"),
-    "native-int16": ("native.safetensors", SOURCE),
-    "native-int8": ("native.safetensors", SOURCE),
-}
+# Waveforms `(batch, clip_length)` in float32 -> arrays by their names.
+Infer = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class ExportedOutput:
+    """What an exported network says of clips, in float32 on the CPU; the fields are those of [`AttentionAsdOutput`].
+
+    `attention_maps` is `None` for a network without attention.
+    """
+
+    logits: torch.Tensor
+    embeddings: torch.Tensor
+    cosines: torch.Tensor
+    spectra: torch.Tensor
+    attention_maps: torch.Tensor | None = None
 
 
 class ExportedModel:
@@ -46,14 +53,18 @@ class ExportedModel:
     >>> network = ExportedModel.from_exported("my-model-openvino")
     >>> detector = AnomalyDetector.from_pretrained("my-model-openvino")
     >>> outputs = network(waveforms)  # (batch, 160000), float32
-    >>> detector.decide(outputs.embeddings, outputs.cosines, spectra=outputs.spectra)[0].verdict
+    >>> detector.decide(outputs)[0].verdict
     'normal'
     ```
 
     Args:
-        engine (`str`): one of `ENGINE_FILES`.
-        description (`dict`): what `export.json` says.
+        engine (`str`): a key of `RUNTIMES`.
+        description (`dict`): the contents of `export.json`.
         files (`list[str]`): paths of the engine's files.
+
+    Raises:
+        ValueError: the description lacks an entry, or the files do not fit it.
+        ImportError: as [`ExportedModel.from_exported`].
     """
 
     def __init__(self, engine: str, description: dict[str, Any], files: list[str]):
@@ -65,11 +76,7 @@ class ExportedModel:
                 f"{EXPORT_FILE} beside {files[0]} lacks {', '.join(sorted(missing))}: export the model again."
             )
         names = [name for name in OUTPUTS if name in description["outputs"]]
-        threads = torch.get_num_threads()
-        if engine.startswith("native"):
-            self._infer = load_native(*files, names, threads, description.get("network"))
-        else:
-            self._infer = (load_onnx if engine == "onnx" else load_openvino)(files[0], names, threads)
+        self._infer = RUNTIMES[engine].load(files, names, torch.get_num_threads(), description.get("network"))
 
     @classmethod
     def from_exported(
@@ -83,13 +90,14 @@ class ExportedModel:
         cache_dir: str | os.PathLike | None = None,
         local_files_only: bool = False,
     ) -> "ExportedModel":
-        """Load what `scripts/export.py` wrote, from a directory or a repository on the Hub. It runs on as many threads as
-        `torch.get_num_threads()` says at that moment.
+        """Load an export from a directory or a repository on the Hub.
+
+        The engine runs on as many threads as `torch.get_num_threads()` says at that moment.
 
         Raises:
-            OSError: where the files are missing.
-            ValueError: where the export is for another `engine` than the one asked for, or of another version.
-            ImportError: where the engine is not installed, and the message names the extra to install; or where a native one
+            OSError: files are missing.
+            ValueError: the export is for another `engine` than the one asked for, or of another version.
+            ImportError: the engine is not installed, and the message names the extra to install; or a native engine
                 cannot be compiled, or not for this processor.
         """
         source = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
@@ -99,7 +107,7 @@ class ExportedModel:
             Path(cached_file(pretrained_model_name_or_path, EXPORT_FILE, **files)).read_text(encoding="utf-8")
         )
         exported = description.get("engine")
-        if description.get("format_version") != FORMAT_VERSION or exported not in ENGINE_FILES:
+        if description.get("format_version") != FORMAT_VERSION or exported not in RUNTIMES:
             raise ValueError(
                 f"{pretrained_model_name_or_path}: {EXPORT_FILE} was written by another version of this code "
                 f"(engine {exported!r}). Export the model again with scripts/export.py."
@@ -109,20 +117,13 @@ class ExportedModel:
                 f"engine={engine!r}: {pretrained_model_name_or_path} was exported for {exported!r}. Ask for that one, or "
                 f"export the model with scripts/export.py --engine {engine}."
             )
-        paths = [cached_file(pretrained_model_name_or_path, name, **files) for name in ENGINE_FILES[exported]]
+        paths = [cached_file(pretrained_model_name_or_path, name, **files) for name in RUNTIMES[exported].files]
         return cls(exported, description, paths)
 
-    def __call__(
-        self, input_values: torch.Tensor | np.ndarray, input_features: torch.Tensor | None = None
-    ) -> AttentionAsdOutput:
+    def __call__(self, input_values: torch.Tensor | np.ndarray) -> ExportedOutput:
         """
         Args:
             input_values: `(batch, clip_length)`, the waveforms in [-1, 1].
-            input_features: not looked at, the engine computes the log-mel; so that the model's calls fit.
-
-        Returns:
-            [`AttentionAsdOutput`] with `embeddings`, `cosines`, `logits`, `spectra` and, of a model with attention,
-            `attention_maps`, in float32 on the CPU.
 
         Raises:
             ValueError: for waveforms of another shape.
@@ -136,10 +137,18 @@ class ExportedModel:
             )
         arrays = self._infer(values)
         arrays["logits"] = self.description["scale"] * arrays["cosines"]
-        return AttentionAsdOutput(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+        return ExportedOutput(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
-def load_onnx(graph: str, names: list[str], num_threads: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+# Engines
+
+
+def load_onnx(files: list[str], names: list[str], num_threads: int, network: None = None) -> Infer:
+    """Open `network.onnx`.
+
+    Raises:
+        ImportError: ONNX Runtime is not installed. The message names the extra to install.
+    """
     try:
         import onnxruntime
     except ImportError:
@@ -148,11 +157,16 @@ def load_onnx(graph: str, names: list[str], num_threads: int) -> Callable[[np.nd
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
     return lambda values: dict(zip(names, session.run(names, {"input_values": values}), strict=True))
 
 
-def load_openvino(graph: str, names: list[str], num_threads: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def load_openvino(files: list[str], names: list[str], num_threads: int, network: None = None) -> Infer:
+    """Open `network.xml`, with `network.bin` beside it.
+
+    Raises:
+        ImportError: OpenVINO is not installed. The message names the extra to install.
+    """
     try:
         import openvino
     except ImportError:
@@ -160,18 +174,18 @@ def load_openvino(graph: str, names: list[str], num_threads: int) -> Callable[[n
             "This export needs OpenVINO: pip install openvino, or this project's extra 'openvino'."
         ) from None
     core = openvino.Core()
-    model = core.read_model(graph)
-    # Without the outputs that nobody here looks at, what they cost is left out as well.
+    model = core.read_model(files[0])
+    # OpenVINO computes nothing that only other outputs need.
     model = openvino.Model([model.output(name) for name in names], model.get_parameters())
-    # Accuracy: every part runs in the precision that it has in the graph. By itself OpenVINO takes bfloat16 for all of it
-    # where the processor has that, the log-mel included.
+    # Accuracy: every part runs in the precision that it has in the graph. Without this setting, OpenVINO computes even
+    # the log-mel in bfloat16 where the processor can.
     settings = {
         "INFERENCE_NUM_THREADS": num_threads,
         "PERFORMANCE_HINT": "LATENCY",
         "EXECUTION_MODE_HINT": "ACCURACY",
     }
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    # A request holds its results: one caller at a time.
+    # A request holds its results until the next call, so that callers take turns.
     lock = threading.Lock()
 
     def infer(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -182,4 +196,33 @@ def load_openvino(graph: str, names: list[str], num_threads: int) -> Callable[[n
     return infer
 
 
-__all__ = ["ExportedModel"]
+@dataclass(frozen=True)
+class Runtime:
+    """How an engine is loaded.
+
+    Args:
+        files: the names of its files, the main one first.
+        load: a function of the files' paths, the wanted outputs, a number of threads, and the entry `network` of
+            `export.json`, which only the compiled engine has.
+    """
+
+    files: tuple[str, ...]
+    load: Callable[[list[str], list[str], int, Any], Infer]
+
+
+ONNX = Runtime(("network.onnx",), load_onnx)
+OPENVINO = Runtime(("network.xml", "network.bin"), load_openvino)
+NATIVE = Runtime(("native.safetensors", SOURCE), load_native)
+
+# By the name that export.json has. engines/table.py has the rest of what makes an engine, the writer among it.
+RUNTIMES = {
+    "onnx": ONNX,
+    "openvino": OPENVINO,
+    "openvino-bf16": OPENVINO,
+    "openvino-int8": OPENVINO,
+    "native-int16": NATIVE,
+    "native-int8": NATIVE,
+}
+
+
+__all__ = ["ExportedModel", "ExportedOutput"]

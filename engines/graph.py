@@ -30,7 +30,7 @@ class LogMel(nn.Module):
         if size % 4:
             raise ValueError(f"n_fft={size}: expected a multiple of 4; another log-mel cannot be exported.")
         self.padding, self.floor = size // 2, extractor.mel_floor
-        window, mel_filters = extractor._constants_on(torch.device("cpu"))
+        window, mel_filters = extractor.window_and_mel_filters(torch.device("cpu"))
         n = torch.arange(size // 4 + 1)
         starts = extractor.hop_length * torch.arange(1 + extractor.clip_length // extractor.hop_length).unsqueeze(1)
         positions = torch.stack([starts + offset for offset in (n, size - n, size // 2 - n, size // 2 + n)])

@@ -1,7 +1,6 @@
 """The detector as it goes to the Hub: configuration, network, scoring, reasons and pipeline."""
 
 from .configuration_attention_asd import AttentionAsdConfig
-from .engine_attention_asd import ExportedModel
 from .modeling_attention_asd import AttentionAsdModel, AttentionAsdOutput, AttentionAsdPreTrainedModel
 from .pipeline_attention_asd import AnomalousSoundDetectionPipeline
 from .scoring_attention_asd import AnomalyDetector, Decision
@@ -15,5 +14,4 @@ __all__ = [
     "AttentionAsdOutput",
     "AttentionAsdPreTrainedModel",
     "Decision",
-    "ExportedModel",
 ]
