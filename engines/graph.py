@@ -188,17 +188,17 @@ def write_onnx(graph: Graph, clip_length: int, path: Path) -> list[str]:
 
 
 def write_openvino(onnx_path: Path, path: Path, calibration: np.ndarray | None, num_bottlenecks: int) -> None:
-    """OpenVINO's files of a graph in ONNX, quantised where there is something to calibrate with."""
+    """OpenVINO's files of a graph in ONNX, quantized where there is something to calibrate with."""
     import openvino
 
     model = openvino.Core().read_model(onnx_path)
     if calibration is not None:
-        model = quantised(model, calibration, num_bottlenecks)
+        model = quantized(model, calibration, num_bottlenecks)
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def quantised(model: Any, calibration: np.ndarray, num_bottlenecks: int) -> Any:
-    """int8 where nearly all of the arithmetic is, the 1x1 convolutions of the bottlenecks and the head. Quantised as a
+def quantized(model: Any, calibration: np.ndarray, num_bottlenecks: int) -> Any:
+    """int8 where nearly all of the arithmetic is, the 1x1 convolutions of the bottlenecks and the head. Quantized as a
     whole, the network's cosines moved by 0.2 on real clips: log-mel and Wavegram then share one scale of 256 steps."""
     import nncf
 

@@ -4,9 +4,11 @@
  *
  * native_attention_asd.py compiles this file for the machine that it runs on and hands over the weights, which
  * native_weights.py folded and quantized. The structures are those of native_layout_attention_asd.py, from which Python
- * makes everything that depends on them; a test compares the two. The 1x1 convolutions of MobileFaceNet, 88 % of the arithmetic, multiply
- * 8-bit or 16-bit integers. The largest product of the attention module is of 16 bits in both: with 8, attention maps were
- * wrong by 0.06 and half a point of AUC went with them. So is MobileFaceNet's first convolution. Everything else is float32.
+ * makes everything that depends on them; a test compares the two.
+ *
+ * The 1x1 convolutions of MobileFaceNet, 88 % of the arithmetic, multiply 8-bit or 16-bit integers. The largest product of
+ * the attention module is of 16 bits in both: with 8, attention maps were wrong by 0.06 and half a point of AUC went with
+ * them. So is MobileFaceNet's first convolution. Everything else is float32.
  *
  * Layouts. Planes: (channel, row, time), 16 frames in a vector; rows have a margin of zeros. Pixels: (row, time, channel),
  * 16 channels in a vector; channels are padded to multiples of 64 by zeros, and so is everything that belongs to them.

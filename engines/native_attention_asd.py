@@ -31,7 +31,7 @@ from .native_layout_attention_asd import Description
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "9771677cdf7e56a6081be7aea5ff7bff0a672e8c7337cad7e5956fc5b68c2296"
+SOURCE_SHA256 = "2add4b29a258e4602bd5daccd84a2e5de33c847acc868737b1329b8dd744455d"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 HUGE_PAGE, ALIGNMENT = 2**21, 64
 ADVICE = "The file is not whole, or was not written by scripts/export.py: export the model again."
