@@ -13,7 +13,7 @@ from dcase2020_task2 import label_name
 from evaluation.markdown import markdown_table
 from metrics.asd_auc import asd_auc
 from modeling import AnomalousSoundDetectionPipeline, AnomalyDetector
-from modeling.scoring_attention_asd import BACKENDS
+from modeling.outputs_attention_asd import ClipOutputs
 
 from .engine_attention_asd import OUTPUTS, ExportedModel, ExportedOutput, Infer
 
@@ -58,7 +58,7 @@ def compare(
     eager = outputs_of(detect.network, clips, "Computing with PyTorch")
     other = outputs_of(exported, clips, f"Computing with {exported.engine}")
     back_ends, changed = {}, None
-    for backend in usable_backends(detector):
+    for backend in detector.backends:
         before, after = (judged(detector, outputs, machines, rows, backend) for outputs in (eager, other))
         back_ends[backend] = differences(before, after)
         if backend == detector.backend and graph_verdicts is not None:
@@ -84,26 +84,12 @@ def outputs_of(network: Callable[[torch.Tensor], Any], clips: torch.Tensor, what
     return ExportedOutput(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
-def usable_backends(detector: AnomalyDetector) -> list[str]:
-    """Back ends that the detector has what they need for."""
-    lacking = () if detector.spectrum_whitening.numel() else ("spectrum", "combined")
-    return [name for name in BACKENDS if name not in lacking]
-
-
 def judged(
     detector: AnomalyDetector, outputs: ExportedOutput, machines: list[str], rows: list[Row], backend: str
 ) -> Judgment:
     """Judge clips of known machines by a back end."""
-    decisions = [
-        detector.decide(
-            outputs.embeddings[i : i + 1],
-            outputs.cosines[i : i + 1],
-            machine,
-            backend=backend,
-            spectra=outputs.spectra[i : i + 1],
-        )[0]
-        for i, machine in enumerate(machines)
-    ]
+    outputs = ClipOutputs.of(outputs)
+    decisions = [detector.decide(outputs[i : i + 1], machine, backend=backend)[0] for i, machine in enumerate(machines)]
     scores = np.array([math.nan if decision.score is None else decision.score for decision in decisions])
     return Judgment(scores, [decision.verdict for decision in decisions], mean_auc(scores, rows))
 

@@ -1,4 +1,4 @@
-"""The network as a graph for other engines: the log-mel, BatchNorms folded into convolutions, and the detector's scores."""
+"""The network as a graph for ONNX Runtime and OpenVINO: the log-mel, the network and the detector's scores in one."""
 
 import copy
 import logging
@@ -15,13 +15,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
 from modeling.modeling_attention_asd import spectral_statistics
+from modeling.outputs_attention_asd import ClipOutputs
 
 
 class LogMel(nn.Module):
     """The feature extractor's log-mel (Section II.A) as matrix products, because OpenVINO reads no STFT from ONNX.
 
-    Samples n, N-n, N/2-n and N/2+n of a frame of N meet the same cosine and sine but for signs, which depend on whether
-    the frequency is even. Added up before, they leave a quarter of the arithmetic of a plain matrix product.
+    Samples n, N-n, N/2-n and N/2+n of a frame of N have the same cosine and sine but for signs, which depend on whether
+    the frequency is even. Their sums come first, which leaves a quarter of a plain matrix product's arithmetic.
     """
 
     def __init__(self, extractor: AttentionAsdFeatureExtractor):
@@ -39,7 +40,7 @@ class LogMel(nn.Module):
         self.register_buffer("outer_window", window[n])
         self.register_buffer("inner_window", window[size // 2 - n])
         angles = 2.0 * math.pi * torch.outer(n.double(), torch.arange(size // 2 + 1).double()) / size
-        # At both ends of n two of the four samples are one and the same.
+        # At both ends of n, two of the four samples are one and the same.
         weights = torch.ones(len(n), 1, dtype=torch.float64)
         weights[0] = weights[-1] = 0.5
         for name, table in (("cosines", angles.cos() * weights), ("sines", angles.sin() * weights)):
@@ -64,8 +65,10 @@ class LogMel(nn.Module):
 
 
 class BlockwiseConv1d(nn.Module):
-    """The Wavegram's one filter as a matrix product over blocks of its stride: OpenVINO took 1.0 ms for the convolution,
-    a twentieth of the whole."""
+    """The Wavegram's one filter as a matrix product over blocks of its stride.
+
+    OpenVINO took 1.0 ms for the convolution, a twentieth of the whole.
+    """
 
     def __init__(self, conv: nn.Conv1d):
         super().__init__()
@@ -85,7 +88,7 @@ class BlockwiseConv1d(nn.Module):
 
 
 class ScaleAndShift(nn.Module):
-    """A depthwise 1x1 convolution as what it is: engines fuse a product and a sum into the layer before."""
+    """A depthwise 1x1 convolution as a product and a sum, which engines fuse into the layer before."""
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
@@ -108,7 +111,7 @@ def folded(model: AttentionAsdModel) -> AttentionAsdModel:
 
 
 def simplified(model: AttentionAsdModel) -> AttentionAsdModel:
-    """Folded, with the layers that engines are slow at as others that compute the same."""
+    """A folded copy. Layers that are slow in other engines are replaced by faster ones that compute the same."""
     model = folded(model)
     if model.wavegram is not None and model.config.use_separable_convolutions:
         filters = model.wavegram.filters
@@ -121,10 +124,15 @@ def simplified(model: AttentionAsdModel) -> AttentionAsdModel:
 
 
 class Graph(nn.Module):
-    """From the waveform to everything that a decision needs, as `scripts/export.py --help` lists it.
+    """From the waveform to everything that a decision needs; `scripts/export.py --help` lists the outputs.
 
-    In bfloat16 the bottlenecks, most of the arithmetic, are computed; what comes before them is not: the
-    cosines of 168 real clips then differ by 0.010 at most instead of 0.023.
+    Args:
+        model, extractor, detector: what the graph computes.
+        dtype: of the bottlenecks and the head, which have most of the arithmetic. In bfloat16 everywhere, the cosines of
+            168 real clips differed by 0.023 at most; in bfloat16 from the bottlenecks on, by 0.010.
+
+    Raises:
+        ValueError: for a log-mel that cannot be exported.
     """
 
     def __init__(
@@ -156,21 +164,22 @@ class Graph(nn.Module):
         outputs["embeddings"] = backbone.embedding(hidden_states).flatten(1)
         outputs["cosines"] = self.model.arcface.cosines(outputs["embeddings"])
         outputs["spectra"] = spectral_statistics(log_mel)
-        arrays = outputs["embeddings"], outputs["cosines"]
-        scores = [
-            self.detector.scores(*arrays, machine, spectra=outputs["spectra"]) for machine in self.detector.machines
-        ]
-        scores = torch.stack(scores, dim=1)
+        clips = ClipOutputs(outputs["embeddings"], outputs["cosines"], outputs["spectra"])
+        scores = torch.stack([self.detector.scores(clips, machine) for machine in self.detector.machines], dim=1)
         outputs["scores"] = scores.float()
         outputs["is_anomalous"] = scores > self.thresholds
         return outputs
 
 
-# The engines' files
+# Files
 
 
 def write_onnx(graph: Graph, clip_length: int, path: Path) -> list[str]:
-    """Write the graph with a free batch size; returns the names of its outputs."""
+    """Write the graph with a free batch size. Returns the names of its outputs.
+
+    Raises:
+        ValueError: the detector's back end cannot be part of a graph.
+    """
     example = torch.zeros(2, clip_length)
     names = list(graph(example))
     # Strict, because the other tracer takes len() of a tensor for a constant.
@@ -188,7 +197,7 @@ def write_onnx(graph: Graph, clip_length: int, path: Path) -> list[str]:
 
 
 def write_openvino(onnx_path: Path, path: Path, calibration: np.ndarray | None, num_bottlenecks: int) -> None:
-    """OpenVINO's files of a graph in ONNX, quantized where there is something to calibrate with."""
+    """Write OpenVINO's two files of a graph in ONNX; quantized if there are clips `(clips, clip_length)` to calibrate with."""
     import openvino
 
     model = openvino.Core().read_model(onnx_path)
@@ -198,8 +207,10 @@ def write_openvino(onnx_path: Path, path: Path, calibration: np.ndarray | None, 
 
 
 def quantized(model: Any, calibration: np.ndarray, num_bottlenecks: int) -> Any:
-    """int8 where nearly all of the arithmetic is, the 1x1 convolutions of the bottlenecks and the head. Quantized as a
-    whole, the network's cosines moved by 0.2 on real clips: log-mel and Wavegram then share one scale of 256 steps."""
+    """Quantize the 1x1 convolutions of the bottlenecks and the head to int8: they have nearly all of the arithmetic.
+
+    With the whole network in int8, its cosines moved by 0.2 on real clips: log-mel and Wavegram then share 256 steps.
+    """
     import nncf
 
     nncf.set_log_level(logging.ERROR)
