@@ -1,7 +1,7 @@
 """What an export changes: the network's outputs, and the scores, verdicts and AUC that the detector makes of them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from tqdm.auto import tqdm
 from dcase2020_task2 import label_name
 from evaluation.markdown import markdown_table
 from metrics.asd_auc import asd_auc
-from modeling import AnomalousSoundDetectionPipeline, AnomalyDetector
+from modeling import AnomalyDetector
 from modeling.outputs_attention_asd import ClipOutputs
 
 from .engine_attention_asd import OUTPUTS, ExportedModel, ExportedOutput, Infer
+from .table import FittedModel
 
 
 # An AUC that moves by more is another one.
@@ -35,16 +36,15 @@ class Judgment:
 
 
 def compare(
-    detect: AnomalousSoundDetectionPipeline,
+    fitted: FittedModel,
     exported: ExportedModel,
     graph_verdicts: Infer | None,
     clips: torch.Tensor,
-    rows: list[Row],
+    rows: Sequence[Row],
 ) -> dict[str, Any]:
-    """Compare the networks of a pipeline and of its export, and the decisions that follow.
+    """Compare a network and its export, and the decisions that follow.
 
     Args:
-        detect: runs the network in PyTorch.
         graph_verdicts: gives `is_anomalous` of the export's graph, where the graph decides.
         clips: `(clips, clip_length)`.
         rows: one for each clip. A clip without a row is judged as a recording of the detector's first machine.
@@ -53,9 +53,13 @@ def compare(
         `outputs`, the largest difference of each; `back_ends`, the decisions by each back end; and
         `graph_verdicts_changed`, how many verdicts of the graph [`AnomalyDetector.decide`] does not confirm.
     """
-    detector = detect.detector
+    detector = fitted.detector
+
+    def eager_network(clip: torch.Tensor) -> Any:
+        return fitted.model(input_values=clip, input_features=fitted.feature_extractor.log_mel(clip))
+
     machines = [label_name(row["machine_type"], row["machine_id"]) if row else detector.machines[0] for row in rows]
-    eager = outputs_of(detect.network, clips, "Computing with PyTorch")
+    eager = outputs_of(eager_network, clips, "Computing with PyTorch")
     other = outputs_of(exported, clips, f"Computing with {exported.engine}")
     back_ends, changed = {}, None
     for backend in detector.backends:
@@ -85,23 +89,23 @@ def outputs_of(network: Callable[[torch.Tensor], Any], clips: torch.Tensor, what
 
 
 def judged(
-    detector: AnomalyDetector, outputs: ExportedOutput, machines: list[str], rows: list[Row], backend: str
+    detector: AnomalyDetector, outputs: ExportedOutput, machines: list[str], rows: Sequence[Row], backend: str
 ) -> Judgment:
     """Judge clips of known machines by a back end."""
-    outputs = ClipOutputs.of(outputs)
-    decisions = [detector.decide(outputs[i : i + 1], machine, backend=backend)[0] for i, machine in enumerate(machines)]
+    clips = ClipOutputs.of(outputs)
+    decisions = [detector.decide(clips[i : i + 1], machine, backend=backend)[0] for i, machine in enumerate(machines)]
     scores = np.array([math.nan if decision.score is None else decision.score for decision in decisions])
     return Judgment(scores, [decision.verdict for decision in decisions], mean_auc(scores, rows))
 
 
-def mean_auc(scores: np.ndarray, rows: list[Row]) -> float | None:
+def mean_auc(scores: np.ndarray, rows: Sequence[Row]) -> float | None:
     """The mean official AUC, or `None` where clips have no labels, all the same one, or a score that is not finite."""
     labelled = [row for row in rows if row]
     if len(labelled) < len(rows) or not np.isfinite(scores).all() or len({row["is_anomaly"] for row in labelled}) < 2:
         return None
     types, ids = ([row[name] for row in labelled] for name in ("machine_type", "machine_id"))
     labels = [int(row["is_anomaly"]) for row in labelled]
-    return asd_auc(scores, labels, types, ids, n_bootstrap=0)["auc"]["mean"]["official"]
+    return asd_auc(scores.tolist(), labels, types, ids, n_bootstrap=0)["auc"]["mean"]["official"]
 
 
 def differences(before: Judgment, after: Judgment) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils import cached_file
-from transformers.utils.hub import resolve_revision
+from transformers.utils.hub import cached_file, resolve_revision
 
 from .native_attention_asd import SOURCE, load_native
 
@@ -100,12 +99,16 @@ class ExportedModel:
             ImportError: the engine is not installed, and the message names the extra to install; or a native engine
                 cannot be compiled, or not for this processor.
         """
-        source = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        source: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         source["revision"] = resolve_revision(pretrained_model_name_or_path, revision, **source)
-        files = {**source, "subfolder": subfolder}
-        description = json.loads(
-            Path(cached_file(pretrained_model_name_or_path, EXPORT_FILE, **files)).read_text(encoding="utf-8")
-        )
+
+        def fetch(name: str) -> str:
+            path = cached_file(pretrained_model_name_or_path, name, subfolder=subfolder, **source)
+            if path is None:
+                raise OSError(f"{pretrained_model_name_or_path}: has no {name}.")
+            return path
+
+        description = json.loads(Path(fetch(EXPORT_FILE)).read_text(encoding="utf-8"))
         exported = description.get("engine")
         if description.get("format_version") != FORMAT_VERSION or exported not in RUNTIMES:
             raise ValueError(
@@ -117,8 +120,7 @@ class ExportedModel:
                 f"engine={engine!r}: {pretrained_model_name_or_path} was exported for {exported!r}. Ask for that one, or "
                 f"export the model with scripts/export.py --engine {engine}."
             )
-        paths = [cached_file(pretrained_model_name_or_path, name, **files) for name in RUNTIMES[exported].files]
-        return cls(exported, description, paths)
+        return cls(exported, description, [fetch(name) for name in RUNTIMES[exported].files])
 
     def __call__(self, input_values: torch.Tensor | np.ndarray) -> ExportedOutput:
         """
@@ -158,7 +160,12 @@ def load_onnx(files: list[str], names: list[str], num_threads: int, network: Non
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
-    return lambda values: dict(zip(names, session.run(names, {"input_values": values}), strict=True))
+
+    def infer(values: np.ndarray) -> dict[str, np.ndarray]:
+        arrays = session.run(names, {"input_values": values})
+        return {name: np.asarray(array) for name, array in zip(names, arrays, strict=True)}
+
+    return infer
 
 
 def load_openvino(files: list[str], names: list[str], num_threads: int, network: None = None) -> Infer:
@@ -174,9 +181,10 @@ def load_openvino(files: list[str], names: list[str], num_threads: int, network:
             "This export needs OpenVINO: pip install openvino, or this project's extra 'openvino'."
         ) from None
     core = openvino.Core()
-    model = core.read_model(files[0])
+    whole = core.read_model(files[0])
     # OpenVINO computes nothing that only other outputs need.
-    model = openvino.Model([model.output(name) for name in names], model.get_parameters())
+    outputs = [whole.output(name) for name in names]
+    model = openvino.Model(outputs, whole.get_parameters())  # pyright: ignore[reportGeneralTypeIssues]: OpenVINO's stubs
     # Accuracy: every part runs in the precision that it has in the graph. Without this setting, OpenVINO computes even
     # the log-mel in bfloat16 where the processor can.
     settings = {

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 # In a clone the pipeline lies in another package than this file, in an export beside it: engines/export.py writes
 # `from .` in the place of `from modeling.`. A `try` around two imports would hide what is wrong with the first.
@@ -32,7 +32,8 @@ class ExportedPipeline(AnomalousSoundDetectionPipeline):
             ValueError: there is no export, or the export is for another engine than the one asked for.
             ImportError: the engine is not installed; see [`ExportedModel.from_exported`].
         """
-        name, source = self.model.name_or_path, self.model.source
+        model: Any = self.model
+        name, source = model.name_or_path, model.source
         if engine == "torch" or not name or not has_export(name, source):
             return super().make_network(engine)
         return ExportedModel.from_exported(name, engine=engine, **source)

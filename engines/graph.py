@@ -25,6 +25,15 @@ class LogMel(nn.Module):
     the frequency is even. Their sums come first, which leaves a quarter of a plain matrix product's arithmetic.
     """
 
+    positions: torch.Tensor
+    outer_window: torch.Tensor
+    inner_window: torch.Tensor
+    even_cosines: torch.Tensor
+    even_sines: torch.Tensor
+    odd_cosines: torch.Tensor
+    odd_sines: torch.Tensor
+    mel_filters: torch.Tensor
+
     def __init__(self, extractor: AttentionAsdFeatureExtractor):
         super().__init__()
         size = extractor.n_fft
@@ -70,7 +79,10 @@ class BlockwiseConv1d(nn.Module):
     OpenVINO took 1.0 ms for the convolution, a twentieth of the whole.
     """
 
-    def __init__(self, conv: nn.Conv1d):
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, conv: Any):
         super().__init__()
         self.padding, self.block = conv.padding[0], conv.stride[0]
         # (samples of a block, blocks of the filter)
@@ -90,7 +102,7 @@ class BlockwiseConv1d(nn.Module):
 class ScaleAndShift(nn.Module):
     """A depthwise 1x1 convolution as a product and a sum, which engines fuse into the layer before."""
 
-    def __init__(self, conv: nn.Conv2d):
+    def __init__(self, conv: Any):
         super().__init__()
         self.weight = nn.Parameter(conv.weight.detach().view(1, -1, 1, 1))
         self.bias = nn.Parameter(conv.bias.detach().view(1, -1, 1, 1))
@@ -99,7 +111,10 @@ class ScaleAndShift(nn.Module):
         return hidden_states * self.weight + self.bias
 
 
-def folded(model: AttentionAsdModel) -> AttentionAsdModel:
+# Models with other layers than their classes name: for the type checker they are anything.
+
+
+def folded(model: AttentionAsdModel) -> Any:
     """A copy with every BatchNorm that follows a convolution folded into it."""
     model = copy.deepcopy(model).eval()
     for module in list(model.modules()):
@@ -110,17 +125,17 @@ def folded(model: AttentionAsdModel) -> AttentionAsdModel:
     return model
 
 
-def simplified(model: AttentionAsdModel) -> AttentionAsdModel:
+def simplified(model: AttentionAsdModel) -> Any:
     """A folded copy. Layers that are slow in other engines are replaced by faster ones that compute the same."""
-    model = folded(model)
-    if model.wavegram is not None and model.config.use_separable_convolutions:
-        filters = model.wavegram.filters
+    faster = folded(model)
+    if faster.wavegram is not None and model.config.use_separable_convolutions:
+        filters = faster.wavegram.filters
         if filters.depthwise.kernel_size[0] % filters.depthwise.stride[0] == 0:
             filters.depthwise = BlockwiseConv1d(filters.depthwise)
-    if model.attention is not None and model.config.use_separable_convolutions:
-        last = model.attention.layers[-1]
+    if faster.attention is not None and model.config.use_separable_convolutions:
+        last = faster.attention.layers[-1]
         last.depthwise = ScaleAndShift(last.depthwise)
-    return model
+    return faster
 
 
 class Graph(nn.Module):
@@ -134,6 +149,8 @@ class Graph(nn.Module):
     Raises:
         ValueError: for a log-mel that cannot be exported.
     """
+
+    thresholds: torch.Tensor
 
     def __init__(
         self,
@@ -180,12 +197,15 @@ def write_onnx(graph: Graph, clip_length: int, path: Path) -> list[str]:
     Raises:
         ValueError: the detector's back end cannot be part of a graph.
     """
+    # Takes a second to import.
+    from torch._dynamo.exc import Unsupported
+
     example = torch.zeros(2, clip_length)
     names = list(graph(example))
     # Strict, because the other tracer takes len() of a tensor for a constant.
     try:
         program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=True)
-    except torch._dynamo.exc.Unsupported as error:
+    except Unsupported as error:
         raise ValueError(
             f"backend={graph.detector.backend!r}: its scores cannot be part of a graph ({str(error).splitlines()[0]}). Give "
             "the detector another default back end: scripts/fit_detector.py --backend."

@@ -1,4 +1,4 @@
-"""The detector of a model directory, exported or not, for commands: with this project's code and none of the directory's."""
+"""Model directories, exported or not, loaded for commands: with this project's code and none of the directory's."""
 
 import os
 

@@ -208,7 +208,7 @@ class Description:
         tables = [("", NETWORK, self.numbers)]
         tables += [(prefix, BOTTLENECK, block) for prefix, block in self.bottlenecks.items()]
         return {
-            prefix + field.name: (field.kind, field.shape and resolved(field.shape, sizes))
+            prefix + field.name: (field.kind, None if field.shape is None else resolved(field.shape, sizes))
             for prefix, fields, sizes in tables
             for field in fields
             if isinstance(field, Tensor) and (field.where is None or sizes[field.where])

@@ -44,14 +44,14 @@ def native_network(
         ValueError: see [`check_supported`].
     """
     check_supported(model, extractor)
-    model = folded(model)
-    numbers = numbers_of(model, extractor, is_wide)
-    calibration = Calibration.of(model, extractor, waveforms, is_wide)
-    values = log_mel_tensors(extractor) | backbone_tensors(model, calibration)
-    if model.wavegram is not None:
-        values |= wavegram_tensors(model.wavegram.filters)
-    if model.attention is not None:
-        values |= attention_tensors(model.attention.layers, calibration)
+    network = folded(model)
+    numbers = numbers_of(network, extractor, is_wide)
+    calibration = Calibration.of(network, extractor, waveforms, is_wide)
+    values = log_mel_tensors(extractor) | backbone_tensors(network, calibration)
+    if network.wavegram is not None:
+        values |= wavegram_tensors(network.wavegram.filters)
+    if network.attention is not None:
+        values |= attention_tensors(network.attention.layers, calibration)
     laid_out = Description(numbers).tensors()
     tensors = {name: padded(values[name], shape).to(getattr(torch, kind)) for name, (kind, shape) in laid_out.items()}
     return tensors, numbers
@@ -69,7 +69,7 @@ def check_supported(model: AttentionAsdModel, extractor: AttentionAsdFeatureExtr
         reasons.append("use_separable_convolutions=False")
     if config.use_attention and (len(config.attention_channels) != 2 or config.attention_channels[0] > HIDDEN):
         reasons.append(f"attention_channels={config.attention_channels} (two, the first at most {HIDDEN}, would do)")
-    blocks = model.backbone.bottlenecks
+    blocks: Any = model.backbone.bottlenecks
     if blocks and blocks[0].is_residual or any(max(block.depthwise.conv.stride) > 2 for block in blocks):
         reasons.append(f"bottlenecks={config.bottlenecks} (strides of 1 and 2, the first 2, would do)")
     if extractor.n_fft < 16 or extractor.n_fft & (extractor.n_fft - 1):
@@ -97,7 +97,7 @@ def padded(tensor: torch.Tensor, shape: Sequence[int] | None) -> torch.Tensor:
 # Numbers
 
 
-def numbers_of(model: AttentionAsdModel, extractor: AttentionAsdFeatureExtractor, is_wide: bool) -> dict[str, Any]:
+def numbers_of(model: Any, extractor: AttentionAsdFeatureExtractor, is_wide: bool) -> dict[str, Any]:
     """The numbers of a folded network, by the layout's names."""
     config, backbone, positions = model.config, model.backbone, model.config.input_representations
     numbers = {
@@ -186,7 +186,7 @@ class Calibration:
     @classmethod
     @torch.no_grad()
     def of(
-        cls, model: AttentionAsdModel, extractor: AttentionAsdFeatureExtractor, waveforms: torch.Tensor, is_wide: bool
+        cls, model: Any, extractor: AttentionAsdFeatureExtractor, waveforms: torch.Tensor, is_wide: bool
     ) -> "Calibration":
         """Take note of the ranges while the folded network computes normal clips `(clips, clip_length)`."""
         backbone = model.backbone
@@ -262,7 +262,7 @@ def log_mel_tensors(extractor: AttentionAsdFeatureExtractor) -> dict[str, torch.
     }
 
 
-def wavegram_tensors(filters: nn.Module) -> dict[str, torch.Tensor]:
+def wavegram_tensors(filters: Any) -> dict[str, torch.Tensor]:
     return {
         "wavegram_filter": filters.depthwise.weight.detach().flatten(),
         "wavegram_gain": filters.pointwise.weight.detach().flatten(),
@@ -270,13 +270,13 @@ def wavegram_tensors(filters: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def gain_and_offset(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+def gain_and_offset(norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """A BatchNorm as gain * value + offset."""
     gain = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
     return gain, norm.bias.detach() - gain * norm.running_mean
 
 
-def attention_tensors(layers: nn.Sequential, calibration: Calibration) -> dict[str, torch.Tensor]:
+def attention_tensors(layers: Any, calibration: Calibration) -> dict[str, torch.Tensor]:
     first, first_norm, _, second, second_norm, _, last = layers
     factor = calibration.factor(second.pointwise)
     weights, bias, scale = integers(
@@ -307,7 +307,7 @@ def attention_tensors(layers: nn.Sequential, calibration: Calibration) -> dict[s
     }
 
 
-def backbone_tensors(model: AttentionAsdModel, calibration: Calibration) -> dict[str, torch.Tensor]:
+def backbone_tensors(model: Any, calibration: Calibration) -> dict[str, torch.Tensor]:
     """MobileFaceNet's tensors. A layer's scale is in the weights of the next one."""
     backbone, blocks = model.backbone, model.backbone.bottlenecks
     tensors, scale = stem_tensors(backbone.stem, calibration)
@@ -335,7 +335,7 @@ def backbone_tensors(model: AttentionAsdModel, calibration: Calibration) -> dict
     }
 
 
-def stem_tensors(stem: nn.Module, calibration: Calibration) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def stem_tensors(stem: Any, calibration: Calibration) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The first convolution's tensors, and the scale of its output."""
     factor = calibration.factor(stem.conv)
     weights = stem.conv.weight.detach() / factor[:, None, None]
@@ -350,9 +350,7 @@ def stem_tensors(stem: nn.Module, calibration: Calibration) -> tuple[dict[str, t
     return tensors, scale
 
 
-def depthwise_tensors(
-    name: str, layer: nn.Module, scale: torch.Tensor, output: Quantization
-) -> dict[str, torch.Tensor]:
+def depthwise_tensors(name: str, layer: Any, scale: torch.Tensor, output: Quantization) -> dict[str, torch.Tensor]:
     """A depthwise convolution's tensor. `scale` is the factor that its input lacks.
 
     A PReLU lets a positive factor through, so that the weights can have the one that quantizes the output.
@@ -366,7 +364,7 @@ def depthwise_tensors(
 
 
 def pointwise_tensors(
-    name: str, layer: nn.Module, input_: Quantization, is_wide: bool
+    name: str, layer: Any, input_: Quantization, is_wide: bool
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """A 1x1 convolution's tensors, whose weights take on the steps of its input, and the scale of its output.
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from modeling import AnomalousSoundDetectionPipeline
+from feature_extraction import AttentionAsdFeatureExtractor
+from modeling import AnomalyDetector, AttentionAsdModel
 
 from .engine_attention_asd import OUTPUTS, RUNTIMES, Runtime
 from .graph import Graph, write_onnx, write_openvino
@@ -23,6 +24,15 @@ Content = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class FittedModel:
+    """What is exported: a network with its feature extractor and a detector."""
+
+    model: AttentionAsdModel
+    feature_extractor: AttentionAsdFeatureExtractor
+    detector: AnomalyDetector
+
+
+@dataclass(frozen=True)
 class Engine:
     """What runs an exported network.
 
@@ -30,7 +40,7 @@ class Engine:
         name: as `--engine` and `export.json` have it.
         summary: one or more lines for `--help`.
         precision: in which numbers the parts of the network are computed.
-        write: writes the files, from a pipeline, calibration clips `(clips, clip_length)` and the files' paths. Returns
+        write: writes the files, from a model, calibration clips `(clips, clip_length)` and the files' paths. Returns
             the engine's entries of `export.json`.
         packages: what has to be installed to write and to run the export.
         needs_calibration: whether `write` takes ranges from normal clips.
@@ -39,7 +49,7 @@ class Engine:
     name: str
     summary: str
     precision: str
-    write: Callable[[AnomalousSoundDetectionPipeline, torch.Tensor | None, list[Path]], Content]
+    write: Callable[[FittedModel, torch.Tensor | None, list[Path]], Content]
     packages: tuple[str, ...] = ()
     needs_calibration: bool = False
 
@@ -51,18 +61,18 @@ class Engine:
 
 @torch.no_grad()
 def write_onnx_export(
-    detect: AnomalousSoundDetectionPipeline,
+    fitted: FittedModel,
     calibration: torch.Tensor | None,
     paths: list[Path],
     dtype: torch.dtype = torch.float32,
 ) -> Content:
     """Write `network.onnx`."""
-    graph = Graph(detect.model, detect.feature_extractor, detect.detector, dtype).eval()
-    return {"outputs": write_onnx(graph, detect.feature_extractor.clip_length, paths[0])}
+    graph = Graph(fitted.model, fitted.feature_extractor, fitted.detector, dtype).eval()
+    return {"outputs": write_onnx(graph, fitted.feature_extractor.clip_length, paths[0])}
 
 
 def write_openvino_export(
-    detect: AnomalousSoundDetectionPipeline,
+    fitted: FittedModel,
     calibration: torch.Tensor | None,
     paths: list[Path],
     dtype: torch.dtype = torch.float32,
@@ -70,23 +80,23 @@ def write_openvino_export(
     """Write OpenVINO's two files, quantized where there are clips to calibrate with."""
     with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "network.onnx"
-        content = write_onnx_export(detect, None, [onnx_path], dtype)
+        content = write_onnx_export(fitted, None, [onnx_path], dtype)
         clips = None if calibration is None else calibration.numpy()
-        write_openvino(onnx_path, paths[0], clips, len(detect.model.backbone.bottlenecks))
+        write_openvino(onnx_path, paths[0], clips, len(fitted.model.backbone.bottlenecks))
     return content
 
 
 def write_native_export(
-    detect: AnomalousSoundDetectionPipeline, calibration: torch.Tensor | None, paths: list[Path], *, is_wide: bool
+    fitted: FittedModel, calibration: torch.Tensor | None, paths: list[Path], *, is_wide: bool
 ) -> Content:
     """Write the weights of the compiled engine, and its source."""
     weights, source = paths
     if calibration is None:
         raise ValueError("The compiled engine needs normal clips to quantize with, and there are none.")
-    tensors, numbers = native_network(detect.model, detect.feature_extractor, calibration, is_wide)
+    tensors, numbers = native_network(fitted.model, fitted.feature_extractor, calibration, is_wide)
     save_file(tensors, weights, metadata={"format": "pt"})
     shutil.copyfile(Path(__file__).with_name(source.name), source)
-    outputs = [name for name in OUTPUTS if name != "attention_maps" or detect.model.attention is not None]
+    outputs = [name for name in OUTPUTS if name != "attention_maps" or fitted.model.attention is not None]
     return {"outputs": outputs, "network": numbers}
 
 

@@ -13,7 +13,7 @@ from small_detector import MACHINES, RATE, machine_sound, small_pipeline
 
 from engines import ExportedModel, load_pipeline, native_attention_asd
 from engines.comparison import what_to_mind
-from engines.engine_attention_asd import EXPORT_FILE, RUNTIMES, load_onnx
+from engines.engine_attention_asd import EXPORT_FILE, RUNTIMES, ExportedOutput, load_onnx
 from engines.graph import Graph, LogMel, write_onnx
 from engines.native_attention_asd import SOURCE, library
 from engines.table import ENGINES
@@ -21,7 +21,7 @@ from evaluation.loading import load_model
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalousSoundDetectionPipeline, AnomalyDetector, AttentionAsdConfig
 from modeling.backends_attention_asd import BACKENDS
-from modeling.outputs_attention_asd import ClipOutputs
+from modeling.outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from scripts.export import main as export
 
 
@@ -209,10 +209,10 @@ def test_pipeline_gives_the_same_verdict_and_map_from_an_export(eager, exported,
             assert np.allclose(result["attention_maps"][name], attention_map, atol=TOLERANCES[engine][1])
 
 
-def test_an_export_runs_pytorch_or_its_own_engine_and_no_other(eager, exported, clips):
+def test_an_export_runs_pytorch_or_its_own_engine_and_no_other(exported, clips):
     directory = exported("onnx")
-    outputs = load_pipeline(directory, engine="torch").network(clips)
-    assert torch.equal(outputs.cosines, eager_outputs(eager, clips).cosines)
+    assert isinstance(load_pipeline(directory, engine="torch").network(clips), AttentionAsdOutput)
+    assert isinstance(load_pipeline(directory, engine="onnx").network(clips), ExportedOutput)
     with pytest.raises(ValueError, match="was exported for 'onnx'.*--engine openvino"):
         load_pipeline(directory, engine="openvino")
 
