@@ -138,7 +138,7 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         `(..., samples)` -> `(..., num_mel_bins, 1 + samples // hop_length)`. Differentiable and exportable.
         """
         waveform = waveform.float()
-        window, mel_filters = self._constants_on(waveform.device)
+        window, mel_filters = self.window_and_mel_filters(waveform.device)
         batch = waveform.reshape(-1, waveform.shape[-1])
         spectrum = torch.stft(
             batch, self.n_fft, self.hop_length, window=window, center=True, pad_mode="reflect", return_complex=True
@@ -329,7 +329,8 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
             mel_scale=self.mel_scale,
         )
 
-    def _constants_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    def window_and_mel_filters(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the window `(n_fft,)` and the mel filters `(num_mel_bins, 1 + n_fft // 2)` of [`log_mel`], on a device."""
         if device in self._constants:
             return self._constants[device]
         window, mel_filters = (constant.to(device) for constant in self._constants[torch.device("cpu")])

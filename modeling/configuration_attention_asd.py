@@ -120,12 +120,18 @@ class AttentionAsdConfig(PreTrainedConfig):
         if self.label2id is None and self.id2label is not None:
             self.label2id = {name: int(index) for index, name in self.id2label.items()}
         kwargs["auto_map"] = {**(kwargs.get("auto_map") or {}), **AUTO_MAP}
-        kwargs["custom_pipelines"] = copy.deepcopy(CUSTOM_PIPELINES)
+        # An export has the pipeline of another engine.
+        kwargs["custom_pipelines"] = kwargs.get("custom_pipelines") or copy.deepcopy(CUSTOM_PIPELINES)
         super().__post_init__(**kwargs)
         self.input_representations = list(self.input_representations)
         self.attention_channels = list(self.attention_channels)
         self.bottlenecks = [list(stage) for stage in self.bottlenecks]
         self._check()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as a saved model has it: with the model's own pipeline, for an export is saved without its
+        engine's files."""
+        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
     @property
     def num_frames(self) -> int:

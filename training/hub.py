@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
-from modeling.engine_attention_asd import ENGINE_FILES
+from engines.engine_attention_asd import RUNTIMES
 
 
 MODEL_SUFFIXES = {".json", ".safetensors", ".py", ".md", ".png"}
 # What scripts/export.py adds. By name: other files that end in .bin are pickles.
-EXPORTED_FILES = {name for names in ENGINE_FILES.values() for name in names}
+EXPORTED_FILES = {name for runtime in RUNTIMES.values() for name in runtime.files}
 # What the Hub answers where another commit is in progress, and where one came between.
 CONFLICTS, MAX_CONFLICTS = (409, 412), 10
 

@@ -2,10 +2,13 @@
  * The network of AttentionAsdModel for one clip on one core: from the waveform to embedding, cosines, attention map and the
  * log-mel's statistics, without writing the attention module's 64 channels or a bottleneck's hidden channels to memory.
  *
- * native_attention_asd.py compiles this file for the machine it runs on and hands over the weights, which
- * scripts/export.py folded and quantised. The 1x1 convolutions of MobileFaceNet, 88 % of the arithmetic, multiply
- * 8-bit or 16-bit integers. The largest product of the attention module is of 16 bits in both: with 8, attention maps were
- * wrong by 0.06 and half a point of AUC went with them. So is MobileFaceNet's first convolution. Everything else is float32.
+ * native_attention_asd.py compiles this file for the machine that it runs on and hands over the weights, which
+ * native_weights.py folded and quantized. The structures are those of native_layout_attention_asd.py, from which Python
+ * makes everything that depends on them; a test compares the two.
+ *
+ * The 1x1 convolutions of MobileFaceNet, 88 % of the arithmetic, multiply 8-bit or 16-bit integers. The largest product of
+ * the attention module is of 16 bits in both: with 8, attention maps were wrong by 0.06 and half a point of AUC went with
+ * them. So is MobileFaceNet's first convolution. Everything else is float32.
  *
  * Layouts. Planes: (channel, row, time), 16 frames in a vector; rows have a margin of zeros. Pixels: (row, time, channel),
  * 16 channels in a vector; channels are padded to multiples of 64 by zeros, and so is everything that belongs to them.
@@ -44,7 +47,7 @@ typedef int32_t Ints __attribute__((vector_size(64)));
 typedef float UnalignedFloats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t UnalignedInts __attribute__((vector_size(64), aligned(4), may_alias));
 
-/* 1x1 convolution of quantised pixels: factor * (weights . pixel + bias), or, without a factor, prelu(weights . pixel + bias):
+/* 1x1 convolution of quantized pixels: factor * (weights . pixel + bias), or, without a factor, prelu(weights . pixel + bias):
  * what comes next is linear in every channel, and has the factor in its weights. */
 typedef struct {
     int32_t in_channels, out_channels;
@@ -53,7 +56,7 @@ typedef struct {
     const int8_t *weights; /* (out / 64, in / values in 4 bytes, 64, values in 4 bytes) */
 } Pointwise;
 
-/* 3x3 depthwise convolution with zero padding, quantised: round(prelu(weights * pixels + bias) + offset), kept in range. */
+/* 3x3 depthwise convolution with zero padding, quantized: round(prelu(weights * pixels + bias) + offset), kept in range. */
 typedef struct {
     int32_t channels, stride;
     const float *parameters; /* (channels / 16, 12, 16): nine weights, bias, slope and offset of a vector of channels */
@@ -62,10 +65,10 @@ typedef struct {
 /* pixel -> round(pixel * factor + offset), kept in range. */
 typedef struct {
     const float *factor, *offset;
-} Quantisation;
+} Quantization;
 
 typedef struct {
-    Quantisation input; /* not of the first: it is the stem's offset */
+    Quantization input; /* not of the first: it is the stem's offset */
     Pointwise expand;
     Depthwise depthwise;
     Pointwise project;
@@ -103,7 +106,7 @@ typedef struct {
     const float *stem_slope;                      /* (stem) */
     Depthwise stem_depthwise;
     const Bottleneck *bottlenecks;
-    Quantisation head_input;
+    Quantization head_input;
     Pointwise head;
     const float *global_depthwise, *global_bias; /* (pixels, head), (head) */
     const float *embedding, *embedding_bias;     /* (head, embedding) */
@@ -221,7 +224,7 @@ typedef struct {
     int32_t *weighed; /* pairs of 16-bit integers */
     float *zeros, *rows, *row;
     float *stream[2];
-    uint8_t *pixels[2], *quantised_row;
+    uint8_t *pixels[2], *quantized_row;
 } Rooms;
 
 /* The workspace starts as zeros. The margins of planes and rows, and what a convolution meets beyond the edges, stay so:
@@ -258,7 +261,7 @@ static size_t lay_out(const Network *n, void *workspace, Rooms *r) {
         r->stream[i] = room(&w, most_stream * floats);
         r->pixels[i] = room(&w, most_pixels * pixel_bytes(n));
     }
-    r->quantised_row = room(&w, most_row * pixel_bytes(n));
+    r->quantized_row = room(&w, most_row * pixel_bytes(n));
     return w.used;
 }
 
@@ -458,10 +461,10 @@ static void all_weights_1(const Network *n, const Rooms *r) {
 
 /* ---- Attention (Section II.B) */
 
-INLINE Floats convolve_plane(const float *centre, size_t width, const float *weights, float bias) {
+INLINE Floats convolve_plane(const float *center, size_t width, const float *weights, float bias) {
     Floats sum = all(bias);
     for (int dy = -1; dy <= 1; dy++)
-        for (int dx = -1; dx <= 1; dx++) sum += all(weights[3 * dy + dx + 4]) * load(centre + dy * (ptrdiff_t)width + dx);
+        for (int dx = -1; dx <= 1; dx++) sum += all(weights[3 * dy + dx + 4]) * load(center + dy * (ptrdiff_t)width + dx);
     return sum;
 }
 
@@ -471,9 +474,9 @@ static void attention_first(const Network *n, const float *representations, int 
     for (int t = 0; t < n->num_frames; t += LANES) {
         Floats inputs[MAX_REPRESENTATIONS] = {0};
         for (int c = 0; c < n->num_representations; c++) {
-            const float *centre = plane(n, (float *)representations, c) + row * width + t;
+            const float *center = plane(n, (float *)representations, c) + row * width + t;
             inputs[c] =
-                positive_part(convolve_plane(centre, width, n->first_depthwise + 9 * c, n->first_depthwise_bias[c]));
+                positive_part(convolve_plane(center, width, n->first_depthwise + 9 * c, n->first_depthwise_bias[c]));
         }
         for (int h = 0; h < HIDDEN; h++) {
             Floats sum = all(n->first_pointwise_bias[h]);
@@ -589,8 +592,8 @@ INLINE void store_pixels(const int wide, uint8_t *pixels, size_t at, Floats v) {
 typedef struct {
     size_t stride;
     float *floats;
-    uint8_t *quantised;
-    Quantisation quantisation;
+    uint8_t *quantized;
+    Quantization quantization;
     const float *residual; /* what is added first */
 } Destination;
 
@@ -620,8 +623,8 @@ INLINE void multiply_tile(const int wide, const int activated, const int count, 
     for (int j = 0; j < BLOCK; j++) {
         const int c = channel + j * LANES;
         const Floats parameter = load((activated ? p->slope : p->factor) + c);
-        const Floats factor = activated ? all(0) : load(to->quantisation.factor + c);
-        const Floats offset = activated ? all(0) : load(to->quantisation.offset + c);
+        const Floats factor = activated ? all(0) : load(to->quantization.factor + c);
+        const Floats offset = activated ? all(0) : load(to->quantization.offset + c);
 #pragma GCC unroll 6
         for (int i = 0; i < count; i++) {
             const size_t at = (first + i) * to->stride + c;
@@ -633,7 +636,7 @@ INLINE void multiply_tile(const int wide, const int activated, const int count, 
             v *= parameter;
             if (to->residual) v += load(to->residual + at);
             if (to->floats) store(to->floats + at, v);
-            store_pixels(wide, to->quantised, at, v * factor + offset);
+            store_pixels(wide, to->quantized, at, v * factor + offset);
         }
     }
 }
@@ -690,7 +693,7 @@ INLINE void depthwise_pixels(const int wide, const int stride, const int count, 
     }
 }
 
-/* 64 channels, from `channel` on, of a row of a depthwise convolution, quantised. `rows` have a pixel of zeros at both ends. */
+/* 64 channels, from `channel` on, of a row of a depthwise convolution, quantized. `rows` have a pixel of zeros at both ends. */
 INLINE void depthwise(const int wide, const int stride, const Depthwise *d, const float *const rows[3],
                       int width, int channel, uint8_t *out) {
     int x = 0;
@@ -731,7 +734,7 @@ static void stem(const Network *n, const Rooms *r, int row, int width, float *ou
     const int channels = n->stem_channels;
     const int32_t *weights = (const int32_t *)n->stem;
     for (int x = 0; x < width; x += 4) {
-        const int32_t *centre = weighed(n, r) + 2 * row * stride + 2 * x;
+        const int32_t *center = weighed(n, r) + 2 * row * stride + 2 * x;
         for (int c = 0; c < channels; c += BLOCK * LANES) {
             Ints sums[4][BLOCK];
 #pragma GCC unroll 4
@@ -739,7 +742,7 @@ static void stem(const Network *n, const Rooms *r, int row, int width, float *ou
 #pragma GCC unroll 4
                 for (int j = 0; j < BLOCK; j++) sums[i][j] = load_ints(n->stem_bias + c + j * LANES);
             for (int tap = 0; tap < 9; tap++) {
-                const int32_t *from = centre + (tap / 3 - 1) * stride + tap % 3 - 1;
+                const int32_t *from = center + (tap / 3 - 1) * stride + tap % 3 - 1;
                 Ints w[BLOCK];
 #pragma GCC unroll 4
                 for (int j = 0; j < BLOCK; j++) w[j] = load_ints(weights + (size_t)tap * channels + c + j * LANES);
@@ -762,7 +765,7 @@ static void stem(const Network *n, const Rooms *r, int row, int width, float *ou
 }
 
 INLINE void bottleneck(const int wide, const int stride, const Bottleneck *b, const Rooms *r, int height,
-                       int width, const uint8_t *pixels, const float *stream, Quantisation next, uint8_t *out_pixels,
+                       int width, const uint8_t *pixels, const float *stream, Quantization next, uint8_t *out_pixels,
                        int keeps_stream, float *out_stream) {
     const int out_height = stride == 2 ? halved(height) : height, out_width = stride == 2 ? halved(width) : width;
     const size_t bytes = wide ? 2 : 1, channels = b->project.out_channels;
@@ -778,18 +781,18 @@ INLINE void bottleneck(const int wide, const int stride, const Bottleneck *b, co
                 pointwise(wide, 1, &b->expand, pixels + (size_t)k * width * b->expand.in_channels * bytes, width, channel,
                           &hidden);
             }
-            depthwise(wide, stride, &b->depthwise, rows, out_width, channel, r->quantised_row);
+            depthwise(wide, stride, &b->depthwise, rows, out_width, channel, r->quantized_row);
         }
         const size_t at = (size_t)row * out_width * channels;
         const Destination out = {
             .stride = channels,
             .floats = keeps_stream ? out_stream + at : NULL,
-            .quantised = out_pixels + at * bytes,
-            .quantisation = next,
+            .quantized = out_pixels + at * bytes,
+            .quantization = next,
             .residual = b->is_residual ? stream + at : NULL,
         };
         for (int channel = 0; channel < (int)channels; channel += BLOCK * LANES)
-            pointwise(wide, 0, &b->project, r->quantised_row, out_width, channel, &out);
+            pointwise(wide, 0, &b->project, r->quantized_row, out_width, channel, &out);
     }
 }
 
@@ -809,7 +812,7 @@ INLINE void backbone(const int wide, const Network *n, const Rooms *r, float *em
     int now = 0;
     for (int i = 0; i < n->num_bottlenecks; i++) {
         const Bottleneck *b = &n->bottlenecks[i];
-        const Quantisation next = i + 1 < n->num_bottlenecks ? n->bottlenecks[i + 1].input : n->head_input;
+        const Quantization next = i + 1 < n->num_bottlenecks ? n->bottlenecks[i + 1].input : n->head_input;
         /* Only a residual connection reads what goes into a bottleneck once more. */
         const int keeps_stream = i + 1 < n->num_bottlenecks && n->bottlenecks[i + 1].is_residual;
         if (b->depthwise.stride == 2) {

@@ -1,4 +1,4 @@
-"""The network as a graph for other engines: the log-mel, BatchNorms folded into convolutions, and the detector's scores."""
+"""The network as a graph for ONNX Runtime and OpenVINO: the log-mel, the network and the detector's scores in one."""
 
 import copy
 import logging
@@ -15,14 +15,24 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
 from modeling.modeling_attention_asd import spectral_statistics
+from modeling.outputs_attention_asd import ClipOutputs
 
 
 class LogMel(nn.Module):
     """The feature extractor's log-mel (Section II.A) as matrix products, because OpenVINO reads no STFT from ONNX.
 
-    Samples n, N-n, N/2-n and N/2+n of a frame of N meet the same cosine and sine but for signs, which depend on whether
-    the frequency is even. Added up before, they leave a quarter of the arithmetic of a plain matrix product.
+    Samples n, N-n, N/2-n and N/2+n of a frame of N have the same cosine and sine but for signs, which depend on whether
+    the frequency is even. Their sums come first, which leaves a quarter of a plain matrix product's arithmetic.
     """
+
+    positions: torch.Tensor
+    outer_window: torch.Tensor
+    inner_window: torch.Tensor
+    even_cosines: torch.Tensor
+    even_sines: torch.Tensor
+    odd_cosines: torch.Tensor
+    odd_sines: torch.Tensor
+    mel_filters: torch.Tensor
 
     def __init__(self, extractor: AttentionAsdFeatureExtractor):
         super().__init__()
@@ -30,7 +40,7 @@ class LogMel(nn.Module):
         if size % 4:
             raise ValueError(f"n_fft={size}: expected a multiple of 4; another log-mel cannot be exported.")
         self.padding, self.floor = size // 2, extractor.mel_floor
-        window, mel_filters = extractor._constants_on(torch.device("cpu"))
+        window, mel_filters = extractor.window_and_mel_filters(torch.device("cpu"))
         n = torch.arange(size // 4 + 1)
         starts = extractor.hop_length * torch.arange(1 + extractor.clip_length // extractor.hop_length).unsqueeze(1)
         positions = torch.stack([starts + offset for offset in (n, size - n, size // 2 - n, size // 2 + n)])
@@ -39,7 +49,7 @@ class LogMel(nn.Module):
         self.register_buffer("outer_window", window[n])
         self.register_buffer("inner_window", window[size // 2 - n])
         angles = 2.0 * math.pi * torch.outer(n.double(), torch.arange(size // 2 + 1).double()) / size
-        # At both ends of n two of the four samples are one and the same.
+        # At both ends of n, two of the four samples are one and the same.
         weights = torch.ones(len(n), 1, dtype=torch.float64)
         weights[0] = weights[-1] = 0.5
         for name, table in (("cosines", angles.cos() * weights), ("sines", angles.sin() * weights)):
@@ -64,10 +74,15 @@ class LogMel(nn.Module):
 
 
 class BlockwiseConv1d(nn.Module):
-    """The Wavegram's one filter as a matrix product over blocks of its stride: OpenVINO took 1.0 ms for the convolution,
-    a twentieth of the whole."""
+    """The Wavegram's one filter as a matrix product over blocks of its stride.
 
-    def __init__(self, conv: nn.Conv1d):
+    OpenVINO took 1.0 ms for the convolution, a twentieth of the whole.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, conv: Any):
         super().__init__()
         self.padding, self.block = conv.padding[0], conv.stride[0]
         # (samples of a block, blocks of the filter)
@@ -85,9 +100,9 @@ class BlockwiseConv1d(nn.Module):
 
 
 class ScaleAndShift(nn.Module):
-    """A depthwise 1x1 convolution as what it is: engines fuse a product and a sum into the layer before."""
+    """A depthwise 1x1 convolution as a product and a sum, which engines fuse into the layer before."""
 
-    def __init__(self, conv: nn.Conv2d):
+    def __init__(self, conv: Any):
         super().__init__()
         self.weight = nn.Parameter(conv.weight.detach().view(1, -1, 1, 1))
         self.bias = nn.Parameter(conv.bias.detach().view(1, -1, 1, 1))
@@ -96,7 +111,10 @@ class ScaleAndShift(nn.Module):
         return hidden_states * self.weight + self.bias
 
 
-def folded(model: AttentionAsdModel) -> AttentionAsdModel:
+# Models with other layers than their classes name: for the type checker they are anything.
+
+
+def folded(model: AttentionAsdModel) -> Any:
     """A copy with every BatchNorm that follows a convolution folded into it."""
     model = copy.deepcopy(model).eval()
     for module in list(model.modules()):
@@ -107,25 +125,32 @@ def folded(model: AttentionAsdModel) -> AttentionAsdModel:
     return model
 
 
-def simplified(model: AttentionAsdModel) -> AttentionAsdModel:
-    """Folded, with the layers that engines are slow at as others that compute the same."""
-    model = folded(model)
-    if model.wavegram is not None and model.config.use_separable_convolutions:
-        filters = model.wavegram.filters
+def simplified(model: AttentionAsdModel) -> Any:
+    """A folded copy. Layers that are slow in other engines are replaced by faster ones that compute the same."""
+    faster = folded(model)
+    if faster.wavegram is not None and model.config.use_separable_convolutions:
+        filters = faster.wavegram.filters
         if filters.depthwise.kernel_size[0] % filters.depthwise.stride[0] == 0:
             filters.depthwise = BlockwiseConv1d(filters.depthwise)
-    if model.attention is not None and model.config.use_separable_convolutions:
-        last = model.attention.layers[-1]
+    if faster.attention is not None and model.config.use_separable_convolutions:
+        last = faster.attention.layers[-1]
         last.depthwise = ScaleAndShift(last.depthwise)
-    return model
+    return faster
 
 
 class Graph(nn.Module):
-    """From the waveform to everything that a decision needs, as `scripts/export.py --help` lists it.
+    """From the waveform to everything that a decision needs; `scripts/export.py --help` lists the outputs.
 
-    In bfloat16 the bottlenecks, most of the arithmetic, are computed; what comes before them is not: the
-    cosines of 168 real clips then differ by 0.010 at most instead of 0.023.
+    Args:
+        model, extractor, detector: what the graph computes.
+        dtype: of the bottlenecks and the head, which have most of the arithmetic. In bfloat16 everywhere, the cosines of
+            168 real clips differed by 0.023 at most; in bfloat16 from the bottlenecks on, by 0.010.
+
+    Raises:
+        ValueError: for a log-mel that cannot be exported.
     """
+
+    thresholds: torch.Tensor
 
     def __init__(
         self,
@@ -163,17 +188,24 @@ class Graph(nn.Module):
         return outputs
 
 
-# The engines' files
+# Files
 
 
 def write_onnx(graph: Graph, clip_length: int, path: Path) -> list[str]:
-    """Write the graph with a free batch size; returns the names of its outputs."""
+    """Write the graph with a free batch size. Returns the names of its outputs.
+
+    Raises:
+        ValueError: the detector's back end cannot be part of a graph.
+    """
+    # Takes a second to import.
+    from torch._dynamo.exc import Unsupported
+
     example = torch.zeros(2, clip_length)
     names = list(graph(example))
     # Strict, because the other tracer takes len() of a tensor for a constant.
     try:
         program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=True)
-    except torch._dynamo.exc.Unsupported as error:
+    except Unsupported as error:
         raise ValueError(
             f"backend={graph.detector.backend!r}: its scores cannot be part of a graph ({str(error).splitlines()[0]}). Give "
             "the detector another default back end: scripts/fit_detector.py --backend."
@@ -185,18 +217,20 @@ def write_onnx(graph: Graph, clip_length: int, path: Path) -> list[str]:
 
 
 def write_openvino(onnx_path: Path, path: Path, calibration: np.ndarray | None, num_bottlenecks: int) -> None:
-    """OpenVINO's files of a graph in ONNX, quantised where there is something to calibrate with."""
+    """Write OpenVINO's two files of a graph in ONNX; quantized if there are clips `(clips, clip_length)` to calibrate with."""
     import openvino
 
     model = openvino.Core().read_model(onnx_path)
     if calibration is not None:
-        model = quantised(model, calibration, num_bottlenecks)
+        model = quantized(model, calibration, num_bottlenecks)
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def quantised(model: Any, calibration: np.ndarray, num_bottlenecks: int) -> Any:
-    """int8 where nearly all of the arithmetic is, the 1x1 convolutions of the bottlenecks and the head. Quantised as a
-    whole, the network's cosines moved by 0.2 on real clips: log-mel and Wavegram then share one scale of 256 steps."""
+def quantized(model: Any, calibration: np.ndarray, num_bottlenecks: int) -> Any:
+    """Quantize the 1x1 convolutions of the bottlenecks and the head to int8: they have nearly all of the arithmetic.
+
+    With the whole network in int8, its cosines moved by 0.2 on real clips: log-mel and Wavegram then share 256 steps.
+    """
     import nncf
 
     nncf.set_log_level(logging.ERROR)
