@@ -31,7 +31,7 @@ from training.arguments import Arguments, check_numbers
 from training.batches import hold_out
 from training.checkpoints import Progress
 from training.fit_detector import fit_detector
-from training.hub import check_token, push_model
+from training.hub import HubRepository, check_token, push_model
 from training.loop import train
 from training.waveform_bank import WaveformBank
 
@@ -235,7 +235,7 @@ def finish(
     render_model_card(output_dir, repository)
     print(f"{output_dir}: model, feature extractor, code, card and results")
     if arguments.push_to_hub:
-        print(f"{repository}: pushed, {push_model(output_dir, repository, arguments.hub_private)}")
+        print(f"{repository}: pushed, {push_model(output_dir, HubRepository(repository, private=arguments.hub_private))}")
 
 
 def device_name(device: torch.device) -> str:
