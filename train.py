@@ -235,7 +235,9 @@ def finish(
     render_model_card(output_dir, repository)
     print(f"{output_dir}: model, feature extractor, code, card and results")
     if arguments.push_to_hub:
-        print(f"{repository}: pushed, {push_model(output_dir, HubRepository(repository, private=arguments.hub_private))}")
+        print(
+            f"{repository}: pushed, {push_model(output_dir, HubRepository(repository, private=arguments.hub_private))}"
+        )
 
 
 def device_name(device: torch.device) -> str:

@@ -14,7 +14,6 @@ feature_extraction/. A push sends files in their place.
 import argparse
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import soundfile
@@ -53,16 +52,15 @@ def main() -> None:
 
 def copy_model(model_dir: Path, destination: Path) -> None:
     """Replace `destination` by the files of a model that the app reads: no code, pictures or score files."""
-    files = {
-        path: file
+    contents = {
+        path: file.read_bytes()
         for path, file in model_files(model_dir).items()
         if isinstance(file, Path) and "/" not in path and file.suffix not in (".py", ".png")
     }
-    with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
-        for path, file in files.items():
-            shutil.copyfile(file, Path(folder) / path)
-        shutil.rmtree(destination, ignore_errors=True)
-        shutil.copytree(folder, destination)
+    shutil.rmtree(destination, ignore_errors=True)
+    destination.mkdir(parents=True)
+    for path, content in contents.items():
+        (destination / path).write_bytes(content)
 
 
 def link_code(model_dir: Path) -> None:

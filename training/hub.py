@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
@@ -121,8 +121,8 @@ class HubRepository:
     revision: str | None = None
     space_sdk: str | None = None
 
-    def create(self) -> str:
-        """Create the repository and the branch where they are missing, and return the repository's full name.
+    def create(self) -> "HubRepository":
+        """Create the repository and the branch where they are missing, and return the repository under its full name.
 
         Raises:
             ValueError: as `check_token`, or a private repository is asked for and the repository is public already.
@@ -144,7 +144,7 @@ class HubRepository:
             )
         if self.revision is not None:
             api.create_branch(name, repo_type=self.repo_type, branch=self.revision, exist_ok=True)
-        return name
+        return replace(self, repo_id=name)
 
     def push(
         self,
@@ -166,8 +166,7 @@ class HubRepository:
             ValueError: as `create`, or others kept pushing to the same repository.
             HfHubHTTPError: the Hub refuses.
         """
-        name = self.create()
-        api = HfApi()
+        api, name = HfApi(), self.create().repo_id
         for attempt in range(1, MAX_CONFLICTS + 1):
             parent = api.repo_info(name, repo_type=self.repo_type, revision=self.revision).sha
             present = set(api.list_repo_files(name, repo_type=self.repo_type, revision=parent))
@@ -188,9 +187,7 @@ class HubRepository:
                 if error.response.status_code not in CONFLICTS:
                     raise
                 time.sleep(0.2 * attempt)
-        raise ValueError(
-            f"{name}: {MAX_CONFLICTS} times another commit came first. Push again when nobody else does."
-        )
+        raise ValueError(f"{name}: {MAX_CONFLICTS} times another commit came first. Push again when nobody else does.")
 
 
 def push_model(
