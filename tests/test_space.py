@@ -39,7 +39,7 @@ QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
     "--disable-sync --use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
 ).split()
-TABS = ["Listen", "Compare", "Long recording", "Enrol", "About"]
+TABS = ["Listen", "Compare", "Long recording", "Enroll", "About"]
 MEASURED = {
     "data": "machine_room (synthetic)",
     "train_clips": 72,
@@ -252,8 +252,8 @@ def answer(page) -> dict:
     return json.loads(panel(page).locator(".asd-downloads pre").first.text_content())
 
 
-def colours(page, index: int) -> int:
-    """How many colours the picture has."""
+def colors(page, index: int) -> int:
+    """How many colors the picture has."""
     return panel(page).locator(".asd-plot canvas:not(.asd-over)").nth(index).evaluate(
         "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
     )  # fmt: skip
@@ -274,7 +274,7 @@ def test_a_dropped_sound_gets_the_pipelines_verdict_its_reason_and_pictures(visi
     assert panel(page).locator(".asd-regions li").count() == len(expected["regions"])
     titles = panel(page).locator(".asd-row strong").all_inner_texts()
     assert titles == ["Waveform", "Log-mel", "Wavegram", "Attention on the log-mel", "Attention on the Wavegram"]
-    until(lambda: all(colours(page, index) > 30 for index in range(1, 5)))
+    until(lambda: all(colors(page, index) > 30 for index in range(1, 5)))
 
 
 def test_hovering_reads_time_frequency_and_level_off_the_log_mel(visit, sounds, detect):
@@ -290,9 +290,9 @@ def test_hovering_reads_time_frequency_and_level_off_the_log_mel(visit, sounds, 
     panel(page).locator(".asd-tip span").first.wait_for()
     time_read, frequency, level, _ = panel(page).locator(".asd-tip span").all_inner_texts()
     assert time_read == "0.50 s"
-    centres = detect.feature_extractor.mel_frequencies
+    centers = detect.feature_extractor.mel_frequencies
     hertz = float(frequency.split()[0]) * (1000 if "kHz" in frequency else 1)
-    index = int(np.abs(centres - hertz).argmin())
+    index = int(np.abs(centers - hertz).argmin())
     assert 61 <= index <= 66  # half-way up
     waveform = detect.feature_extractor.read_audio(sounds / "normal.wav")
     log_mels = detect.feature_extractor(waveform, sampling_rate=RATE)["input_features"][0]
@@ -431,10 +431,10 @@ def test_a_score_of_zero_has_its_place_in_the_pictures(visit):
 @pytest.mark.slow
 def test_an_enrolled_machine_is_tested_at_once_and_taken_home(visit, sounds, model, tmp_path):
     page = visit()
-    open_tab(page, "Enrol")
+    open_tab(page, "Enroll")
     give(page, [sounds / f"mine_{i}.wav" for i in range(6)])
     panel(page).get_by_label("Name of the machine").fill(" press_3 ")
-    panel(page).get_by_role("button", name="Enrol", exact=True).click()
+    panel(page).get_by_role("button", name="Enroll", exact=True).click()
     panel(page).get_by_text("press_3 is enrolled").wait_for()
     panel(page).get_by_label("Name of the machine").fill("not enrolled")  # what is tested is what was enrolled
     panel(page).locator("input[type=file]:not([multiple])").last.set_input_files(sounds / "mine_faulty.wav")
@@ -515,16 +515,16 @@ def use(page, tab: str, sounds: Path) -> None:
     """Open a tab, give it sounds, and wait for its answer."""
     files = {"Listen": ["faulty.wav"], "Compare": ["normal.wav", "faulty.wav"], "Long recording": ["long.wav"]}
     open_tab(page, tab)
-    if tab == "Enrol":
+    if tab == "Enroll":
         give(page, [sounds / f"mine_{i}.wav" for i in range(3)])
         panel(page).get_by_label("Name of the machine").fill("press_3")
-        panel(page).get_by_role("button", name="Enrol", exact=True).click()
+        panel(page).get_by_role("button", name="Enroll", exact=True).click()
         panel(page).get_by_text("press_3 is enrolled").wait_for()
     for name in files.get(tab, []):
         give(page, sounds / name)
     if tab in files:
         panel(page).locator(".asd-plot canvas").first.wait_for()
-        until(lambda: colours(page, panel(page).locator(".asd-plot canvas:not(.asd-over)").count() - 1) > 1)
+        until(lambda: colors(page, panel(page).locator(".asd-plot canvas:not(.asd-over)").count() - 1) > 1)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
