@@ -37,7 +37,7 @@ exploiting Separable Convolutions and Angular Loss]({paper}), IEEE Sensors Lette
 ## What an alarm means, and what it does not
 
 - An alarm says that the sound is unusual **for this machine**. A door, a voice or a new microphone is unusual, too.
-- A recording without an alarm proves nothing: a fault that makes no sound in the recording cannot be found.
+- A missing alarm does not prove that the machine is fine: a fault that makes no sound cannot be found.
 - With *1 in 100*, one normal recording in a hundred raises an alarm by chance, if new recordings are made as the normal
   ones were: same machine, same place, same microphone, same load.
 - *Cannot tell* is an answer: silence, a sound like none of the machines, or too few normal recordings.
@@ -45,7 +45,7 @@ exploiting Separable Convolutions and Angular Loss]({paper}), IEEE Sensors Lette
 
 ## What happens to your recordings
 
-The machine that runs this app reads them, and only for the answer. Uploaded files are deleted after half an hour, an
+The server of this app reads them, and only for the answer. Uploaded files are deleted after half an hour, an
 enrolled detector an hour after it was made. Nothing is trained on them, and nothing is sent elsewhere.
 
 ## Use it from a program

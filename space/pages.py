@@ -63,7 +63,7 @@ def header() -> None:
     with gr.Row(elem_classes="asd-head"):
         gr.HTML(
             f"<h1>{TITLE}</h1><p>A detector of anomalous machine sounds that was taught normal operation alone. Drop in "
-            "a recording: it says whether the machine sounds normal, how sure it is, and why.</p>",
+            "a recording: the app says whether the machine sounds normal, how sure the verdict is, and why.</p>",
             apply_default_css=False,
         )
         theme = gr.Button("◐ Theme", size="sm", min_width=84, scale=0)
