@@ -241,19 +241,21 @@ assert model.source["subfolder"] == "first" and "missing_keys" in loading
 def test_a_pinned_pipeline_judges_by_what_was_fitted_to_its_own_weights(hub, run, tmp_path):
     clip, out = tmp_path / "clip.wav", tmp_path / "model"
     soundfile.write(clip, machine_sound(220.0, 1001, hiss=0.005), RATE, subtype="FLOAT")
-    pushed = []
-    for clips in (24, 16):
+
+    def save_and_judge(clips: int) -> dict:
         small_pipeline(clips).save_pretrained(out)
         detect = pipeline("anomalous-sound-detection", model=str(out), trust_remote_code=True)
-        pushed.append(json.loads(json.dumps(detect(str(clip), machine="fan_id_00"))))
-        if clips == 24:
-            commit = commit_of(run(PUSH, "model", out, "user/pinned", "--private"))
-            run(PUSH, "model", out, "user/pinned", "--private", "--subfolder", "first")
+        return json.loads(json.dumps(detect(str(clip), machine="fan_id_00")))
+
+    first = save_and_judge(clips=24)
+    commit = commit_of(run(PUSH, "model", out, "user/pinned", "--private"))
+    run(PUSH, "model", out, "user/pinned", "--private", "--subfolder", "first")
+    second = save_and_judge(clips=16)
     run(PUSH, "model", out, "user/pinned")
     printed = run(LOAD_PINNED, clip, commit, TOKEN, HF_TOKEN=None).splitlines()
     loaded = [json.loads(line) for line in printed if line.startswith("{")]
-    assert pushed[0]["threshold"] != pushed[1]["threshold"]
-    assert loaded == [pushed[0]] * 3 + [pushed[1]]
+    assert first["threshold"] != second["threshold"]
+    assert loaded == [first, first, first, second]
 
 
 # What is pushed, and what is not

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ QUIET = (
     "--disable-sync --use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
 ).split()
 TABS = ["Listen", "Compare", "Long recording", "Enroll", "About"]
-MEASURED = {
+MEASURED: dict[str, Any] = {
     "data": "machine_room (synthetic)",
     "train_clips": 72,
     "epochs": 20,
@@ -52,9 +53,11 @@ for part in ("auc", "pauc"):
     MEASURED["test"][part]["mean"] = MEASURED["test"][part]["per_type"]["fan"]
 
 
-def lacking(what: str) -> None:
-    """Where all is installed for the tests, nothing may be passed over in silence."""
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"needs {what}")
+def lacking(what: str) -> NoReturn:
+    """Skip the test, or fail where everything is installed for the tests and nothing may be skipped in silence."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"needs {what}")
+    pytest.skip(f"needs {what}")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -175,37 +178,51 @@ def chromium(sounds):
         browser.close()
 
 
-@pytest.fixture
-def visit(chromium, space):
-    """A function that opens the app. Afterwards: no error in the console, and no request that left the machine."""
-    contexts, complaints, foreign = [], [], []
-    expected = []  # how complaints begin that the test provokes: they may come at any time
-    local = (space.url, "blob:", "data:")
+class Visits:
+    """Opens the app in a browser, and notes what goes wrong there.
 
-    def open_page(width: int = 1280, height: int = 900, scheme: str = "light"):
-        context = chromium.new_context(
+    Attributes:
+        complaints: errors in the console and of the page's own code.
+        provoked: how complaints begin that the test provokes. They may come at any time.
+        foreign: requests that left the machine.
+    """
+
+    def __init__(self, browser, url: str):
+        self.browser, self.url = browser, url
+        self.contexts, self.complaints, self.provoked, self.foreign = [], [], [], []
+
+    def __call__(self, width: int = 1280, height: int = 900, scheme: str = "light"):
+        context = self.browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
             permissions=["microphone"],
             has_touch=width < 700,
         )
-        contexts.append(context)
+        self.contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith(local) else foreign.append(request.url))
-        page.goto(space.url)
+        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self.note_request)
+        page.goto(self.url)
         page.get_by_role("tab", name="Listen").wait_for()
         page.wait_for_timeout(500)  # Gradio's own start
         return page
 
-    open_page.expected = expected
-    yield open_page
-    for context in contexts:
+    def note_request(self, request) -> None:
+        if not request.url.startswith((self.url, "blob:", "data:")):
+            self.foreign.append(request.url)
+
+
+@pytest.fixture
+def visit(chromium, space):
+    """A function that opens the app. Afterwards: no error in the console, and no request that left the machine."""
+    visits = Visits(chromium, space.url)
+    yield visits
+    for context in visits.contexts:
         context.close()
-    assert [complaint for complaint in complaints if not complaint.startswith(tuple(expected))] == []
-    assert foreign == []
+    assert [text for text in visits.complaints if not text.startswith(tuple(visits.provoked))] == []
+    assert visits.foreign == []
 
 
 def panel(page):
@@ -332,7 +349,7 @@ def test_an_example_is_one_click_away(visit):
 
 def test_a_broken_file_is_named_and_the_next_one_is_answered(visit, sounds, space):
     page = visit()
-    visit.expected.append("Waveform load error")  # of Gradio's player, which tries to play it
+    visit.provoked.append("Waveform load error")  # of Gradio's player, which tries to play it
     give(page, sounds / "broken.wav")
     message = panel(page).get_by_role("alert").inner_text()
     assert "broken.wav: cannot be read as audio" in message and str(space.temporary) not in message
@@ -517,21 +534,24 @@ def use(page, tab: str, sounds: Path) -> None:
 
 
 def is_dark(page) -> bool:
-    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    return sum(map(int, background[4:-1].split(","))) < 384
+    return page.evaluate("document.body.classList.contains('dark')")
 
 
 def in_both_themes(page):
-    """The name of the theme that the page has, then of the one that the button changes it to; afterwards as it was."""
-    for name in ("light", "dark"):
-        assert is_dark(page) == (name == "dark")
+    """Yield "light" and "dark" while the page is so, and leave it light as it was."""
+    for name, other_is_dark in (("light", True), ("dark", False)):
         yield name
         page.get_by_role("button", name="Theme").click()
+        until(lambda dark=other_is_dark: is_dark(page) == dark)
         page.wait_for_timeout(300)  # the pictures are drawn again
 
 
-def test_the_page_is_dark_for_people_who_prefer_that(visit):
-    assert is_dark(visit(scheme="dark"))
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_begins_in_the_theme_that_a_person_prefers(visit, scheme):
+    page = visit(scheme=scheme)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, background[4:-1].split(","))) > 384) == (scheme == "light")
+    assert is_dark(page) == (scheme == "dark")
 
 
 def test_a_phone_shows_every_tab_without_scrolling_sideways(visit, sounds, screenshots):
