@@ -8,10 +8,8 @@ text and its published code differ, this is the code, because the published figu
 
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from transformers.utils.hub import resolve_revision
 
 from .configuration_attention_asd import AttentionAsdConfig
 from .outputs_attention_asd import AttentionAsdOutput
+from .saving_attention_asd import write_code
 
 
 def spectral_statistics(log_mel: torch.Tensor) -> torch.Tensor:
@@ -284,11 +283,8 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
         return {**self.__dict__, "source": source}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
-        """As transformers', with all of the detector's code beside the weights: transformers copies only what the model
-        itself imports, and the pipeline is not among that."""
-        Path(save_directory).mkdir(parents=True, exist_ok=True)
-        for code in Path(__file__).parent.glob("*_attention_asd.py"):
-            shutil.copyfile(code, Path(save_directory) / code.name)
+        """Save the weights and the configuration, with all of the detector's code."""
+        write_code(save_directory)
         super().save_pretrained(save_directory, **kwargs)
 
     @torch.no_grad()

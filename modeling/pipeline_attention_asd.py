@@ -7,13 +7,11 @@ The network's outputs go to [`AnomalyDetector.decide_recording`], which makes th
 import http.client
 import math
 import os
-import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from .decision_attention_asd import ANOMALOUS, Decision
 from .detector_attention_asd import AnomalyDetector
 from .explanation_attention_asd import find_reasons, sentence
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
+from .saving_attention_asd import write_code
 
 
 try:
@@ -306,10 +305,9 @@ class AnomalousSoundDetectionPipeline(Pipeline):
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """Save model, feature extractor and detector, with their code."""
+        write_code(save_directory)  # before transformers, which writes through links
         super().save_pretrained(save_directory, **kwargs)
-        # A model that came from a repository knows of no more code than its own.
-        for code in Path(__file__).parent.glob("*_attention_asd.py"):
-            shutil.copyfile(code, Path(save_directory) / code.name)
+        write_code(save_directory)  # and after: a model that came from a repository brings its own copies
         self.detector.save_pretrained(save_directory)
 
     # The network
