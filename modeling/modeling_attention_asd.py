@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -363,8 +363,14 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
     # the weights, are loaded with the same arguments.
     source: dict[str, Any] = {}
 
+    if TYPE_CHECKING:
+        # transformers decorates this method in a way that hides its signature from type checkers.
+        def to(self, *args: Any, **kwargs: Any) -> Self: ...
+
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *model_args: Any, **kwargs: Any):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike | None, *model_args: Any, **kwargs: Any
+    ) -> Self:
         """Load a model as transformers does, and keep in `source` where it came from.
 
         Args, results and errors are those of `transformers.PreTrainedModel.from_pretrained`. `source` holds the revision
