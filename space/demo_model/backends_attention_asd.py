@@ -1,0 +1,1 @@
+../../modeling/backends_attention_asd.py

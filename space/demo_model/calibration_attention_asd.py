@@ -1,0 +1,1 @@
+../../modeling/calibration_attention_asd.py

@@ -1,0 +1,1 @@
+../../modeling/configuration_attention_asd.py

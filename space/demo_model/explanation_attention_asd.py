@@ -1,0 +1,1 @@
+../../modeling/explanation_attention_asd.py

@@ -1,0 +1,1 @@
+../../modeling/pipeline_attention_asd.py
