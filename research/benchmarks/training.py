@@ -39,8 +39,8 @@ from modeling.modeling_attention_asd import AttentionAsdPReLU
 from training.allocator import keep_freed_memory
 from training.arguments import Arguments
 from training.batches import KeyedBatches, draw_mixup
+from training.clips import TrainingClips
 from training.loop import ChosenClips, train
-from training.normal_clips import NormalClips
 from training.waveform_bank import WaveformBank, to_waveforms
 
 from .floors import count_gflop, measure_floors, synchronize
@@ -246,7 +246,7 @@ def train_py(
         accelerator = Accelerator(cpu=True, mixed_precision=arguments.mixed_precision)
         torch.manual_seed(arguments.seed)
         machines = [config.id2label[label] for label in bank.labels.tolist()]
-        clips = NormalClips.split(bank, machines, arguments.validation_fraction, arguments.seed)
+        clips = TrainingClips.split(bank, machines, arguments.validation_fraction, arguments.seed)
         # What the loop says to people is not part of this report.
         with contextlib.redirect_stdout(io.StringIO()):
             progress = train(arguments, accelerator, AttentionAsdModel(config), extractor, clips)
