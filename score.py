@@ -43,8 +43,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from dcase2020_task2 import label_name, parse_clip_name
-from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AttentionAsdModel
+from engines import load_pipeline
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline, cut_windows, resample_blocks
 from training.allocator import keep_freed_memory
 
@@ -163,12 +162,7 @@ def machine_in_path(path: str, known: list[str]) -> str:
 
 
 def load_detector(arguments: argparse.Namespace, device: torch.device) -> AnomalousSoundDetectionPipeline:
-    detect = AnomalousSoundDetectionPipeline(
-        model=AttentionAsdModel.from_pretrained(arguments.model),
-        feature_extractor=AttentionAsdFeatureExtractor.from_pretrained(arguments.model),
-        engine=arguments.engine,
-        device=device,
-    )
+    detect = load_pipeline(arguments.model, engine=arguments.engine, device=device)
     machine = detect.detector.machines[0] if arguments.machine in ("auto", "from-path") else arguments.machine
     # Asked once here, a machine, rate or back end that cannot be is one error and not one for each recording.
     detect.detector.threshold(machine, arguments.false_alarm_rate, arguments.backend)

@@ -27,7 +27,7 @@ from training.arguments import Arguments, check_numbers
 from training.checkpoints import Progress
 from training.clips import TrainingClips
 from training.finish import fit_and_save_detector, repository_of, save_network, write_results_and_card
-from training.hub import check_token, push_model
+from training.hub import HubRepository, check_token, push_model
 from training.loop import train
 from training.setup import load_data, make_accelerator, make_config, read_training_clips
 
@@ -89,7 +89,8 @@ def main() -> int:
     print(f"{model_dir}: model, feature extractor, code, card and results")
     if arguments.push_to_hub:
         repository = repository_of(model_dir)
-        print(f"{repository}: pushed, {push_model(model_dir, repository, arguments.hub_private)}")
+        pushed = push_model(model_dir, HubRepository(repository, private=arguments.hub_private))
+        print(f"{repository}: pushed, {pushed}")
     # A launcher ends all processes when one of them fails: only the one that has written everything says so.
     return 2 if clips.errors else 0
 

@@ -1,7 +1,7 @@
 """DCASE 2020 Challenge Task 2, and any folder in its layout, as `datasets`."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .clips import (
     ADDITIONAL_LABELS,
@@ -15,7 +15,12 @@ from .clips import (
 from .folder import list_clips
 
 
-# Imported when they are asked for: `datasets` takes half a second, and who scores recordings has no use for it.
+if TYPE_CHECKING:
+    from .dcase2020_task2 import Dcase2020Task2, Dcase2020Task2Config
+    from .download import ArchiveError
+    from .loading import load_clips
+
+# These names are imported at their first use: `datasets` takes half a second, and scoring recordings does not need it.
 MODULES = {
     "ArchiveError": "download",
     "Dcase2020Task2": "dcase2020_task2",

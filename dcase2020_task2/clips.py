@@ -1,7 +1,7 @@
 """The names of DCASE 2020 Challenge Task 2: machine types, machine IDs and clip files.
 
-A clip is `<machine type>/{train,test}/{normal,anomaly}_id_<machine ID>_<number>.wav`; the evaluation test
-clips are published without a label, as `id_<machine ID>_<number>.wav`.
+A clip is `<machine type>/{train,test}/{normal,anomaly}_id_<machine ID>_<number>.wav`. The evaluation test clips are
+published without a label, as `id_<machine ID>_<number>.wav`.
 """
 
 import os
@@ -17,7 +17,7 @@ DEVELOPMENT_IDS = {
     "slider": ("00", "02", "04", "06"),
     "valve": ("00", "02", "04", "06"),
 }
-# The IDs of the additional training set, which are also those of the evaluation test set.
+# The additional training set and the evaluation test set have the same IDs.
 ADDITIONAL_IDS = {
     "ToyCar": ("05", "06", "07"),
     "ToyConveyor": ("04", "05", "06"),
@@ -30,7 +30,7 @@ MACHINE_TYPES = tuple(DEVELOPMENT_IDS)
 
 
 def label_name(machine_type: str, machine_id: str) -> str:
-    """The class of a machine: `fan`, `00` -> `fan_id_00`. An ID alone names none: every type has a 00."""
+    """Name the class of a machine: `fan`, `00` -> `fan_id_00`. The ID alone would not do, because every type has a 00."""
     return f"{machine_type}_id_{machine_id}"
 
 
@@ -46,24 +46,31 @@ _CLIP_NAME = re.compile(r"(?:(normal|anomaly)_)?id_([A-Za-z0-9-]+)_(\d+)\.(?:wav
 
 
 class ClipName(NamedTuple):
-    """What the name of a clip says: the machine ID ("00"), and whether it is anomalous (None: not said)."""
+    """What the name of a clip says.
+
+    Attributes:
+        machine_id: the machine ID, such as "00".
+        is_anomaly: whether the clip is anomalous; None where the name has no label.
+    """
 
     machine_id: str
     is_anomaly: bool | None
 
 
-def parse_clip_name(path: str | os.PathLike) -> ClipName:
+def parse_clip_name(path: str | os.PathLike[str]) -> ClipName:
     """Read the machine ID and the label from the name of a clip.
 
     Only the file name counts, never a folder above it: a clip in a folder called "abnormal" may be normal.
 
     Args:
-        path: a path or a bare file name, `{normal,anomaly}_id_<machine ID>_<number>.wav` (or .flac), or
-            `id_<machine ID>_<number>.wav` for a clip without a label. The machine ID is letters, digits and
-            hyphens.
+        path: a path or a file name, `{normal,anomaly}_id_<machine ID>_<number>.wav` (or .flac). A clip without a label is
+            `id_<machine ID>_<number>.wav`. The machine ID has letters, digits and hyphens.
+
+    Returns:
+        The machine ID and the label.
 
     Raises:
-        ValueError: the file name is not of that form.
+        ValueError: the file name has another form.
 
     Example:
         >>> parse_clip_name("abnormal/fan/test/normal_id_00_00000000.wav")

@@ -1,13 +1,15 @@
 """A `datasets` builder for DCASE 2020 Challenge Task 2 and for any folder in its layout.
 
-Rows are paths and labels; no clip is opened. The archives are fetched by `download.py` and not by the
-download manager of `datasets`, which neither compares their md5 nor resumes them.
+Rows are paths and labels; no clip is opened. `download.py` fetches the archives. The download manager of `datasets`
+would neither compare their md5 nor resume an interrupted download.
 """
 
+import importlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import datasets
 
@@ -16,7 +18,7 @@ from .download import ARCHIVES, SELECTIONS, ZENODO, Archive, fetch
 from .folder import SPLITS, ClipFolder, list_clips
 
 
-# A split is cut into at most so many shards, the unit of `num_proc` and of shuffling a stream.
+# A split has at most so many shards. A shard is the unit of `num_proc` and of shuffling a stream.
 MAX_SHARDS = 64
 
 _DESCRIPTION = (
@@ -42,12 +44,12 @@ class Dcase2020Task2Config(datasets.BuilderConfig):
     """Configuration of `Dcase2020Task2`.
 
     Args:
-        parts: the published parts the configuration is made of; none for `local`, which reads `data_dir`.
-        machine_types: the machine types to keep of them.
+        parts: the published parts that make up the configuration. `local` has none, because it reads `data_dir`.
+        machine_types: the machine types to keep.
         with_audio: add the column `audio` (`datasets.Audio`, which needs the extra `audio`).
-        download_dir: where the archives are extracted, in the DCASE layout; by default in the cache of
-            `datasets`.
-        base_url: the server the archives come from, with Zenodo's paths.
+        download_dir: the folder into which the archives are extracted, in the DCASE layout. The default is a folder in the
+            cache of `datasets`.
+        base_url: the server of the archives, with Zenodo's paths.
         archives: the table of archives and their md5.
     """
 
@@ -60,14 +62,17 @@ class Dcase2020Task2Config(datasets.BuilderConfig):
 
     @cached_property
     def folder(self) -> ClipFolder:
-        """The clips of `data_dir`, listed once: the cache key, the classes and the rows must not disagree."""
+        """The clips of `data_dir`. They are listed once, so that cache key, classes and rows agree."""
         if self.data_dir is None:
             raise ValueError("The configuration 'local' reads a folder: pass data_dir=, a folder in the DCASE layout.")
         return list_clips(self.data_dir)
 
-    def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
-        # The cache key of `datasets` holds the arguments alone: the same for another folder of the same
-        # relative name, and for a folder whose contents have changed.
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
+        """Make the key of the table in the cache of `datasets`.
+
+        `datasets` makes the key from the arguments alone. That key would not change with the contents of a folder, and two
+        folders of the same relative name would share it. Here the key depends on the contents too.
+        """
         if not self.parts:
             config_kwargs = {**config_kwargs, "contents": self.folder.digest}
         elif self.data_dir is not None:
@@ -87,15 +92,16 @@ class Dcase2020Task2(datasets.GeneratorBasedBuilder):
 
     Configurations: `development` (default), `additional_training`, `evaluation` (with its published labels),
     `all` (development and additional training, all 41 machine IDs), each machine type (its development set),
-    and `local` with `data_dir=`. Pass `config_name=`; the first positional argument is the cache folder.
+    and `local` with `data_dir=`. Pass `config_name=`: the first positional argument is the cache folder.
 
-    Columns: `path` (absolute), `machine_type`, `machine_id` ("00"), `label` (`fan_id_00`; all 41 classes, or
-    those found in a local folder), `is_anomaly` (None where not known), `split`, and with `with_audio=True`
-    `audio`. Rows are sorted by machine type and file name.
+    Columns: `path` (absolute), `machine_type`, `machine_id` ("00"), `label` (`fan_id_00`; all 41 classes, or the classes
+    of a local folder), `is_anomaly` (None where not known) and `split`. With `with_audio=True`, there is also `audio`.
+    Rows are sorted by machine type and file name.
 
     Raises:
-        ArchiveError: on preparing; an archive cannot be fetched, or is not the published one.
-        FileNotFoundError, ValueError: at once; the local folder is not as `list_clips` expects it.
+        ArchiveError: when the table is prepared; an archive cannot be fetched, or is not the published one.
+        FileNotFoundError: at once; there is no local folder of that name.
+        ValueError: at once; `list_clips` refuses the local folder.
         ImportError: at once; `with_audio` without the extra `audio`.
 
     Example:
@@ -104,6 +110,7 @@ class Dcase2020Task2(datasets.GeneratorBasedBuilder):
         >>> train = builder.as_dataset(split="train")
     """
 
+    config: Dcase2020Task2Config
     BUILDER_CONFIG_CLASS = Dcase2020Task2Config
     BUILDER_CONFIGS = [
         *(Dcase2020Task2Config(name=name, parts=parts) for name, parts in SELECTIONS.items()),
@@ -137,12 +144,17 @@ class Dcase2020Task2(datasets.GeneratorBasedBuilder):
             citation=_CITATION,
         )
 
-    def download_and_prepare(self, *args, **kwargs) -> None:
-        # Also where the table is in the cache already: it holds paths, and clips may have been removed since.
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Fetch what is missing, then write the table as `datasets` does, with its arguments.
+
+        A table in the cache is no reason not to fetch: it holds paths, and clips may have been removed since.
+        """
         self.fetch()
         super().download_and_prepare(*args, **kwargs)
 
-    def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
+    def _split_generators(
+        self, dl_manager: datasets.DownloadManager | datasets.StreamingDownloadManager
+    ) -> list[datasets.SplitGenerator]:
         if dl_manager.is_streaming:
             self.fetch()
         rows = self._rows()
@@ -161,7 +173,11 @@ class Dcase2020Task2(datasets.GeneratorBasedBuilder):
                 yield row["path"], {**row, "audio": row["path"]} if self.config.with_audio else row
 
     def fetch(self) -> None:
-        """Download and extract what the configuration needs and is not there yet. Nothing for `local`."""
+        """Download and extract the archives of the configuration that are missing. `local` needs none.
+
+        Raises:
+            ArchiveError: an archive cannot be fetched, or is not the published one.
+        """
         if self.config.parts:
             fetch(
                 self._download_dir,
@@ -187,7 +203,7 @@ class Dcase2020Task2(datasets.GeneratorBasedBuilder):
 
 
 def _part(row: dict) -> str | None:
-    """The published part a clip belongs to: the machine IDs of development and evaluation are disjoint."""
+    """The published part of a clip. Machine ID and split tell, because development has IDs of its own."""
     if row["machine_id"] in DEVELOPMENT_IDS.get(row["machine_type"], ()):
         return "development"
     if row["machine_id"] in ADDITIONAL_IDS.get(row["machine_type"], ()):
@@ -197,7 +213,8 @@ def _part(row: dict) -> str | None:
 
 def _audio_feature() -> datasets.Audio:
     try:
-        import torchcodec  # noqa: F401  (RuntimeError: it is there, and finds no FFmpeg)
+        # An installed torchcodec that finds no FFmpeg raises a RuntimeError.
+        importlib.import_module("torchcodec")
     except (ImportError, RuntimeError, OSError) as error:
         raise ImportError(
             "with_audio=True needs torchcodec and FFmpeg: install the extra `audio` "

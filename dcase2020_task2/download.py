@@ -1,7 +1,8 @@
 """Fetch the archives of DCASE 2020 Challenge Task 2 from Zenodo into one folder in the DCASE layout.
 
-Every archive is checked against its published md5. An interrupted download is resumed; an interrupted
-extraction is started over, and never leaves a folder that looks whole.
+Every archive is checked against its published md5. An interrupted download is resumed. An interrupted extraction is
+started over, and never leaves a folder that looks whole. The code is written here because pooch compares the md5 but
+does not resume, and the download manager of `datasets` does neither.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ EVALUATION_LABELS_COUNT = 7103
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 60
 MAX_FUTILE_ATTEMPTS = 5
-# Request timeout, too many requests (Zenodo's rate limit), and the server's own passing troubles.
+# Request timeout, too many requests (Zenodo's rate limit), and passing failures of the server.
 RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
 
 
@@ -44,7 +45,7 @@ class ArchiveError(RuntimeError):
 
 
 class _Interrupted(Exception):
-    """A transfer that ended early, and may succeed when tried again."""
+    """A transfer that ended early. Another attempt may succeed."""
 
     def __init__(self, message: str, retry_after_s: float = 0.0):
         super().__init__(message)
@@ -53,7 +54,15 @@ class _Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Archive:
-    """One published archive: part of the data set, machine type, Zenodo record, file name and md5."""
+    """One published archive.
+
+    Attributes:
+        part: the part of the data set: "development", "additional_training" or "evaluation".
+        machine_type: the machine type, such as "fan".
+        record: the Zenodo record.
+        name: the file name.
+        md5: the published md5, in hexadecimal digits.
+    """
 
     part: str
     machine_type: str
@@ -66,7 +75,7 @@ def _archives(part: str, record: int, prefix: str, md5: dict[str, str]) -> tuple
     return tuple(Archive(part, kind, record, f"{prefix}_{kind}.zip", md5[kind]) for kind in MACHINE_TYPES)
 
 
-# md5 as published on the three Zenodo records.
+# The md5 are those that the three Zenodo records state.
 ARCHIVES = (
     *_archives(
         "development",
@@ -109,7 +118,7 @@ ARCHIVES = (
     ),
 )
 
-# Which parts each published selection is made of.
+# The parts of each published selection.
 SELECTIONS = {
     "development": ("development",),
     "additional_training": ("additional_training",),
@@ -128,13 +137,16 @@ def fetch(
 ) -> None:
     """Download, check and extract archives into `directory/<machine type>/{train,test}`.
 
-    What is already there whole is not fetched again. Several parts may share a folder. An archive is removed
-    once it is extracted.
+    A part that is complete in the folder is not fetched again. Several parts may share a folder. An archive is removed
+    after its extraction.
 
     Args:
-        parts: among "development", "additional_training" and "evaluation"; the last also brings
-            `eval_data_list.csv`, the published labels.
-        base_url: the server, which has the files at `<base_url>/records/<record>/files/<name>`.
+        directory: the folder to fill. It is made if it does not exist.
+        parts: among "development", "additional_training" and "evaluation". The last also brings the published labels,
+            `eval_data_list.csv`.
+        machine_types: the machine types to fetch.
+        archives: the table of archives and their md5.
+        base_url: the server. It has the files at `<base_url>/records/<record>/files/<name>`.
 
     Raises:
         ArchiveError: see `download` and `extract`.
@@ -162,19 +174,24 @@ def fetch(
 
 
 def download(url: str, path: Path, md5: str | None, retry_wait_s: float = 1.0) -> None:
-    """Download one file, going on where an earlier download stopped (`<path>.part`), and check its md5.
+    """Download one file, and check its md5. The download goes on where an earlier one stopped (`<path>.part`).
 
-    Where `path` is there already, only its md5 is checked. Broken connections and passing server errors are
-    retried until `MAX_FUTILE_ATTEMPTS` attempts in a row brought nothing new, with waits of `retry_wait_s`
-    doubling between them.
+    If `path` exists, only its md5 is checked. Broken connections and passing server errors are tried again, until
+    `MAX_FUTILE_ATTEMPTS` attempts in a row brought no new byte.
+
+    Args:
+        url: the address.
+        path: the file to write.
+        md5: the expected md5, in hexadecimal digits; None to check nothing and to start from the beginning.
+        retry_wait_s: seconds before the first new attempt. The time doubles with every attempt without progress.
 
     Raises:
-        ArchiveError: the server refuses, the attempts are used up, or the md5 is another (the file is
-            removed).
+        ArchiveError: the server refuses, all attempts have failed, or the md5 is another. In the last case the file is
+            removed.
     """
     part = path.with_name(path.name + ".part")
     if md5 is None:
-        part.unlink(missing_ok=True)  # nothing would tell whether the two halves belong together
+        part.unlink(missing_ok=True)  # without md5, the two halves may be of different files
     futile, longest = 0, _size(part)
     while not path.exists():
         try:
@@ -198,23 +215,11 @@ def download(url: str, path: Path, md5: str | None, retry_wait_s: float = 1.0) -
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Append to `part` what it lacks of `url`; a server without Range support sends everything anew."""
+    """Append to `part` the bytes of `url` that it lacks. A server without Range support sends all bytes again."""
     have = _size(part)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing follows what is here: the file is whole, or the md5 will tell
-            return
-        if error.code in RETRIED_STATUS:
-            wait = error.headers.get("Retry-After", "")
-            raise _Interrupted(f"HTTP {error.code} {error.reason}", float(wait) if wait.isdigit() else 0) from error
-        raise ArchiveError(
-            f"{url}: the server answered {error.code} {error.reason}. Check the address in a browser."
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(f"{type(error).__name__}: {error}") from error
-
+    response = _open(url, have)
+    if response is None:
+        return
     with response:
         start = have if response.status == 206 else 0
         length = response.headers.get("Content-Length")
@@ -224,28 +229,52 @@ def _transfer(url: str, part: Path) -> None:
             part.open("ab" if start else "wb") as file,
             tqdm(desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar,
         ):
-            while True:
-                try:
-                    chunk = response.read(CHUNK_BYTES)
-                except (OSError, http.client.HTTPException) as error:
-                    raise _Interrupted(f"{type(error).__name__}: {error}") from error
-                if not chunk:
-                    break
+            while chunk := _read(response):
                 file.write(chunk)
                 bar.update(len(chunk))
     if total is not None and _size(part) < total:  # http.client takes an early end for the end
         raise _Interrupted(f"the connection ended after {_size(part)} of {total} bytes")
 
 
+def _open(url: str, have: int) -> http.client.HTTPResponse | None:
+    """Ask for the bytes of `url` from `have` on; None where the server says that there are no more."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the file is whole, or the md5 will tell
+            return None
+        if error.code in RETRIED_STATUS:
+            wait = error.headers.get("Retry-After", "")
+            raise _Interrupted(f"HTTP {error.code} {error.reason}", float(wait) if wait.isdigit() else 0) from error
+        raise ArchiveError(
+            f"{url}: the server answered {error.code} {error.reason}. Check the address in a browser."
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(f"{type(error).__name__}: {error}") from error
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(CHUNK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(f"{type(error).__name__}: {error}") from error
+
+
 def extract(path: Path, archive: Archive, directory: Path) -> None:
     """Extract the clips of an archive into `directory/<machine type>/{train,test}`, and remove the archive.
 
-    The archive is first extracted beside, then moved into place. From before the first move to after the last
-    one a `*.merging` file is there, which makes `list_clips` refuse the folder.
+    The archive is first extracted into a hidden folder, then its clips are moved into place. During the moves a file
+    `*.merging` exists, and `list_clips` refuses a folder with such a file.
+
+    Args:
+        path: the archive's file.
+        archive: its entry in the table of archives.
+        directory: the folder to fill.
 
     Raises:
-        ArchiveError: the archive is damaged, holds no clip, or has an entry that would leave the folder (an
-            absolute path, `..`, a link). It is removed, and nothing of it is in place.
+        ArchiveError: the archive is damaged, holds no clip, or has an entry that would leave the folder (an absolute path,
+            `..`, a link). The archive is removed, and none of its clips is in place.
     """
     state = directory / STATE_DIR
     extracting, merging = state / f"{archive.name}.extracting", _merging(directory, archive)
@@ -275,11 +304,11 @@ def extract(path: Path, archive: Archive, directory: Path) -> None:
     finally:
         shutil.rmtree(extracting, ignore_errors=True)
     merging.unlink()
-    path.unlink()  # last: as long as the extraction counts as unfinished, the archive is at hand
+    path.unlink()  # last: the archive is kept until the extraction counts as finished
 
 
 def _members(file: zipfile.ZipFile, archive: Archive) -> dict[str, zipfile.ZipInfo]:
-    """The clips of an archive by their place in the folder, all entries having been found harmless."""
+    """Map the places in the folder to the clips of an archive. Every entry is checked first."""
     members = {}
     for info in file.infolist():
         name = info.filename.replace("\\", "/")
@@ -328,7 +357,7 @@ def _fetch_evaluation_labels(directory: Path, base_url: str) -> None:
 
 
 def _is_whole(directory: Path, archive: Archive) -> bool:
-    """Whether the archive was extracted here, its move into place ended, and every clip is still there."""
+    """Whether the archive was extracted and moved into place here, and every clip still exists."""
     if _merging(directory, archive).exists() or not _record(directory, archive).exists():
         return False
     record = json.loads(_record(directory, archive).read_text())
@@ -352,8 +381,5 @@ def _size(path: Path) -> int:
 
 
 def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -59,7 +59,7 @@ def list_clips(data_dir: str | os.PathLike) -> ClipFolder:
 
     labels_file = root / EVALUATION_LABELS_NAME
     evaluation_labels = read_evaluation_labels(labels_file) if labels_file.exists() else {}
-    files = [labels_file] if labels_file.exists() else []
+    files: list[os.DirEntry[str] | Path] = [labels_file] if labels_file.exists() else []
     rows, passed_over = [], []
     for entry in _audio_files(str(root), depth=0):
         parts = os.path.relpath(entry.path, root).split(os.sep)
@@ -142,7 +142,7 @@ def read_evaluation_labels(path: str | os.PathLike) -> dict[tuple[str, str], boo
     return labels
 
 
-def _audio_files(folder: str, depth: int) -> Iterator[os.DirEntry]:
+def _audio_files(folder: str, depth: int) -> Iterator[os.DirEntry[str]]:
     """Audio files at most one level below their right place, hidden ones aside. The depth ends link loops."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -155,7 +155,7 @@ def _audio_files(folder: str, depth: int) -> Iterator[os.DirEntry]:
                 yield entry
 
 
-def _digest(files: list[os.DirEntry | Path]) -> str:
+def _digest(files: list[os.DirEntry[str] | Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         stat = file.stat()

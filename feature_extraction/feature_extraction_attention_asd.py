@@ -7,6 +7,7 @@ The log-mel is defined once, in [`AttentionAsdFeatureExtractor.log_mel`], for tr
 import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
+from transformers.dynamic_module_utils import get_relative_import_files
 
 
 try:
@@ -138,7 +140,7 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         `(..., samples)` -> `(..., num_mel_bins, 1 + samples // hop_length)`. Differentiable and exportable.
         """
         waveform = waveform.float()
-        window, mel_filters = self._constants_on(waveform.device)
+        window, mel_filters = self.window_and_mel_filters(waveform.device)
         batch = waveform.reshape(-1, waveform.shape[-1])
         spectrum = torch.stft(
             batch, self.n_fft, self.hop_length, window=window, center=True, pad_mode="reflect", return_complex=True
@@ -329,7 +331,8 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
             mel_scale=self.mel_scale,
         )
 
-    def _constants_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    def window_and_mel_filters(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the window `(n_fft,)` and the mel filters `(num_mel_bins, 1 + n_fft // 2)` of [`log_mel`], on a device."""
         if device in self._constants:
             return self._constants[device]
         window, mel_filters = (constant.to(device) for constant in self._constants[torch.device("cpu")])
@@ -337,6 +340,14 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         if not torch.compiler.is_compiling():
             self._constants[device] = (window, mel_filters)
         return window, mel_filters
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
+        """Save the constants, with this code. A link in the place of the code becomes a file of its own."""
+        for code in [__file__, *get_relative_import_files(__file__)]:
+            link = Path(save_directory) / Path(code).name
+            if link.is_symlink():  # transformers would write through it
+                link.unlink()
+        return super().save_pretrained(save_directory, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         output = super().to_dict()

@@ -1,5 +1,4 @@
-"""Synthetic machines in the layout of DCASE 2020 Task 2, with faults whose place in time and frequency is
-known."""
+"""Synthetic machines in the layout of DCASE 2020 Task 2. The place of every fault in time and frequency is known."""
 
 from .clips import MACHINE_IDS, MACHINE_TYPES, planned_fault, render_clip
 from .faults import FAULTS, Fault

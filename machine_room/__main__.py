@@ -7,6 +7,7 @@ from . import MACHINE_TYPES, generate_machine_room
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Run the command line with `arguments`; None for those of the process."""
     default = {name: p.default for name, p in inspect.signature(generate_machine_room).parameters.items()}
     parser = argparse.ArgumentParser(
         prog="python -m machine_room",

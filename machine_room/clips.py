@@ -1,17 +1,18 @@
 """One clip: a machine, perhaps a fault, and the factory around it, made from a seed and the clip's name.
 
-The name is the path inside the data set, e.g. `fan/test/anomaly_id_00_00000003.wav`. The same name rendered
-with and without a fault shares every random draw, so the difference of the two is the fault, exactly.
+The name is the path inside the data set, e.g. `fan/test/anomaly_id_00_00000003.wav`. A clip with a fault and the clip of
+the same name without it share every random draw. Their difference is therefore exactly the fault.
 """
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.fft import rfft, rfftfreq
 
+from .bands import band_power, fault_bands
 from .faults import ALTERATIONS, FAULTS, SOURCES, Fault, intervals, onset
-from .machines import MACHINES, Running, normal_operation
+from .machines import MACHINES, Operation, Running, normal_operation
 from .signals import SAMPLING_RATE, body, generator, harmonics, ringing, rms, shaped_noise, smooth_curve
 
 
@@ -23,20 +24,23 @@ MACHINE_IDS = {
     "ToyConveyor": ("01", "02", "03", "04", "05", "06"),
 }
 NAME = re.compile(r"(\w+)/(train|test)/(normal|anomaly)_id_(\d\d)_(\d{8})\.wav")
-# The regions hold at least this share of a fault's energy.
-REGION_SHARE = 0.9
-# 24 bands an octave, fine enough to see a harmonic move by 3 %; below 62.5 Hz one band.
-EDGES_HZ = np.append(0, 62.5 * 2 ** (np.arange(169) / 24))
 
 
 class Site(NamedTuple):
-    """Where a machine type stands. Level and slope follow real clips: -39 dBFS in all, falling by 4.7 dB an
-    octave, in MIMII; louder and steeper in ToyADMOS (the ToyConveyor, -25 dBFS there, is quieter here, to
-    leave room for the strikes of a bearing)."""
+    """Where a machine type stands.
+
+    Level and slope follow real clips. MIMII has -39 dBFS in all, and falls by 4.7 dB an octave. ToyADMOS is louder and
+    steeper. Its ToyConveyor has -25 dBFS; the one here is quieter, to leave room for the strikes of a bearing.
+
+    Attributes:
+        noise_dbfs: level of the factory noise.
+        slope: of the noise's amplitude, f^-slope above 200 Hz.
+        snr_db: the machine over the noise, while the machine is active.
+    """
 
     noise_dbfs: float
-    slope: float  # of the noise's amplitude, f^-slope above 200 Hz
-    snr_db: float  # machine over noise, while the machine is active
+    slope: float
+    snr_db: float
 
 
 SITES = {
@@ -50,7 +54,11 @@ SITES = {
 
 
 def split_name(name: str) -> tuple[str, str, str, str, int]:
-    """Machine type, split, label, machine ID and index of a clip's name."""
+    """Split a clip's name into machine type, split, label, machine ID and index.
+
+    Raises:
+        ValueError: the name is not one of the data set's.
+    """
     match = NAME.fullmatch(name)
     if match is None or match[1] not in MACHINE_TYPES or match[4] not in MACHINE_IDS[match[1]]:
         raise ValueError(
@@ -61,7 +69,11 @@ def split_name(name: str) -> tuple[str, str, str, str, int]:
 
 
 def check_seed_and_length(seed: int, clip_seconds: float) -> None:
-    """In 2 seconds every machine moves at least once, and every fault shows."""
+    """Check the settings that all clips share. In 2 seconds every machine moves at least once, and every fault shows.
+
+    Raises:
+        ValueError: the seed is negative, or the clips are shorter than 2 seconds.
+    """
     if seed < 0:
         raise ValueError(f"seed is {seed}; expected 0 or more.")
     if not 2 <= clip_seconds < float("inf"):
@@ -69,10 +81,20 @@ def check_seed_and_length(seed: int, clip_seconds: float) -> None:
 
 
 def planned_fault(name: str, seed: int = 0) -> Fault | None:
-    """The fault that the data set gives to a clip; None for a normal one.
+    """Tell the fault that the data set gives to a clip.
 
-    The faults of a type take turns. The severities of an ID follow the golden ratio, which covers 0..1 evenly
-    however few clips there are.
+    The faults of a type take turns. The severities of an ID follow the golden ratio, which covers 0..1 evenly for any
+    number of clips.
+
+    Args:
+        name: path inside the data set, e.g. `fan/test/anomaly_id_00_00000003.wav`.
+        seed: the data set's seed.
+
+    Returns:
+        The fault, or None for a normal clip.
+
+    Raises:
+        ValueError: the name is not one of the data set's.
     """
     machine_type, _, label, machine_id, index = split_name(name)
     if label == "normal":
@@ -86,12 +108,15 @@ def planned_fault(name: str, seed: int = 0) -> Fault | None:
 
 
 def factory_noise(unit: np.random.Generator, clip: np.random.Generator, samples: int, slope: float) -> np.ndarray:
-    """Unit-RMS noise of a factory hall, another recording in every clip: a falling spectrum with random
-    hills, which swells and fades, mains hum, and now and then a clank or a beep."""
+    """Make the noise (samples,) of a factory hall with unit RMS, different in every clip.
+
+    The noise has a falling spectrum with random hills, and swells and fades. There is mains hum, and sometimes a clank or a
+    beep.
+    """
     knots = np.log2(np.array([31.5, 63, 125, 250, 500, 1000, 2000, 4000, 8000]))
     hills_db = unit.normal(0, 1.5, len(knots)) + clip.normal(0, 3.0, len(knots))
 
-    def gain(frequency):
+    def gain(frequency: np.ndarray) -> np.ndarray:
         hills = 10 ** (np.interp(np.log2(frequency + 1), knots, hills_db) / 20)
         return hills * (frequency / 60) / (1 + frequency / 60) * (1 + frequency / 200) ** -slope
 
@@ -104,41 +129,85 @@ def factory_noise(unit: np.random.Generator, clip: np.random.Generator, samples:
     return noise / rms(noise)
 
 
-def band_power(signal: np.ndarray) -> np.ndarray:
-    """The power of `signal` in the bands between `EDGES_HZ`."""
-    bins = np.searchsorted(rfftfreq(len(signal), 1 / SAMPLING_RATE), EDGES_HZ[:-1])
-    return np.add.reduceat(np.abs(rfft(signal.astype(np.float32))) ** 2, bins)
+@dataclass(frozen=True)
+class Recording:
+    """One machine in one clip: its random numbers, how it runs and how it sounds.
 
-
-def fault_bands(fault: np.ndarray, noise: np.ndarray) -> tuple[list[tuple[float, float]], float]:
-    """The frequency bands of a fault, and how far it stands out in them, both from `band_power`.
-
-    Of all third octaves, those in which `fault` stands out most from `noise` and that together hold
-    `REGION_SHARE` of it. Neighbours are merged, across a gap of one third octave too.
-
-    Returns:
-        The bands (low_hz, high_hz), and the fault's power in them over the noise's, in dB.
+    Attributes:
+        name: the clip's name.
+        machine_type: the machine type in the name.
+        machine_id: the machine ID in the name.
+        seed: the data set's seed.
     """
-    thirds = np.append(0, np.arange(1, len(EDGES_HZ), 8))
-    fault, noise = (np.add.reduceat(power, thirds[:-1]) for power in (fault, noise))
-    order = np.argsort(-fault / noise)
-    needed = np.searchsorted(np.cumsum(fault[order]), REGION_SHARE * fault.sum()) + 1
-    chosen = np.sort(order[:needed])
-    runs = np.split(chosen, np.flatnonzero(np.diff(chosen) > 2) + 1)
-    groups = [(run[0], run[-1] + 1) for run in runs]
-    ratio = sum(fault[a:b].sum() for a, b in groups) / sum(noise[a:b].sum() for a, b in groups)
-    edges = EDGES_HZ[thirds]
-    return [(float(edges[a]), float(edges[b])) for a, b in groups], 10 * float(np.log10(ratio))
+
+    name: str
+    machine_type: str
+    machine_id: str
+    seed: int
+
+    def unit(self, part: str) -> np.random.Generator:
+        """Make the generator of a part of the machine. Its draws are equal in all clips of the machine."""
+        return generator(self.seed, self.machine_type, self.machine_id, part)
+
+    def clip(self, part: str) -> np.random.Generator:
+        """Make the generator of a part of the clip."""
+        return generator(self.seed, self.name, part)
+
+    def run(self, operation: Operation) -> Running:
+        """Run the machine. Two runs of one recording differ by their operation alone."""
+        # Golden-ratio steps keep the IDs of a type apart in speed, for any number of IDs.
+        place = MACHINE_IDS[self.machine_type].index(self.machine_id) * 0.6180339887
+        size = (generator(self.seed, self.machine_type, "size").random() + place) % 1.0
+        return MACHINES[self.machine_type](size, self.unit("machine"), self.clip("machine"), operation)
+
+    def radiate(self, sound: np.ndarray) -> np.ndarray:
+        """Pass a sound (samples,) through the machine's housing."""
+        return body(sound, self.unit("body"))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A healthy machine and the factory around it.
+
+    Attributes:
+        operation: how the machine runs.
+        running: what the machine does.
+        machine: (samples,), the machine's sound after the housing, at its own level.
+        machine_level: the machine's level in the clip, a factor of `machine`.
+        noise: (samples,), the factory noise at its level in the clip.
+    """
+
+    operation: Operation
+    running: Running
+    machine: np.ndarray
+    machine_level: float
+    noise: np.ndarray
+
+
+class FaultSound(NamedTuple):
+    """What a fault adds to a clip.
+
+    Attributes:
+        added: (samples,), at its level in the clip.
+        presence: (samples,), 0..1.
+        bands: (low_hz, high_hz) of each frequency band.
+        period_s: seconds between two events, for a fault that repeats.
+    """
+
+    added: np.ndarray
+    presence: np.ndarray
+    bands: list[tuple[float, float]]
+    period_s: float | None
 
 
 def render_clip(
     name: str, *, fault: Fault | None, seed: int = 0, clip_seconds: float = 10.0
-) -> tuple[np.ndarray, dict | None]:
-    """A clip of the machine room.
+) -> tuple[np.ndarray, dict[str, Any] | None]:
+    """Render a clip of the machine room.
 
     Args:
         name: path inside the data set, e.g. `fan/test/anomaly_id_00_00000003.wav`.
-        fault: what is wrong; `planned_fault(name)` is what the data set has, None a healthy machine.
+        fault: the fault, or None for a healthy machine. The data set has `planned_fault(name)`.
         seed: the data set's seed.
         clip_seconds: length of the clip, at least 2.
 
@@ -147,8 +216,8 @@ def render_clip(
         `ground_truth.json` (None for a healthy machine).
 
     Raises:
-        ValueError: the name is not one of the data set's, the fault is not one of the machine type's, the
-            seed is negative or the clip shorter than 2 seconds.
+        ValueError: the name is not one of the data set's, the fault is not one of the machine type's, the seed is
+            negative, or the clip is shorter than 2 seconds.
 
     Example:
         >>> name = "pump/test/anomaly_id_02_00000001.wav"
@@ -162,55 +231,58 @@ def render_clip(
         raise ValueError(
             f"{machine_type} has no fault '{fault.name}'; choose one of {', '.join(FAULTS[machine_type])}."
         )
-    samples = round(clip_seconds * SAMPLING_RATE)
-    ids = MACHINE_IDS[machine_type]
-    site = SITES[machine_type]
-
-    def unit(part: str) -> np.random.Generator:
-        return generator(seed, machine_type, machine_id, part)
-
-    def clip(part: str) -> np.random.Generator:
-        return generator(seed, name, part)
-
-    def run(operation) -> Running:
-        # Golden-ratio steps keep the IDs of a type apart in speed, however many there are.
-        size = (generator(seed, machine_type, "size").random() + ids.index(machine_id) * 0.6180339887) % 1.0
-        return MACHINES[machine_type](size, unit("machine"), clip("machine"), operation)
-
-    operation = normal_operation(clip("operation"), samples)
-    running = run(operation)
-    machine = body(running.sound, unit("body"))
-    level = clip("level")
-    snr_db = site.snr_db + unit("site").uniform(-2, 2) + level.normal(0, 1.0)
-    noise_level = 10 ** ((site.noise_dbfs + level.normal(0, 0.7)) / 20)
-    machine_level = noise_level * 10 ** (snr_db / 20) / rms(machine[running.active > 0])
-    noise = noise_level * factory_noise(unit("factory"), clip("factory"), samples, site.slope)
-    healthy = machine_level * machine + noise
+    recording = Recording(name, machine_type, machine_id, seed)
+    scene = healthy_scene(recording, round(clip_seconds * SAMPLING_RATE))
+    healthy = scene.machine_level * scene.machine + scene.noise
     if fault is None:
         return healthy, None
+    make = alteration_sound if fault.name in ALTERATIONS else source_sound
+    sound = make(fault, recording, scene)
+    return healthy + sound.added, ground_truth(fault, sound)
 
-    if fault.name in ALTERATIONS:
-        presence = onset(clip("fault"), samples)
-        altered = run(ALTERATIONS[fault.name](operation, fault.severity, presence))
-        presence = presence * np.maximum(running.active, altered.active)
-        period_s = None
-        faulty_machine = body(altered.sound, unit("body"))
-        added = machine_level * (faulty_machine - machine)
-        # Not the power of `added`: the slightest change of speed soon puts the two out of phase.
-        power = np.abs(band_power(faulty_machine * (presence > 0)) - band_power(machine * (presence > 0)))
-    else:
-        make, mild_db, severe_db = SOURCES[fault.name]
-        source = make(running, unit(fault.name), clip("fault"))
-        presence, period_s = source.presence, source.period_s
-        added = body(source.sound, unit("body"))
-        power = band_power(added)
-    bands, contrast_db = fault_bands(power, band_power(noise * (presence > 0)))
-    if fault.name in SOURCES:
-        added *= 10 ** ((mild_db + fault.severity * (severe_db - mild_db) - contrast_db) / 20)
-    truth = {
+
+def healthy_scene(recording: Recording, samples: int) -> Scene:
+    """Make the healthy machine and the factory noise, both at their levels."""
+    site = SITES[recording.machine_type]
+    operation = normal_operation(recording.clip("operation"), samples)
+    running = recording.run(operation)
+    machine = recording.radiate(running.sound)
+    level = recording.clip("level")
+    snr_db = site.snr_db + recording.unit("site").uniform(-2, 2) + level.normal(0, 1.0)
+    noise_level = 10 ** ((site.noise_dbfs + level.normal(0, 0.7)) / 20)
+    machine_level = noise_level * 10 ** (snr_db / 20) / rms(machine[running.active > 0])
+    noise = noise_level * factory_noise(recording.unit("factory"), recording.clip("factory"), samples, site.slope)
+    return Scene(operation, running, machine, machine_level, noise)
+
+
+def alteration_sound(fault: Fault, recording: Recording, scene: Scene) -> FaultSound:
+    """Run the machine in another way, and take the difference from the healthy machine."""
+    presence = onset(recording.clip("fault"), len(scene.noise))
+    altered = recording.run(ALTERATIONS[fault.name](scene.operation, fault.severity, presence))
+    presence = presence * np.maximum(scene.running.active, altered.active)
+    machine = recording.radiate(altered.sound)
+    # Not the power of the difference: the slightest change of speed soon puts the two machines out of phase.
+    power = np.abs(band_power(machine * (presence > 0)) - band_power(scene.machine * (presence > 0)))
+    bands, _ = fault_bands(power, band_power(scene.noise * (presence > 0)))
+    return FaultSound(scene.machine_level * (machine - scene.machine), presence, bands, period_s=None)
+
+
+def source_sound(fault: Fault, recording: Recording, scene: Scene) -> FaultSound:
+    """Make the sound that the fault adds, as far above the noise as its severity says."""
+    make, mild_db, severe_db = SOURCES[fault.name]
+    source = make(scene.running, recording.unit(fault.name), recording.clip("fault"))
+    added = recording.radiate(source.sound)
+    bands, contrast_db = fault_bands(band_power(added), band_power(scene.noise * (source.presence > 0)))
+    added *= 10 ** ((mild_db + fault.severity * (severe_db - mild_db) - contrast_db) / 20)
+    return FaultSound(added, source.presence, bands, source.period_s)
+
+
+def ground_truth(fault: Fault, sound: FaultSound) -> dict[str, Any]:
+    """Describe a fault as `ground_truth.json` does: its name, severity, period, and regions in time and frequency."""
+    return {
         "fault": fault.name,
         "severity": fault.severity,
-        "period_s": period_s and round(float(period_s), 5),
+        "period_s": sound.period_s and round(float(sound.period_s), 5),
         "regions": [
             {
                 "start_s": round(start / SAMPLING_RATE, 4),
@@ -218,8 +290,7 @@ def render_clip(
                 "low_hz": round(low, 1),
                 "high_hz": round(high, 1),
             }
-            for start, end in intervals(presence)
-            for low, high in bands
+            for start, end in intervals(sound.presence)
+            for low, high in sound.bands
         ],
     }
-    return healthy + added, truth

@@ -1,9 +1,8 @@
 """The six faults, and where in a clip they are.
 
-Two kinds. Bearing impacts, imbalance, leak and contamination are *sources*: a sound that is added to the
-machine's, through the same housing. Clogging and voltage are *alterations*: the machine itself runs
-otherwise. Every fault has a presence, a curve (samples,) of 0..1, and the ground truth in time is read off
-that curve.
+There are two kinds. Bearing impacts, imbalance, leak and contamination are *sources*: a sound that is added to the
+machine's, through the same housing. Clogging and voltage are *alterations*: the machine itself runs in another way. Every
+fault has a presence, a curve (samples,) of 0..1. The ground truth in time comes from that curve.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +26,15 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of `FAULTS` and how far it has gone: severity 0 (just begun) to 1 (severe)."""
+    """A fault and its severity.
+
+    Attributes:
+        name: a name in `FAULTS`.
+        severity: 0 (just begun) to 1 (severe).
+
+    Raises:
+        ValueError: the severity is out of this range.
+    """
 
     name: str
     severity: float
@@ -38,19 +45,33 @@ class Fault:
 
 
 class Source(NamedTuple):
-    sound: np.ndarray  # (samples,), in arbitrary units
-    presence: np.ndarray  # (samples,), 0..1
-    period_s: float | None  # of what repeats, in seconds
+    """The sound that a fault adds to a machine's.
+
+    Attributes:
+        sound: (samples,), in arbitrary units.
+        presence: (samples,), 0..1.
+        period_s: seconds between two events, for a fault that repeats.
+    """
+
+    sound: np.ndarray
+    presence: np.ndarray
+    period_s: float | None
 
 
-def intervals(presence: np.ndarray) -> list[tuple[int, int]]:
-    """The runs of samples [start, end) in which the fault has more than 1 % of its strength."""
+def intervals(presence: np.ndarray) -> list[tuple[np.intp, np.intp]]:
+    """The intervals [start, end), in samples, in which the fault has more than 1 % of its strength."""
     edges = np.diff((presence > 0.01).astype(np.int8), prepend=0, append=0)
     return list(zip(np.flatnonzero(edges > 0), np.flatnonzero(edges < 0), strict=False))
 
 
 def windows(samples: int, starts: np.ndarray, lengths_s: np.ndarray) -> np.ndarray:
-    """A curve (samples,) of 1 in the windows and 0 outside, with edges of 10 ms."""
+    """A curve (samples,) that is 1 inside the windows and 0 outside, with edges of 10 ms.
+
+    Args:
+        samples: length of the curve.
+        starts: (windows,), the first sample of each window.
+        lengths_s: (windows,), the length of each window in seconds.
+    """
     edges = np.zeros(samples + 1)
     np.add.at(edges, starts, 1)
     np.add.at(edges, np.minimum(starts + (lengths_s * SAMPLING_RATE).astype(int), samples), -1)
@@ -60,8 +81,11 @@ def windows(samples: int, starts: np.ndarray, lengths_s: np.ndarray) -> np.ndarr
 
 
 def intermittent(rng: np.random.Generator, active: np.ndarray, moments: np.ndarray) -> np.ndarray:
-    """Presence of a fault that comes and goes: all along in 4 of 10 clips, else in one to three stretches,
-    each about a fifth of the clip and begun at one of `moments` (samples); never while the machine rests."""
+    """Presence of a fault that comes and goes.
+
+    In 4 of 10 clips the fault is always present. In the others it has one to three stretches. Each is about a fifth of the
+    clip and starts at one of `moments` (samples). The fault is absent while the machine rests.
+    """
     samples = len(active)
     stretches = rng.integers(1, 4)
     starts = rng.choice(moments[moments < 0.85 * samples], stretches)
@@ -72,9 +96,11 @@ def intermittent(rng: np.random.Generator, active: np.ndarray, moments: np.ndarr
 
 
 def bearing(running: Running, unit: np.random.Generator, rng: np.random.Generator) -> Source:
-    """A spalled race: every rolling element that passes strikes it, and the housing rings. The strikes come
-    at the ball-pass rate (2.6 to 5.4 times the shaft's, not a whole number) with 1 % of slip, stronger in the
-    load zone."""
+    """A spalled race: every rolling element that passes strikes the spall, and the housing rings.
+
+    The strikes come at the ball-pass rate, 2.6 to 5.4 times the shaft's and not a whole number, with 1 % of slip. They are
+    stronger in the load zone.
+    """
     order = unit.uniform(2.6, 5.4)
     ring_hz = between(unit.random(2), 1800, 6500)
     decay_s = unit.uniform(0.0004, 0.0015, 2)
@@ -86,14 +112,13 @@ def bearing(running: Running, unit: np.random.Generator, rng: np.random.Generato
     impulses = np.zeros(len(presence))
     load_zone = 1 + 0.4 * np.cos(2 * np.pi * running.turns[strikes])
     impulses[strikes] = load_zone * rng.lognormal(0, 0.25, len(strikes)) * presence[strikes]
-    sound = sum(ringing(impulses, f, d) for f, d in zip(ring_hz, decay_s, strict=False))
+    sound = sum((ringing(impulses, f, d) for f, d in zip(ring_hz, decay_s, strict=True)), np.zeros(len(impulses)))
     moving_s = np.count_nonzero(running.active) / SAMPLING_RATE
     return Source(sound, presence, period_s=moving_s / (passes[-1] - passes[0]))
 
 
 def imbalance(running: Running, unit: np.random.Generator, rng: np.random.Generator) -> Source:
-    """A rotor off its axis: the first harmonics of the shaft rate, and the machine's low tones swelling and
-    fading once a turn."""
+    """A rotor off its axis: the first harmonics of the shaft rate, and low tones that swell and fade once a turn."""
     whirl = harmonics(running.turns, np.array([1.0, 0.8, 0.5, 0.3, 0.2]), unit)
     swell = np.cos(2 * np.pi * (running.turns + unit.random())) * low_pass(running.sound, 800)
     turns = running.turns[-1] - running.turns[0]
@@ -102,7 +127,7 @@ def imbalance(running: Running, unit: np.random.Generator, rng: np.random.Genera
 
 
 def leak(running: Running, unit: np.random.Generator, rng: np.random.Generator) -> Source:
-    """A jet through a narrow gap: hiss with a broad maximum at its Strouhal frequency, 3.5 to 6.5 kHz."""
+    """A jet through a narrow gap: a hiss with a broad maximum at its Strouhal frequency, 3.5 to 6.5 kHz."""
     peak_hz = between(unit.random(), 3500, 6500)
     presence = intermittent(rng, np.ones(len(running.active)), np.arange(len(running.active)))
     hiss = shaped_noise(rng, len(presence), lambda f: np.exp(-0.5 * (np.log2((f + 1) / peak_hz) / 0.45) ** 2))
@@ -110,23 +135,25 @@ def leak(running: Running, unit: np.random.Generator, rng: np.random.Generator) 
 
 
 def contamination(running: Running, unit: np.random.Generator, rng: np.random.Generator) -> Source:
-    """Something caught in the works: grainy scraping, bursts of 40 to 250 ms at irregular times."""
+    """A foreign body in the machine: grainy scraping in bursts of 40 to 250 ms at irregular times."""
     samples = len(running.active)
-    centre = between(unit.random(), 1200, 4500)
+    center_hz = between(unit.random(), 1200, 4500)
     count = 2 + rng.poisson(1.2 * samples / SAMPLING_RATE)
     moments = np.flatnonzero(running.active[: -SAMPLING_RATE // 20] * running.active[SAMPLING_RATE // 20 :])
-    starts = rng.choice(moments, count)  # it goes on moving for at least 50 ms
+    starts = rng.choice(moments, count)  # after each start, the machine moves for at least 50 ms
     presence = windows(samples, starts, rng.uniform(0.04, 0.25, count)) * running.active
     grain = low_pass(np.abs(rng.standard_normal(samples)) ** 3, 60)
-    scrape = shaped_noise(rng, samples, lambda f: np.exp(-0.5 * (np.log2((f + 1) / centre) / 0.5) ** 2))
+    scrape = shaped_noise(rng, samples, lambda f: np.exp(-0.5 * (np.log2((f + 1) / center_hz) / 0.5) ** 2))
     return Source(scrape * grain / rms(grain) * presence, presence, None)
 
 
 def onset(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Presence of a fault that stays once it is there: from the start in half of the clips, else from a
-    moment in the first half on, within 0.1 s. It does not end in the clip, because a machine that has run at
-    another speed comes back out of step with its healthy self, and the difference of the two would then
-    outlast the fault."""
+    """Presence of a fault that begins and does not end.
+
+    In half of the clips the fault is there from the start. In the others it begins in the first half, and reaches its
+    strength within 0.1 s. It does not end in the clip: a machine that has run at another speed stays out of step with the
+    healthy machine, so the difference of the two would outlast the fault.
+    """
     begins = rng.uniform(0.1, 0.5) * samples
     if rng.random() < 0.5:
         return np.ones(samples)
@@ -134,8 +161,7 @@ def onset(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def clogging(operation: Operation, severity: float, presence: np.ndarray) -> Operation:
-    """The passage narrows: less flow noise, duller (see `flow_noise`), and the laden motor slows down by up
-    to 10 %."""
+    """The passage narrows: the flow noise is weaker and duller (see `flow_noise`), and the motor slows by up to 10 %."""
     return replace(
         operation,
         speed=operation.speed * (1 - (0.01 + 0.09 * severity) * presence),
@@ -144,11 +170,11 @@ def clogging(operation: Operation, severity: float, presence: np.ndarray) -> Ope
 
 
 def voltage(operation: Operation, severity: float, presence: np.ndarray) -> Operation:
-    """The supply sags: the speed, and with it every harmonic, falls by up to 18 %."""
+    """The supply voltage sags: the speed and every harmonic fall by up to 18 %."""
     return replace(operation, speed=operation.speed * (1 - (0.02 + 0.16 * severity) * presence))
 
 
-# How far a source stands out at severity 0 and 1: its energy over the factory noise's in its region, in dB.
+# Each source, and its energy over the factory noise's in its region at severity 0 and at severity 1, in dB.
 SOURCES = {
     "bearing": (bearing, -10, 4),
     "imbalance": (imbalance, -12, 2),

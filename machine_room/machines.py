@@ -2,13 +2,13 @@
 
 A machine function takes
 - `size` (0..1), the place of the machine ID in the type's range of speeds;
-- `unit`, a generator that belongs to the machine ID: what is drawn from it is the same in all its clips;
-- `clip`, a generator that belongs to the clip: noise, and what varies from clip to clip;
-- `operation`, how fast, loaded and open to the flow the machine runs at every sample;
+- `unit`, a generator that belongs to the machine ID: its draws are equal in all clips of that machine;
+- `clip`, a generator that belongs to the clip: it makes the noise, and all that varies from clip to clip;
+- `operation`, the speed, the load and the flow at every sample;
 
-and returns what the machine does (`Running`). Run twice with equal generators and another `operation`, a
-machine differs only by the operation: that is how faults of operation are made, and how their ground truth
-stays exact. To that end each function draws as much from `clip` whatever the speed.
+and returns what the machine does (`Running`). Two runs with equal generators and different operations differ only by the
+operation. In this way faults of operation are made, with an exact ground truth. Each function therefore draws the same
+count of numbers from `clip` at any speed.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,14 @@ from .signals import (
 
 @dataclass(frozen=True)
 class Operation:
-    """How a machine runs, as curves (samples,) around 1, and the turn of its shaft at the clip's start."""
+    """How a machine runs.
+
+    Attributes:
+        speed: (samples,), around 1.
+        load: (samples,), around 1.
+        flow: (samples,), around 1.
+        start: revolutions of the shaft before the clip.
+    """
 
     speed: np.ndarray
     load: np.ndarray
@@ -44,23 +51,32 @@ class Operation:
 
 
 class Running(NamedTuple):
-    """What a machine does in a clip, as curves (samples,)."""
+    """What a machine does in a clip.
+
+    Attributes:
+        sound: (samples,), before the housing and in arbitrary units.
+        turns: (samples,), revolutions of the slowest shaft, where bearings and imbalance are.
+        active: (samples,), 1 while the machine moves and 0 at rest.
+    """
 
     sound: np.ndarray
-    turns: np.ndarray  # revolutions of the slowest shaft, to which bearings and imbalance belong
-    active: np.ndarray  # 1 while something moves, 0 at rest
+    turns: np.ndarray
+    active: np.ndarray
 
 
 def normal_operation(rng: np.random.Generator, samples: int) -> Operation:
-    """One clip's normal variation: 1 % of speed, 1.5 dB of load and of flow, and slow drifts within it."""
+    """Draw one clip's normal variation: 1 % of speed, 1.5 dB of load and of flow, and slow drifts in the clip."""
     speed = (1 + 0.01 * rng.standard_normal()) * (1 + 0.002 * smooth_curve(rng, samples, 1.0))
     load, flow = (10 ** ((1.5 * rng.standard_normal() + 0.4 * smooth_curve(rng, samples, 0.7)) / 20) for _ in range(2))
     return Operation(speed, load, flow, start=rng.uniform(0, 1000))
 
 
 def flow_noise(rng: np.random.Generator, operation: Operation, low_hz: float, slope: float) -> np.ndarray:
-    """Turbulence: rises to `low_hz`, then falls as f^-slope. Its pressure grows with the third power of the
-    speed (aerodynamic dipole sound), and a smaller flow loses its high frequencies first."""
+    """Noise of turbulence: its spectrum rises to `low_hz`, then falls as f^-slope.
+
+    The pressure grows with the third power of the speed (aerodynamic dipole sound). A smaller flow loses its high
+    frequencies first.
+    """
     noise = shaped_noise(
         rng, len(operation.speed), lambda f: (f / low_hz) / (1 + (f / low_hz) ** 2) ** ((1 + slope) / 2)
     )
@@ -69,7 +85,7 @@ def flow_noise(rng: np.random.Generator, operation: Operation, low_hz: float, sl
 
 
 def fan(size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation) -> Running:
-    """Blade-pass tones (blades x shaft rate), weak shaft harmonics in between, broadband turbulence."""
+    """A fan: blade-pass tones (blades x shaft rate), weak shaft harmonics between them, broadband turbulence."""
     shaft_hz = between(size, 16, 42)
     blades = unit.integers(5, 10)
     order = np.arange(1, int(6000 / shaft_hz))
@@ -83,7 +99,7 @@ def fan(size: float, unit: np.random.Generator, clip: np.random.Generator, opera
 
 
 def pump(size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation) -> Running:
-    """Pulses of the pistons, flow noise that comes with each pulse, and the motor's slot tone."""
+    """A pump: pulses of the pistons, flow noise with each pulse, and the slot tone of the motor."""
     shaft_hz = between(size, 14, 34)
     pistons = unit.integers(3, 6)
     turns = operation.turns(shaft_hz)
@@ -98,8 +114,10 @@ def pump(size: float, unit: np.random.Generator, clip: np.random.Generator, oper
 
 
 def slider(size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation) -> Running:
-    """A carriage that goes back and forth: the screw's whine sweeps up and down with the velocity, the rail's
-    rolling noise grows with it, and each stroke ends with a thump."""
+    """A slide rail: a carriage that goes back and forth.
+
+    The whine of the screw and the rolling noise of the rail follow the velocity. Each stroke ends with a thump.
+    """
     stroke_hz = between(size, 0.8, 2.0)
     screw_hz = stroke_hz * unit.uniform(14, 24)
     moving, ramp = unit.uniform(0.7, 0.9), unit.uniform(0.12, 0.3)
@@ -114,8 +132,8 @@ def slider(size: float, unit: np.random.Generator, clip: np.random.Generator, op
     tones = 0.25 * order**-0.5 * unit.lognormal(0, 0.6, 24)
     tones[unit.integers(3, 24, 3)] += unit.uniform(0.4, 0.9, 3)
     whine = harmonics(turns, tones, unit) * operation.load * velocity
-    centre, width = between(unit.random(), 2500, 6500), unit.uniform(0.5, 1.0)
-    rail = shaped_noise(clip, len(stroke), lambda f: np.exp(-0.5 * (np.log2((f + 1) / centre) / width) ** 2))
+    center_hz, width = between(unit.random(), 2500, 6500), unit.uniform(0.5, 1.0)
+    rail = shaped_noise(clip, len(stroke), lambda f: np.exp(-0.5 * (np.log2((f + 1) / center_hz) / width) ** 2))
     rail *= velocity * np.sqrt(velocity) * operation.speed * operation.flow * unit.uniform(0.7, 1.3)
     thumps = np.zeros(len(stroke))
     reversals = crossings(stroke)
@@ -125,18 +143,20 @@ def slider(size: float, unit: np.random.Generator, clip: np.random.Generator, op
 
 
 def valve(size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation) -> Running:
-    """Solenoid clicks in the pattern that the controller repeats, each with a bounce and the ringing of the
-    housing, and a little flow noise while open. The supply decides how hard and how late the plunger hits."""
+    """A solenoid valve: clicks in a pattern that the controller repeats, and a little flow noise while open.
+
+    Each click has a bounce and rings in the housing. The supply voltage sets the force and the delay of the plunger.
+    """
     samples = len(operation.speed)
     tick_s = between(size, 0.12, 0.25)  # never more than 0.75 s without a click
     pattern = np.cumsum(unit.permutation([1, 2, 3, 2]) * tick_s)
     period_s = pattern[-1]
     delay_s = unit.uniform(0.006, 0.012)
-    centre = between(unit.random(2), 3000, 7000)
+    ring_hz = between(unit.random(2), 3000, 7000)
     bounce_s, decay_s = unit.uniform(0.008, 0.02), unit.uniform(0.001, 0.004, 2)
     weight = unit.uniform(0.4, 1.0, 4)  # the four strokes of the pattern: open, close, open, close
 
-    # The controller switches by its own clock, not by the supply: its times do not depend on the speed.
+    # The controller switches by its own clock: its times do not depend on the supply, and so not on the speed.
     cycles = np.arange(int(samples / SAMPLING_RATE / period_s) + 2)[:, None] - operation.start % 1.0
     switched = (cycles * period_s + pattern).ravel()
     strength = np.tile(weight, len(cycles)) * clip.lognormal(0, 0.15, len(switched))
@@ -150,7 +170,8 @@ def valve(size: float, unit: np.random.Generator, clip: np.random.Generator, ope
     impulses[hit] += strength[here] * drive**3
     impulses[hit + int(bounce_s * SAMPLING_RATE)] += 0.4 * strength[here] * drive**3
     impulses = impulses[:samples]
-    clicks = 0.5 * impulses + sum(ringing(impulses, f, d) for f, d in zip(centre, decay_s, strict=False))
+    rung = sum((ringing(impulses, f, d) for f, d in zip(ring_hz, decay_s, strict=True)), np.zeros(samples))
+    clicks = 0.5 * impulses + rung
 
     step = np.searchsorted(switched, np.arange(samples) / SAMPLING_RATE, side="right") - 1
     is_open = low_pass(np.where(step >= 0, state[np.maximum(step, 0)], 0.0), 30)
@@ -162,7 +183,7 @@ def valve(size: float, unit: np.random.Generator, clip: np.random.Generator, ope
 
 
 def toy_car(size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation) -> Running:
-    """Motor whine, gear-mesh tones with sidebands at the axle's rate, and the wheels' rolling noise."""
+    """A toy car: the whine of the motor, gear-mesh tones with sidebands at the axle's rate, and rolling noise."""
     axle_hz = between(size, 7, 13)
     ratio, teeth = unit.uniform(6.5, 9.5), unit.integers(8, 13)
     turns = operation.turns(axle_hz)
@@ -176,7 +197,7 @@ def toy_car(size: float, unit: np.random.Generator, clip: np.random.Generator, o
 
 
 def toy_conveyor(size: float, unit: np.random.Generator, clip: np.random.Generator, operation: Operation) -> Running:
-    """The belt's low rolling noise, swelling as the seam comes round, the rollers' bumps, a geared motor."""
+    """A toy conveyor: low rolling noise that swells with the belt's seam, bumps of the rollers, a geared motor."""
     roller_hz = between(size, 3.0, 7.5)
     turns = operation.turns(roller_hz)
     rollers = 4

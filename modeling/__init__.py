@@ -3,7 +3,6 @@
 from .configuration_attention_asd import AttentionAsdConfig
 from .decision_attention_asd import Decision
 from .detector_attention_asd import AnomalyDetector
-from .engine_attention_asd import ExportedModel
 from .modeling_attention_asd import AttentionAsdModel, AttentionAsdPreTrainedModel
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from .pipeline_attention_asd import AnomalousSoundDetectionPipeline
@@ -18,5 +17,4 @@ __all__ = [
     "AttentionAsdPreTrainedModel",
     "ClipOutputs",
     "Decision",
-    "ExportedModel",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 
-# The 41 machine IDs of DCASE 2020 Task 2: development and additional training sets together.
+# The 41 machine IDs of DCASE 2020 Task 2, in its development and its additional training set.
 DCASE2020_MACHINE_IDS = tuple(
     f"{machine_type}_id_{machine_id:02d}"
     for machine_type, machine_ids in (
@@ -20,7 +20,7 @@ DCASE2020_MACHINE_IDS = tuple(
     for machine_id in machine_ids
 )
 
-# `save_pretrained` only records the class it saves; every entry is kept here so that each Auto class finds its own.
+# `save_pretrained` records only the class that it saves. With all entries, each Auto class finds its own.
 AUTO_MAP = {
     "AutoConfig": "configuration_attention_asd.AttentionAsdConfig",
     "AutoModel": "modeling_attention_asd.AttentionAsdModel",
@@ -43,45 +43,51 @@ ANGULAR_LOSSES = ("noisy_arcmix", "arcmix", "arcface")
 
 class AttentionAsdConfig(PreTrainedConfig):
     r"""
-    Configuration of [`AttentionAsdModel`]. The defaults are the network that the paper's published code computes,
-    without its unused linear head: 879,087 parameters.
+    Configuration of [`AttentionAsdModel`].
+
+    The defaults describe the network that the paper's published code computes, without the linear head that the code
+    does not use. That network has 879,087 parameters.
 
     Args:
         sampling_rate (`int`, *optional*, defaults to 16000):
             Samples per second of the waveform.
         clip_length (`int`, *optional*, defaults to 160000):
-            Samples in a clip (10 s). The kernel that pools the embedding over the whole clip follows from it.
+            Samples in a clip (10 s). The size of the kernel that pools a whole clip follows from this length.
         hop_length (`int`, *optional*, defaults to 512):
-            Samples between two frames, of the log-mel and of the Wavegram alike.
+            Samples between two frames of the log-mel, and between two frames of the Wavegram.
         num_mel_bins (`int`, *optional*, defaults to 128):
             Frequency bins of the log-mel and filters of the Wavegram (f in the paper).
         wavegram_kernel_size (`int`, *optional*, defaults to 1024):
-            Taps of the Wavegram's learned filter; even, so that its frames line up with the log-mel's.
+            Taps of the Wavegram's learned filter. The number is even, so that Wavegram and log-mel have the same frames.
         input_representations (`list[str]`, *optional*, defaults to `["log_mel", "wavegram"]`):
-            What the network sees, in channel order (rows of Table 3).
+            The network's input channels, in this order (rows of Table 3).
         embedding_size (`int`, *optional*, defaults to 128):
             Size of the embedding (h in the paper; Table 3 has 64, 128 and 256).
         use_attention (`bool`, *optional*, defaults to `True`):
             Whether the attention map weighs the representations (Table 4).
         use_separable_convolutions (`bool`, *optional*, defaults to `True`):
-            Separable convolutions in the Wavegram and in the attention module, or plain ones (Table 4).
+            Whether the Wavegram and the attention module have separable convolutions, or plain ones (Table 4).
         attention_channels (`list[int]`, *optional*, defaults to `[16, 64]`):
             Hidden channels of the attention module.
         stem_channels (`int`, *optional*, defaults to 64):
             Channels of MobileFaceNet's first convolution.
         bottlenecks (`list[list[int]]`, *optional*):
-            MobileFaceNet's stages as (expansion, channels, repeats, stride of the first); the default is
+            MobileFaceNet's stages. Each is (expansion, channels, repeats, stride of the first repeat). The default is
             (2, 128, 2, 2), (4, 128, 2, 2), (4, 128, 2, 2).
         head_channels (`int`, *optional*, defaults to 512):
-            Channels that are pooled over the clip by a depthwise convolution as large as the clip.
+            Channels before the embedding. A depthwise convolution as large as the clip pools them.
         angular_loss (`str`, *optional*, defaults to `"noisy_arcmix"`):
-            `"noisy_arcmix"`, `"arcmix"` or `"arcface"`; they differ only for clips mixed by mixup.
+            `"noisy_arcmix"`, `"arcmix"` or `"arcface"`. The three differ only for clips that mixup has mixed.
         scale (`float`, *optional*, defaults to 40.0):
-            s of ArcFace.
+            Scale s of ArcFace (Eq. 1).
         margin (`float`, *optional*, defaults to 0.7):
-            m of ArcFace, in radians.
+            Margin m of ArcFace (Eq. 1), in radians.
         id2label (`dict[int, str]`, *optional*):
-            Machine IDs as `type_id_XX`; the default is the 41 of DCASE 2020 Task 2.
+            Machine IDs as `type_id_XX`. The default is the 41 IDs of DCASE 2020 Task 2.
+
+    Raises:
+        ValueError: for an unknown or repeated input representation, an unknown loss, an odd Wavegram kernel, or a clip
+            shorter than half that kernel.
 
     Example:
 
@@ -114,29 +120,36 @@ class AttentionAsdConfig(PreTrainedConfig):
     scale: float = 40.0
     margin: float = 0.7
 
-    def __post_init__(self, **kwargs: Any):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(DCASE2020_MACHINE_IDS))
         if self.label2id is None and self.id2label is not None:
             self.label2id = {name: int(index) for index, name in self.id2label.items()}
         kwargs["auto_map"] = {**(kwargs.get("auto_map") or {}), **AUTO_MAP}
-        kwargs["custom_pipelines"] = copy.deepcopy(CUSTOM_PIPELINES)
+        # An export has the pipeline of another engine.
+        kwargs["custom_pipelines"] = kwargs.get("custom_pipelines") or copy.deepcopy(CUSTOM_PIPELINES)
         super().__post_init__(**kwargs)
         self.input_representations = list(self.input_representations)
         self.attention_channels = list(self.attention_channels)
         self.bottlenecks = [list(stage) for stage in self.bottlenecks]
         self._check()
 
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as a saved model has it: with the model's own pipeline, for an export is saved without its
+        engine's files."""
+        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
+
     @property
     def num_frames(self) -> int:
-        """Frames t in a clip: 313 for 10 s at 16 kHz and a hop of 512."""
+        """Number of frames t in a clip: 313 for 10 s at 16 kHz and a hop of 512."""
         return 1 + self.clip_length // self.hop_length
 
     @property
     def num_representations(self) -> int:
+        """Number of input channels: the log-mel, the Wavegram or both."""
         return len(self.input_representations)
 
-    def _check(self):
+    def _check(self) -> None:
         known = set(INPUT_REPRESENTATIONS)
         chosen = self.input_representations
         if not chosen or not set(chosen) <= known or len(set(chosen)) != len(chosen):

@@ -3,16 +3,14 @@ The attention network of Neri and Carli, "Low-complexity Attention-based Unsuper
 exploiting Separable Convolutions and Angular Loss" (IEEE Sensors Letters 2024, doi 10.1109/LSENS.2024.3480450).
 
 Log-mel and Wavegram -> attention map -> MobileFaceNet -> embedding -> ArcFace over the machine IDs. Where the paper's
-text and its published code differ, this is the code, because the published figures come from it.
+text and its published code differ, this file follows the code, because the published figures come from the code.
 """
 
 import math
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,13 +21,20 @@ from transformers.utils.hub import resolve_revision
 
 from .configuration_attention_asd import AttentionAsdConfig
 from .outputs_attention_asd import AttentionAsdOutput
+from .saving_attention_asd import write_code
 
 
 def spectral_statistics(log_mel: torch.Tensor) -> torch.Tensor:
-    """How loud every mel bin is, how much that fluctuates, and how fast: the log-mel's mean and standard deviation over
-    time and the root mean square of its change from frame to frame, in dB.
+    """
+    Statistics of the log-mel over time: how loud every mel bin is, how much its level fluctuates, and how fast.
 
-    `(batch_size, num_mel_bins, num_frames)` -> `(batch_size, 3, num_mel_bins)`, in float32.
+    Args:
+        log_mel (`torch.Tensor` of shape `(batch_size, num_mel_bins, num_frames)`):
+            The log-mel in dB.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, 3, num_mel_bins)`, in dB and float32: the mean, the standard deviation, and
+        the root mean square of the change from frame to frame.
     """
     log_mel = log_mel.float()
     mean = log_mel.mean(-1)
@@ -42,10 +47,10 @@ def spectral_statistics(log_mel: torch.Tensor) -> torch.Tensor:
 class AttentionAsdSeparableConv(nn.Module):
     """Depthwise convolution -> BatchNorm -> ReLU -> pointwise convolution -> BatchNorm -> ReLU, in one or two dimensions.
 
-    The BatchNorms and ReLUs are not in the paper's text: the package its code takes this block from adds them.
+    The paper's text has no BatchNorm and no ReLU in this block. The package that its code takes the block from adds them.
     """
 
-    def __init__(self, dimensions: int, in_channels: int, out_channels: int, bias: bool, **depthwise):
+    def __init__(self, dimensions: int, in_channels: int, out_channels: int, bias: bool, **depthwise: Any):
         super().__init__()
         conv, norm = (nn.Conv1d, nn.BatchNorm1d) if dimensions == 1 else (nn.Conv2d, nn.BatchNorm2d)
         self.depthwise = conv(in_channels, in_channels, groups=in_channels, bias=bias, **depthwise)
@@ -59,15 +64,15 @@ class AttentionAsdSeparableConv(nn.Module):
 
 
 class AttentionAsdWavegram(nn.Module):
-    """Section II.A: a learned time-frequency representation of the waveform, frame by frame beside the log-mel.
+    """Section II.A: the Wavegram, a learned time-frequency representation of the waveform, with the log-mel's frames.
 
-    `(batch_size, clip_length)` -> `(batch_size, num_mel_bins, num_frames)`. Separable, it is ONE learned filter: its
-    128 rows are affine images of one signal, cut at zero.
+    `(batch_size, clip_length)` -> `(batch_size, num_mel_bins, num_frames)`. The separable Wavegram is ONE learned filter:
+    its 128 rows are affine images of one signal, cut at zero.
     """
 
     def __init__(self, config: AttentionAsdConfig):
         super().__init__()
-        framing = {
+        framing: dict[str, Any] = {
             "kernel_size": config.wavegram_kernel_size,
             "stride": config.hop_length,
             "padding": config.wavegram_kernel_size // 2,
@@ -84,14 +89,17 @@ class AttentionAsdWavegram(nn.Module):
 
 
 class AttentionAsdAttention(nn.Module):
-    """Section II.B: the attention map H, with the shape of the representations it weighs."""
+    """Section II.B: the attention map H. The map has the shape of the representations that it weighs."""
+
+    # transformers sets this attribute when gradient checkpointing is enabled.
+    _gradient_checkpointing_func: Callable[..., torch.Tensor]
 
     def __init__(self, config: AttentionAsdConfig):
         super().__init__()
         self.gradient_checkpointing = False
         separable = config.use_separable_convolutions
         channels = [config.num_representations, *config.attention_channels]
-        layers = []
+        layers: list[nn.Module] = []
         for in_channels, out_channels in zip(channels, channels[1:], strict=False):
             if separable:
                 conv = AttentionAsdSeparableConv(2, in_channels, out_channels, bias=False, kernel_size=3, padding=1)
@@ -119,7 +127,10 @@ class AttentionAsdAttention(nn.Module):
 
 @contextmanager
 def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
-    """Recomputing a forward pass must not count its batch twice in the running statistics."""
+    """Keep the running statistics of `module` while gradient checkpointing computes a forward pass again.
+
+    Otherwise the batch would count twice in the statistics.
+    """
     norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -129,24 +140,28 @@ def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-            norm.num_batches_tracked.sub_(1)
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.sub_(1)
 
 
 class AttentionAsdConv2d(nn.Conv2d):
-    """MobileFaceNet's convolutions, a class of their own for their initialisation."""
+    """A convolution of MobileFaceNet. The class tells `_init_weights` how to initialize its weights."""
 
 
 class PReLUOnCpu(torch.autograd.Function):
-    """PReLU with a vectorised backward pass. PyTorch's own took 28 % of a training step on a CPU; this one a third of
-    its time in float32 and a sixth in bfloat16."""
+    """PReLU with a vectorized backward pass.
+
+    PyTorch's own backward pass took 28 % of a training step on a CPU. This one takes a third of that time in float32 and
+    a sixth in bfloat16.
+    """
 
     @staticmethod
-    def forward(ctx, hidden_states: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, hidden_states: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(hidden_states, slopes)
         return F.prelu(hidden_states, slopes)
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden_states, slopes = ctx.saved_tensors
         above = torch.ops.aten.threshold_backward(grad, hidden_states, 0)
         below = grad - above
@@ -154,6 +169,8 @@ class PReLUOnCpu(torch.autograd.Function):
 
 
 class AttentionAsdPReLU(nn.PReLU):
+    """PReLU with one slope per channel. On a CPU with gradients it is computed by [`PReLUOnCpu`]."""
+
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled() and hidden_states.device.type == "cpu":
             return PReLUOnCpu.apply(hidden_states, self.weight.to(hidden_states.dtype))
@@ -161,11 +178,18 @@ class AttentionAsdPReLU(nn.PReLU):
 
 
 class AttentionAsdConvLayer(nn.Module):
-    """Convolution without bias -> BatchNorm -> PReLU (none where `linear`)."""
+    """Convolution without bias -> BatchNorm -> PReLU. A `linear` layer has no PReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size, linear: bool = False, **kwargs):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        linear: bool = False,
+        **convolution: Any,
+    ):
         super().__init__()
-        self.conv = AttentionAsdConv2d(in_channels, out_channels, kernel_size, bias=False, **kwargs)
+        self.conv = AttentionAsdConv2d(in_channels, out_channels, kernel_size, bias=False, **convolution)
         self.norm = nn.BatchNorm2d(out_channels)
         self.activation = nn.Identity() if linear else AttentionAsdPReLU(out_channels)
 
@@ -174,7 +198,7 @@ class AttentionAsdConvLayer(nn.Module):
 
 
 class AttentionAsdBottleneck(nn.Module):
-    """MobileFaceNet's inverted residual: expand, depthwise 3x3, project."""
+    """MobileFaceNet's inverted residual block: expand, depthwise 3x3 convolution, project."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int):
         super().__init__()
@@ -208,7 +232,7 @@ class AttentionAsdMobileFaceNet(nn.Module):
                 channels = out_channels
                 height, width = -(-height // stride), -(-width // stride)
         self.head = AttentionAsdConvLayer(channels, config.head_channels, 1)
-        # The published code has (8, 20) here, which is this for clips of 10 s.
+        # The published code has the constant (8, 20) here, the size for clips of 10 s.
         self.global_depthwise = AttentionAsdConvLayer(
             config.head_channels, config.head_channels, (height, width), linear=True, groups=config.head_channels
         )
@@ -228,26 +252,51 @@ def halve(size: int) -> int:
 
 
 class AttentionAsdArcFace(nn.Module):
-    """Section II.D: an angular margin on the target's logit (Eq. 1 as the code has it, Deng et al. 2019)."""
+    """Section II.D: ArcFace, an angular margin on the target's logit (Eq. 1 as the code has it, Deng et al. 2019).
+
+    Each row of `weight` is the center of one machine ID, `(num_labels, embedding_size)`.
+    """
 
     def __init__(self, config: AttentionAsdConfig):
         super().__init__()
         self.scale = config.scale
         self.margin = config.margin
-        self.weight = nn.Parameter(torch.empty(config.num_labels, config.embedding_size))
+        num_labels = cast(int, config.num_labels)  # None only without id2label, which the configuration always has
+        self.weight = nn.Parameter(torch.empty(num_labels, config.embedding_size))
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Cosines to the machine IDs' centres, in float32 whatever the model's precision: s = 40 magnifies errors."""
+        """Cosines between embeddings `(batch_size, embedding_size)` and the machine IDs' centers.
+
+        The result `(batch_size, num_labels)` is in float32 for a model of any precision, because s = 40 magnifies errors.
+        """
         with torch.autocast(embeddings.device.type, enabled=False):
             return F.linear(F.normalize(embeddings.float()), F.normalize(self.weight.float()))
 
     def logits(self, cosines: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Scaled cosines with this layer's margin on `labels`, see [`arcface_logits`]."""
         return arcface_logits(cosines, labels, self.scale, self.margin)
 
 
 def arcface_logits(cosines: torch.Tensor, labels: torch.Tensor, scale: float, margin: float) -> torch.Tensor:
-    """s cos(theta), with the margin on `labels`: s cos(theta + m), or s (cos(theta) - m sin(pi - m)) where theta + m
-    would pass pi and the cosine would rise again."""
+    """
+    Scaled cosines s cos(theta), with ArcFace's margin on the logits of `labels` (Eq. 1).
+
+    The logit of a label is s cos(theta + m). Where theta + m would pass pi, the cosine would rise again: there the logit
+    is s (cos(theta) - m sin(pi - m)).
+
+    Args:
+        cosines (`torch.Tensor` of shape `(batch_size, num_labels)`):
+            Cosines between the embeddings and the machine IDs' centers.
+        labels (`torch.Tensor` of shape `(batch_size,)`):
+            The machine IDs that get the margin.
+        scale (`float`):
+            Scale s.
+        margin (`float`):
+            Margin m, in radians.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, num_labels)`: the logits.
+    """
     target = cosines.gather(1, labels.unsqueeze(1))
     # The published code takes the root of exactly 1 - cos^2, whose gradient is infinite at 0 and NaN below.
     sine = (1.0 - target.square()).clamp_min(1e-12).sqrt()
@@ -258,43 +307,65 @@ def arcface_logits(cosines: torch.Tensor, labels: torch.Tensor, scale: float, ma
 
 
 class AttentionAsdPreTrainedModel(PreTrainedModel):
-    config_class = AttentionAsdConfig
+    """Base class of the network: initial weights, loading and saving."""
+
+    config: AttentionAsdConfig
     base_model_prefix = "attention_asd"
     main_input_name = "input_values"
-    input_modalities = ("audio",)
+    input_modalities = "audio"
     supports_gradient_checkpointing = True
     _no_split_modules = ["AttentionAsdAttention", "AttentionAsdBottleneck"]
     _can_compile_fullgraph = True
-    # Where `from_pretrained` found the model, but for its name: what else lies there is loaded with the same arguments.
+    # The arguments with which `from_pretrained` found the model, without its name. The detector's files, which lie beside
+    # the weights, are loaded with the same arguments.
     source: dict[str, Any] = {}
 
+    if TYPE_CHECKING:
+        # transformers decorates this method in a way that hides its signature from type checkers.
+        def to(self, *args: Any, **kwargs: Any) -> Self: ...
+
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *model_args, **kwargs):
-        """As transformers', which forgets where the model came from; `source` keeps it, the revision as a commit."""
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike | None, *model_args: Any, **kwargs: Any
+    ) -> Self:
+        """Load a model as transformers does, and keep in `source` where it came from.
+
+        Args, results and errors are those of `transformers.PreTrainedModel.from_pretrained`. `source` holds the revision
+        as a commit, so that later downloads come from the same state of the repository.
+        """
         where = {name: kwargs[name] for name in ("token", "cache_dir", "local_files_only") if name in kwargs}
-        revision = resolve_revision(pretrained_model_name_or_path, kwargs.pop("revision", None), **where)
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, revision=revision, **kwargs)
+        kwargs["revision"] = resolve_revision(pretrained_model_name_or_path, kwargs.get("revision"), **where)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.source = {**where, "revision": revision, "subfolder": kwargs.get("subfolder") or ""}
+        model.source = {**where, "revision": kwargs["revision"], "subfolder": kwargs.get("subfolder") or ""}
         return loaded
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the access token, which is not to lie in files."""
+        """The state to pickle, without the access token: a token must not get into files."""
         source = {name: value for name, value in self.source.items() if name != "token"}
         return {**self.__dict__, "source": source}
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
-        """As transformers', with all of the detector's code beside the weights: transformers copies only what the model
-        itself imports, and the pipeline is not among that."""
-        Path(save_directory).mkdir(parents=True, exist_ok=True)
-        for code in Path(__file__).parent.glob("*_attention_asd.py"):
-            shutil.copyfile(code, Path(save_directory) / code.name)
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save the model as transformers does, with all of the detector's code beside the weights.
+
+        transformers copies only the modules that the model imports. The pipeline is not among them.
+
+        Args:
+            save_directory (`str` or `os.PathLike`):
+                The directory to write. It is made if it does not exist.
+            kwargs:
+                Passed to `transformers.PreTrainedModel.save_pretrained`.
+        """
+        write_code(save_directory)
         super().save_pretrained(save_directory, **kwargs)
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
-        """As the authors initialise: MobileFaceNet's convolutions from N(0, sqrt(2 / (k k c_out))), ArcFace's centres
-        Xavier uniform, PyTorch's defaults elsewhere."""
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialize a module as the authors do.
+
+        MobileFaceNet's convolutions are drawn from N(0, sqrt(2 / (k k c_out))), and ArcFace's centers are Xavier uniform.
+        All other modules have PyTorch's defaults.
+        """
         if isinstance(module, AttentionAsdConv2d):
             fan_out = math.prod(module.kernel_size) * module.out_channels
             init.normal_(module.weight, mean=0.0, std=math.sqrt(2.0 / fan_out))
@@ -312,7 +383,15 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
 
 
 class AttentionAsdModel(AttentionAsdPreTrainedModel):
-    """Detector of anomalous machine sounds, trained on normal sounds alone by telling machine IDs apart.
+    """
+    The attention network, which scores how anomalous a machine's sound is.
+
+    Training needs normal sounds alone: the network learns to tell machine IDs apart. A sound that does not fit the machine
+    ID that it claims is anomalous.
+
+    Args:
+        config ([`AttentionAsdConfig`]):
+            Sizes and switches of the network.
 
     Example:
 
@@ -346,23 +425,31 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
         mixup_partner: torch.Tensor | None = None,
         mixup_lambda: torch.Tensor | float | None = None,
         return_dict: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> AttentionAsdOutput | tuple:
         r"""
+        Score a batch of clips, and in training compute the loss.
+
         Args:
             input_values (`torch.FloatTensor` of shape `(batch_size, clip_length)`):
-                The waveform, in [-1, 1]. Not needed by a model without the Wavegram.
+                The waveform, in [-1, 1]. A model without the Wavegram does not need it.
             input_features (`torch.FloatTensor` of shape `(batch_size, num_mel_bins, num_frames)`):
-                The log-mel in dB. Not needed by a model without it.
+                The log-mel in dB. A model without the log-mel does not need it.
             labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
-                The claimed machine IDs. With them the anomaly score is the paper's and a loss is returned.
+                The claimed machine IDs. With labels, the anomaly score is the paper's, and the output has a loss.
             mixup_partner (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
-                For clips mixed by mixup: the position in the batch of the clip that each was mixed with.
+                For clips that mixup has mixed: the position in the batch of each clip's partner.
             mixup_lambda (`float` or `torch.FloatTensor` of shape `(batch_size,)`, *optional*):
-                The share of the clip itself, where `mixup_partner` has the share `1 - mixup_lambda`.
+                The share of the clip itself. Its partner has the share `1 - mixup_lambda`.
+            return_dict (`bool`, *optional*):
+                `False` for a tuple instead of an [`AttentionAsdOutput`].
+
+        Returns:
+            [`AttentionAsdOutput`], or a tuple of its values that are not `None`.
 
         Raises:
-            ValueError: if a needed input is missing or has another shape than the configured clip's.
+            ValueError: for a needed input that is missing or has another shape than the configured clip, for a partner
+                without `mixup_lambda`, and for mixed clips with the loss `"arcface"`.
         """
         representations = self.represent(input_values, input_features)
         weighed, attention_maps = representations, None
@@ -373,7 +460,7 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
         cosines = self.arcface.cosines(embeddings)
 
         if labels is None:
-            # The margin moves each ID's own logit by a monotonic function: the smallest score is the closest centre's.
+            # The margin changes each ID's logit by a monotonic function: the closest center has the smallest score.
             scored_labels = cosines.argmax(dim=1)
             logits = self.arcface.scale * cosines
             scored_logits = self.arcface.logits(cosines, scored_labels)
@@ -398,15 +485,18 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
         return output.to_tuple() if return_dict is False else output
 
     def represent(self, input_values: torch.Tensor | None, input_features: torch.Tensor | None) -> torch.Tensor:
-        """The network's input X: `(batch_size, channels, num_mel_bins, num_frames)`, in the configured order."""
+        """Stack the network's input X, `(batch_size, channels, num_mel_bins, num_frames)`, in the configured order.
+
+        Args and errors are those of [`AttentionAsdModel.forward`].
+        """
         channels = []
         for name in self.config.input_representations:
-            if name == "log_mel":
-                expected = (self.config.num_mel_bins, self.config.num_frames)
-                channels.append(self._checked("input_features", input_features, expected))
-            else:
+            if name == "wavegram" and self.wavegram is not None:
                 values = self._checked("input_values", input_values, (self.config.clip_length,))
                 channels.append(self.wavegram(values))
+            else:
+                expected = (self.config.num_mel_bins, self.config.num_frames)
+                channels.append(self._checked("input_features", input_features, expected))
         return torch.stack(channels, dim=1)
 
     def angular_loss(
@@ -417,8 +507,25 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
         mixup_partner: torch.Tensor | None,
         mixup_lambda: torch.Tensor | float | None,
     ) -> torch.Tensor:
-        """Eq. 2. For a mixed clip both cross-entropies are weighed by their shares: Noisy-ArcMix keeps the margin on the
-        clip's own ID in both (Choi and Choi 2024), ArcMix puts it on the partner's in the partner's."""
+        """The loss of Eq. 2, averaged over the batch.
+
+        A mixed clip has two cross-entropies, its own and its partner's, weighed by the two shares. Noisy-ArcMix keeps the
+        margin on the clip's own ID in both (Choi and Choi 2024). In the partner's cross-entropy, ArcMix has the margin on
+        the partner's ID.
+
+        Args:
+            cosines (`torch.Tensor` of shape `(batch_size, num_labels)`):
+                Cosines between the embeddings and the machine IDs' centers.
+            logits (`torch.Tensor` of shape `(batch_size, num_labels)`):
+                Scaled cosines with the margin on `labels`.
+            labels (`torch.Tensor` of shape `(batch_size,)`):
+                The clips' own machine IDs.
+            mixup_partner, mixup_lambda:
+                As in [`AttentionAsdModel.forward`].
+
+        Raises:
+            ValueError: for a partner without `mixup_lambda`, and for mixed clips with the loss `"arcface"`.
+        """
         own = F.cross_entropy(logits, labels, reduction="none")
         if mixup_partner is None:
             return own.mean()

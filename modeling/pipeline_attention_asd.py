@@ -7,26 +7,22 @@ The network's outputs go to [`AnomalyDetector.decide_recording`], which makes th
 import http.client
 import math
 import os
-import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import Pipeline
-from transformers.utils import cached_file
 
 from .decision_attention_asd import ANOMALOUS, Decision
 from .detector_attention_asd import AnomalyDetector
-from .engine_attention_asd import EXPORT_FILE, ExportedModel
 from .explanation_attention_asd import find_reasons, sentence
-from .modeling_attention_asd import AttentionAsdModel
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
+from .saving_attention_asd import write_code
 
 
 try:
@@ -89,8 +85,8 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         detector ([`AnomalyDetector`], *optional*):
             What was fitted on normal clips; by default what lies beside the model's files, at the same revision.
         engine (`str`, *optional*):
-            What runs the network: `"torch"`, or the engine that the model's directory was exported for by
-            `scripts/export.py`; by default the latter where there is one. Reasons come from torch whatever the engine.
+            What runs the network: `"torch"`, or the engine that `scripts/export.py` exported the model's directory for;
+            by default the latter where there is one. Reasons come from torch whatever the engine.
 
     Example:
 
@@ -129,28 +125,31 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                 raise ValueError("This model was not loaded from files: pass detector=, made by AnomalyDetector.fit.")
             detector = AnomalyDetector.from_pretrained(self.model.name_or_path, **self.model.source)
         self.detector = detector
-        self.network = self.load_network(engine)
+        self.network = self.make_network(engine)
 
-    def load_network(self, engine: str | None) -> AttentionAsdModel | ExportedModel:
-        name, source = self.model.name_or_path, self.model.source
-        if engine == "torch" or not name:
-            if engine not in (None, "torch"):
-                raise ValueError(
-                    f"engine={engine!r}: this model was not loaded from files. Export it, and load the export."
-                )
-            return self.model
-        absent_is_none = {
-            "_raise_exceptions_for_missing_entries": False,
-            "_raise_exceptions_for_connection_errors": False,
-        }
-        if cached_file(name, EXPORT_FILE, **source, **absent_is_none) is None:
-            if engine is None:
-                return self.model
+    def make_network(self, engine: str | None) -> Callable[[torch.Tensor], Any]:
+        """Return what computes the outputs of waveforms `(batch, clip_length)`, here PyTorch.
+
+        The pipeline of an export overrides this method.
+
+        Raises:
+            ValueError: another engine was asked for.
+        """
+        name = self.model.name_or_path
+        if engine in (None, "torch"):
+            return self.run_model
+        if not name:
             raise ValueError(
-                f"engine={engine!r}: {name} was not exported. Export it with scripts/export.py --engine {engine}, and load "
-                "what that wrote."
+                f"engine={engine!r}: this model was not loaded from files. Export it, and load the export."
             )
-        return ExportedModel.from_exported(name, engine=engine, **source)
+        raise ValueError(
+            f"engine={engine!r}: {name} was not exported. Export it with scripts/export.py --engine {engine}, and load "
+            "what that wrote."
+        )
+
+    def run_model(self, input_values: torch.Tensor) -> AttentionAsdOutput:
+        input_values = input_values.to(self.device)
+        return self.model(input_values=input_values, input_features=self.feature_extractor.log_mel(input_values))
 
     def __call__(
         self, inputs: Any, *, batch_size: int | None = None, **kwargs
@@ -306,10 +305,9 @@ class AnomalousSoundDetectionPipeline(Pipeline):
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """Save model, feature extractor and detector, with their code."""
+        write_code(save_directory)  # before transformers, which writes through links
         super().save_pretrained(save_directory, **kwargs)
-        # A model that came from a repository knows of no more code than its own.
-        for code in Path(__file__).parent.glob("*_attention_asd.py"):
-            shutil.copyfile(code, Path(save_directory) / code.name)
+        write_code(save_directory)  # and after: a model that came from a repository brings its own copies
         self.detector.save_pretrained(save_directory)
 
     # The network
@@ -317,12 +315,8 @@ class AnomalousSoundDetectionPipeline(Pipeline):
     def fitted(self, window: np.ndarray) -> torch.Tensor:
         return self.feature_extractor.fit_length(torch.from_numpy(window))
 
-    def run_network(self, windows: list[np.ndarray]) -> AttentionAsdOutput:
-        input_values = torch.stack([self.fitted(window) for window in windows])
-        if isinstance(self.network, ExportedModel):
-            return self.network(input_values)
-        input_values = input_values.to(self.device)
-        return self.network(input_values=input_values, input_features=self.feature_extractor.log_mel(input_values))
+    def run_network(self, windows: list[np.ndarray]) -> Any:
+        return self.network(torch.stack([self.fitted(window) for window in windows]))
 
     def named_maps(self, maps: torch.Tensor | None) -> dict[str, list[list[float]]] | None:
         """The paper's attention map (Section II.B) of a window, `(num_mel_bins, frames)` by representation."""

@@ -1,30 +1,32 @@
 #!/usr/bin/env python
 r"""Put into space/ what the app carries with it: the demonstration model and the synthetic examples.
 
-python -m machine_room runs/room --clip_seconds 2 --train_clips 120
-accelerate launch train.py --data_dir runs/room --output_dir runs/demonstration --clip_seconds 2 \
-    --num_train_epochs 16 --per_device_train_batch_size 32 --learning_rate 1e-3 --validation_fraction 0.2 \
-    --mixed_precision bf16
-python scripts/build_space.py runs/demonstration
+    python -m machine_room runs/room --clip_seconds 2 --train_clips 120
+    accelerate launch train.py --data_dir runs/room --output_dir runs/demonstration --clip_seconds 2 \
+        --num_train_epochs 16 --per_device_train_batch_size 32 --learning_rate 1e-3 --validation_fraction 0.2 \
+        --mixed_precision bf16
+    python scripts/build_space.py runs/demonstration
+
+Without a directory only the links are made anew: the model's code in space/demo_model is links to modeling/ and
+feature_extraction/. A push sends files in their place.
 """
 
 import argparse
+import os
 import shutil
-import sys
 from pathlib import Path
 
 import soundfile
 
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from machine_room import Fault, render_clip  # noqa: E402
-from training.hub import model_files  # noqa: E402
+from evaluation.command import run
+from machine_room import Fault, render_clip
+from training.hub import code_files, model_files
 
 
+SPACE = Path(__file__).resolve().parents[1] / "space"
+DEMO_MODEL, EXAMPLES_DIR = SPACE / "demo_model", SPACE / "examples"
 SAMPLING_RATE = 16_000
-# A short name, the machine room's clip, its fault, and how many seconds of it.
+# Name of the example -> clip of the machine room, the clip's fault, and the length in seconds.
 EXAMPLES = {
     "fan_normal.wav": ("fan/test/normal_id_04_00000090.wav", None, 2.0),
     "fan_clogged.wav": ("fan/test/anomaly_id_04_00000090.wav", Fault("clogging", 1.0), 2.0),
@@ -38,27 +40,44 @@ EXAMPLES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model_dir", type=Path, help="directory that train.py wrote")
-    arguments = parser.parse_args()
-    files = model_files(arguments.model_dir)
-    demo = ROOT / "space" / "demo_model"
-    shutil.rmtree(demo, ignore_errors=True)
-    for path, file in files.items():
-        # What the app reads: no pictures and no score files of the evaluation.
-        if "/" not in path and file.suffix != ".png":
-            demo.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, demo / path)
-    examples = ROOT / "space" / "examples"
-    examples.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("model_dir", type=Path, nargs="?", help="directory that train.py wrote")
+    model_dir = parser.parse_args().model_dir
+    if model_dir is not None:
+        copy_model(model_dir, DEMO_MODEL)
+        write_examples(EXAMPLES_DIR)
+    link_code(DEMO_MODEL)
+    total = sum(file.stat().st_size for folder in (DEMO_MODEL, EXAMPLES_DIR) for file in folder.iterdir())
+    print(f"{DEMO_MODEL} and {EXAMPLES_DIR}: {total / 1e6:.1f} MB")
+
+
+def copy_model(model_dir: Path, destination: Path) -> None:
+    """Replace `destination` by the files of a model that the app reads: no code, pictures or score files."""
+    contents = {
+        path: file.read_bytes()
+        for path, file in model_files(model_dir).items()
+        if isinstance(file, Path) and "/" not in path and file.suffix not in (".py", ".png")
+    }
+    shutil.rmtree(destination, ignore_errors=True)
+    destination.mkdir(parents=True)
+    for path, content in contents.items():
+        (destination / path).write_bytes(content)
+
+
+def link_code(model_dir: Path) -> None:
+    """Replace the code in a model directory by relative links to this project's files."""
+    for code in model_dir.glob("*.py"):
+        code.unlink()
+    for name, file in code_files().items():
+        (model_dir / name).symlink_to(os.path.relpath(file, model_dir))
+
+
+def write_examples(folder: Path) -> None:
+    """Write the synthetic sounds that the app offers to begin with."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, (clip, fault, seconds) in EXAMPLES.items():
         waveform, _ = render_clip(clip, fault=fault, clip_seconds=seconds)
-        soundfile.write(examples / name, waveform, SAMPLING_RATE, subtype="PCM_16")
-    total = sum(file.stat().st_size for folder in (demo, examples) for file in folder.iterdir())
-    print(f"{demo} and {examples}: {total / 1e6:.1f} MB")
+        soundfile.write(folder / name, waveform, SAMPLING_RATE, subtype="PCM_16")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -1,10 +1,10 @@
-"""The About page, from what the model's own files say was measured."""
+"""The About page. Its figures come from the model's own files."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 
 PAPER = "https://doi.org/10.1109/LSENS.2024.3480450"
@@ -12,17 +12,18 @@ PAPER = "https://doi.org/10.1109/LSENS.2024.3480450"
 TEXT = """
 ## How it works
 
-1. Ten seconds of sound, or whatever the model was trained on, become a **log-mel** (level by time and frequency) and a
+1. Ten seconds of sound, or as much as the model was trained on, become a **log-mel** (level by time and frequency) and a
    **Wavegram**, which the network learned from the waveform itself.
-2. An **attention map** weighs both: it says where the network looks. It does not say what is wrong.
-3. A small convolutional network turns the result into an **embedding**. It was trained to tell machines apart by the
-   sound of their normal operation, and has never heard a fault.
-4. The distance from this machine's normal recordings is the **anomaly score**: that of the embedding, or of how loud every
-   frequency is and how much that changes, or of both, whichever heard altered recordings best after training. Normal
-   recordings that were held out turn the score into a **p-value**: how often normal operation sounds as unusual as this. Where
-   it does not exceed the share of false alarms that you chose, the verdict is *anomalous*.
-5. The **reason** is looked for in the sound itself: bands and moments are put back to this machine's normal level, and
-   those that bring the score down are described.
+2. An **attention map** weighs both. It says where the network looks. It does not say what is wrong.
+3. A small convolutional network turns the result into an **embedding**. The network was trained to tell machines apart by
+   the sound of their normal operation. It has never received a fault.
+4. The **anomaly score** is the distance from this machine's normal recordings. The distance is measured between
+   embeddings, between spectra (the level of every frequency, and how much that level changes), or by both together:
+   whichever best detected altered recordings after training.
+5. Normal recordings that were held out turn the score into a **p-value**: how often normal operation sounds as unusual as
+   this. The verdict is *anomalous* where the p-value does not exceed the share of false alarms that you chose.
+6. The **reason** is searched for in the sound itself. Bands and moments are put back to this machine's normal level, and
+   those that lower the score are described.
 
 The network is that of M. Neri and M. Carli, [Low-complexity Attention-based Unsupervised Anomalous Sound Detection
 exploiting Separable Convolutions and Angular Loss]({paper}), IEEE Sensors Letters 2024.
@@ -36,15 +37,15 @@ exploiting Separable Convolutions and Angular Loss]({paper}), IEEE Sensors Lette
 ## What an alarm means, and what it does not
 
 - An alarm says that the sound is unusual **for this machine**. A door, a voice or a new microphone is unusual, too.
-- No alarm does not prove that nothing is wrong: a fault that cannot be heard in the recording cannot be found.
+- A missing alarm does not prove that the machine is fine: a fault that makes no sound cannot be found.
 - With *1 in 100*, one normal recording in a hundred raises an alarm by chance, if new recordings are made as the normal
   ones were: same machine, same place, same microphone, same load.
 - *Cannot tell* is an answer: silence, a sound like none of the machines, or too few normal recordings.
-- It is no safety device, and must not be the only thing that stops a machine.
+- The detector is no safety device. It must not be the only thing that stops a machine.
 
 ## What happens to your recordings
 
-They are read on the machine that runs this app, for the answer alone. Uploaded files are deleted after half an hour, an
+The server of this app reads them, and only for the answer. Uploaded files are deleted after half an hour, an
 enrolled detector an hour after it was made. Nothing is trained on them, and nothing is sent elsewhere.
 
 ## Use it from a program
@@ -52,9 +53,9 @@ enrolled detector an hour after it was made. Nothing is trained on them, and not
 `detect`, `enroll` and `machines` are endpoints for `gradio_client` and tools of the MCP server at `/gradio_api/mcp/`;
 *Use via API* at the foot of the page shows how. The answer of `detect` is that of the pipeline, unchanged.
 
-## Licence and citation
+## License and citation
 
-Code and model: Apache 2.0. {data_licence}
+Code and model: Apache 2.0. {data_license}
 
 ```bibtex
 @article{{neri2024attention,
@@ -69,63 +70,81 @@ Code and model: Apache 2.0. {data_licence}
 """
 
 
-def model_file(model_id: str, name: str) -> dict[str, Any] | None:
-    path = cached_file(model_id, name, _raise_exceptions_for_missing_entries=False)
-    return json.loads(Path(path).read_text(encoding="utf-8")) if path else None
+def about_text(model_id: str) -> str:
+    """Return the page as Markdown. Its table of figures has only what a run of this model measured."""
+    results = read_json(model_id, "all_results.json")
+    return TEXT.format(
+        paper=PAPER,
+        model=describe_model(read_json(model_id, "config.json"), results),
+        figures=figures(results),
+        data_license=(
+            "The sounds of the demonstration are synthetic and come with the code."
+            if is_synthetic(model_id)
+            else "The license of the recordings that a model was trained on is in its card."
+        ),
+    )
 
 
 def is_synthetic(model_id: str) -> bool:
-    return "synthetic" in (model_file(model_id, "all_results.json") or {}).get("data", "")
+    """Tell whether the model was trained on synthetic machines."""
+    return "synthetic" in read_json(model_id, "all_results.json").get("data", "")
 
 
-def about_text(model_id: str) -> str:
-    """The page as Markdown. Only what a run of this model measured is in the table of figures."""
-    results, config = model_file(model_id, "all_results.json"), model_file(model_id, "config.json")
-    machines = ", ".join(sorted({name.rpartition("_id_")[0] for name in config["id2label"].values()}))
-    clip = config["clip_length"] / config["sampling_rate"]
-    model = f"{len(config['id2label'])} machines ({machines}), windows of {clip:g} s at {config['sampling_rate'] / 1000:g} kHz."
+def read_json(model_id: str, name: str) -> dict[str, Any]:
+    """Return a file of the model, or nothing where the model does not have the file."""
+    path = cached_file(model_id, name, _raise_exceptions_for_missing_entries=False)
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+
+
+def describe_model(config: dict[str, Any], results: dict[str, Any]) -> str:
+    """Return a paragraph: the machines, the windows, and what the model was trained on."""
+    machine_types = ", ".join(sorted({name.rpartition("_id_")[0] for name in config["id2label"].values()}))
+    clip_s, rate_khz = config["clip_length"] / config["sampling_rate"], config["sampling_rate"] / 1000
+    text = f"{len(config['id2label'])} machines ({machine_types}), windows of {clip_s:g} s at {rate_khz:g} kHz."
     if results:
-        model += (
+        text += (
             f" Trained on {results['train_clips']:,} normal clips of {results['data']} for {results['epochs']} epochs; "
             f"{results['parameters']:,} parameters."
         )
-    licence = (
-        "The sounds of the demonstration are synthetic and come with the code."
-        if is_synthetic(model_id)
-        else "The licence of the recordings that a model was trained on is in its card."
-    )
-    return TEXT.format(paper=PAPER, model=model, figures=figures(results), data_licence=licence)
+    return text
 
 
-def figures(results: dict[str, Any] | None) -> str:
-    test = (results or {}).get("test")
+def figures(results: dict[str, Any]) -> str:
+    """Return the table of AUC and pAUC with its caption, or why there is none."""
+    test = results.get("test")
     if not test:
         return "No measured figures lie beside this model."
     if "auc" not in test:
         return (
             f"Nothing could be measured: none of the test clips of {results['data']} is labelled normal or anomalous."
         )
+    auc, pauc = test["auc"], test["pauc"]
+    # By hand: a Space stands alone, without the project's own writer of tables.
     lines = [
         f"Measured on {test['labelled_clips']:,} test clips of {results['data']}, which training has not seen: mean over "
         "machine IDs in per cent, with the 95 % confidence interval. 50 is chance.",
         "",
         "| Machine type | AUC | pAUC | worst machine's AUC |",
         "|---|---|---|---|",
+        *(
+            f"| {machine_type} | {with_interval(found)} | {with_interval(pauc['per_type'][machine_type])} "
+            f"| {percent(found['worst_id'])} |"
+            for machine_type, found in auc["per_type"].items()
+        ),
+        f"| **mean** | **{with_interval(auc['mean'])}** | **{with_interval(pauc['mean'])}** "
+        f"| {percent(auc['mean']['worst_id'])} |",
     ]
-
-    def percent(value: float | None) -> str:
-        return "undefined" if value is None else f"{100 * value:.1f}"
-
-    def cell(part: dict[str, Any]) -> str:
-        interval = part["official_ci95"]
-        return percent(part["official"]) + (f" ({100 * interval[0]:.0f}–{100 * interval[1]:.0f})" if interval else "")
-
-    for machine_type, auc in test["auc"]["per_type"].items():
-        pauc = test["pauc"]["per_type"][machine_type]
-        lines.append(f"| {machine_type} | {cell(auc)} | {cell(pauc)} | {percent(auc['worst_id'])} |")
-    auc, pauc = test["auc"]["mean"], test["pauc"]["mean"]
-    lines.append(f"| **mean** | **{cell(auc)}** | **{cell(pauc)}** | {percent(auc['worst_id'])} |")
     return "\n".join(lines)
+
+
+def with_interval(figure: dict[str, Any]) -> str:
+    interval = figure["official_ci95"]
+    limits = f" ({100 * interval[0]:.0f}–{100 * interval[1]:.0f})" if interval else ""
+    return percent(figure["official"]) + limits
+
+
+def percent(value: float | None) -> str:
+    return "undefined" if value is None else f"{100 * value:.1f}"
 
 
 __all__ = ["about_text", "is_synthetic"]

@@ -1,213 +1,163 @@
-"""What the app does with a sound: the pipeline judges it, and what the network saw becomes pictures.
+"""What the app does with a sound: the pipeline judges it, and drawing.py makes pictures of it.
 
 Every verdict, score and reason is the pipeline's; nothing here decides.
 """
 
-import base64
 import copy
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from drawing import cut_window, difference_layer, draw_window, level_layer, level_range, log_mel_of
 from transformers import pipeline
 
 
 TASK = "anomalous-sound-detection"
-# A sound at the ear's pace; a shift's worth of minutes belongs into score.py.
-MAX_SECONDS = 10 * 60
-MAX_ENROLLED_CLIPS, MAX_ENROLLED_SECONDS = 30, 30 * 60
-# The normal recordings' middle score, for the picture of score against threshold.
+# Gradio's name for a recording of the microphone.
+MICROPHONE_FILE = "audio.wav"
+# Half of the normal recordings score higher: the typical score in the picture of score against threshold.
 MIDDLE = 0.5
+
+# The classes of the pipeline and of its detector come with the model.
+Pipeline = Any
+Detector = Any
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A recording as one signal, `samples` (samples,) at the model's sampling rate, and its name on the page."""
+
+    name: str
+    samples: np.ndarray
 
 
 class Listener:
-    """The pipeline of one model, shared by all users, with limits on what is read.
+    """The pipeline of one model, shared by all users.
+
+    Methods that take `detector` judge with the detector of a user who enrolled a machine, or by default the model's own.
 
     Args:
         model_id: directory or repository of the model, with its own code.
+        max_seconds: the longest recording that is read.
     """
 
-    def __init__(self, model_id: str):
+    def __init__(self, model_id: str, max_seconds: int):
+        self.max_seconds = max_seconds
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.pipe = pipeline(TASK, model=model_id, trust_remote_code=True, device=device)
+        make_pipeline: Any = pipeline  # its types know no task that comes with a model
+        self.pipe: Pipeline = make_pipeline(TASK, model=model_id, trust_remote_code=True, device=device)
         self.extractor = self.pipe.feature_extractor
 
-    def with_detector(self, detector: Any | None):
-        """The pipeline, with the detector of a user who enrolled a machine."""
-        if detector is None:
-            return self.pipe
-        arguments = {"feature_extractor": self.extractor, "device": self.pipe.device}
-        return type(self.pipe)(model=self.pipe.model, detector=detector, **arguments)
-
-    def read(self, path: str) -> np.ndarray:
-        """A file as `(samples,)` at the model's sampling rate.
+    def read(self, path: str) -> Sound:
+        """Read a sound file.
 
         Raises:
-            ValueError: the file is no sound, or longer than the limit; the message names the file, not its folder.
+            ValueError: the file is no sound, or is longer than the limit. The message names the file without its folder.
         """
-        limit, blocks, total = MAX_SECONDS * self.extractor.sampling_rate, [], 0
+        file_name = os.path.basename(path)
+        limit, blocks, total = self.max_seconds * self.extractor.sampling_rate, [], 0
         try:
             for block in self.extractor.stream_audio(path):
                 blocks.append(block)
                 total += len(block)
                 if total > limit:
                     raise ValueError(
-                        f"{os.path.basename(path)}: longer than {MAX_SECONDS // 60} minutes. Cut it, or score it with "
+                        f"{file_name}: longer than {self.max_seconds // 60} minutes. Cut it, or score it with "
                         "score.py, which has no limit."
                     )
         except ValueError as error:
-            raise ValueError(str(error).replace(path, os.path.basename(path))) from None
-        return np.concatenate(blocks)
+            raise ValueError(str(error).replace(path, file_name)) from None
+        return Sound("The recording" if file_name == MICROPHONE_FILE else file_name, np.concatenate(blocks))
 
-    def judge(
-        self, waveform: np.ndarray, machine: str | None, false_alarm_rate: float | None, detector: Any | None = None
-    ) -> dict[str, Any]:
-        """The pipeline's answer for `(samples,)`, as it is."""
-        return self.with_detector(detector)(waveform, machine=machine or None, false_alarm_rate=false_alarm_rate)
+    def duration_s(self, sound: Sound) -> float:
+        return len(sound.samples) / self.extractor.sampling_rate
 
-    def enroll(self, name: str, waveforms: list[np.ndarray]) -> Any:
-        """A detector of its own that knows one more machine, from recordings of its normal operation."""
-        own = self.with_detector(copy.deepcopy(self.pipe.detector))
-        own.enroll(name, waveforms)
+    def pipe_with(self, detector: Detector | None) -> Pipeline:
+        """Return the pipeline, with another detector where one is given."""
+        if detector is None:
+            return self.pipe
+        arguments = {"feature_extractor": self.extractor, "device": self.pipe.device}
+        return type(self.pipe)(model=self.pipe.model, detector=detector, **arguments)
+
+    def enroll(self, name: str, sounds: list[Sound]) -> Detector:
+        """Return a new detector that knows one machine more, from recordings of the machine's normal operation."""
+        own = self.pipe_with(copy.deepcopy(self.pipe.detector))
+        own.enroll(name, [sound.samples for sound in sounds])
         return own.detector
 
-    def answer(
-        self,
-        waveform: np.ndarray,
-        name: str,
-        machine: str | None,
-        false_alarm_rate: float | None,
-        detector: Any | None = None,
+    # Answers
+
+    def judge(
+        self, sound: Sound, machine: str | None, false_alarm_rate: float | None, detector: Detector | None = None
     ) -> dict[str, Any]:
-        """What the browser draws: the pipeline's `result`, and the `view` of the window with the highest score."""
-        result = self.judge(waveform, machine, false_alarm_rate, detector)
+        """Return the pipeline's answer, unchanged."""
+        pipe = self.pipe_with(detector)
+        return pipe(sound.samples, machine=machine or None, false_alarm_rate=false_alarm_rate)
+
+    def answer(
+        self, sound: Sound, machine: str | None, false_alarm_rate: float | None, detector: Detector | None = None
+    ) -> dict[str, Any]:
+        """Return what the browser draws of a sound: the pipeline's `result`, and the window with the highest score."""
+        result = self.judge(sound, machine, false_alarm_rate, detector)
         windows = result["windows"]
         chosen = max(range(len(windows)), key=lambda i: windows[i]["score"] or 0.0) if windows else 0
         start_s = windows[chosen]["start_s"] if windows else 0.0
-        return {"chosen": chosen, **self.describe(waveform, name, result, start_s, detector)}
+        return {"chosen": chosen, **self.describe(sound, result, start_s, detector)}
 
     def answer_window(
-        self, waveform: np.ndarray, name: str, result: dict[str, Any], index: int, detector: Any | None = None
+        self, sound: Sound, result: dict[str, Any], index: int, detector: Detector | None = None
     ) -> dict[str, Any]:
-        """The same for one window of a recording; its verdict is the one it has within the recording's `result`."""
-        window = result["windows"][index] if result["windows"] else {}
-        start_s, machine = window.get("start_s", 0.0), result["machine"]
-        shown = {**result, **window, "windows": [], "note": result["note"]}
-        shown |= {"duration_s": window.get("end_s", result["duration_s"]) - start_s}
-        if window and window["verdict"] == "anomalous":
-            alone = self.judge(self.cut(waveform, start_s), machine, result["false_alarm_rate"], detector)
+        """Return what the browser draws of one window. Its verdict is the window's within the recording's `result`."""
+        if not result["windows"]:
+            return self.describe(sound, {**result, "windows": []}, 0.0, detector)
+        window = result["windows"][index]
+        start_s, duration_s = window["start_s"], window["end_s"] - window["start_s"]
+        shown = {**result, **window, "windows": [], "duration_s": duration_s, "reason": None, "regions": []}
+        if window["verdict"] == "anomalous":
+            clip = Sound(sound.name, cut_window(self.extractor, sound.samples, start_s))
+            alone = self.judge(clip, result["machine"], result["false_alarm_rate"], detector)
             shown |= {"reason": alone["reason"], "regions": alone["regions"]}
-        elif window:
-            shown |= {"reason": None, "regions": []}
-        part = f"{name}, from {start_s:.1f} to {start_s + shown['duration_s']:.1f} s," if window else name
-        return self.describe(waveform, part, shown, start_s, detector)
+        part = Sound(f"{sound.name}, from {start_s:.1f} to {start_s + duration_s:.1f} s,", sound.samples)
+        return self.describe(part, shown, start_s, detector)
 
     def compare(
-        self, waveforms: list[np.ndarray], names: list[str], machine: str | None, false_alarm_rate: float | None
+        self, sounds: tuple[Sound, Sound], machine: str | None, false_alarm_rate: float | None
     ) -> dict[str, Any]:
-        """Two sounds on the same scales, and their difference in dB as far as both last."""
-        answers = [
-            self.answer(waveform, name, machine, false_alarm_rate)
-            for waveform, name in zip(waveforms, names, strict=True)
+        """Return what the browser draws of two sounds: both on the same scales, and their difference in dB."""
+        answers = [self.answer(sound, machine, false_alarm_rate) for sound in sounds]
+        views = [answer["view"] for answer in answers]
+        first, second = [
+            log_mel_of(self.extractor, cut_window(self.extractor, sound.samples, view["start_s"]))
+            for sound, view in zip(sounds, views, strict=True)
         ]
-        levels = [
-            self.log_mel(self.cut(waveform, answer["view"]["start_s"]))
-            for waveform, answer in zip(waveforms, answers, strict=True)
-        ]
-        low, high = min(level_range(level)[0] for level in levels), max(level_range(level)[1] for level in levels)
-        peak = max(answer["view"]["peak"] for answer in answers)
-        for answer, level in zip(answers, levels, strict=True):
-            answer["view"]["layers"]["log_mel"] = layer(level, low, high, "dB", "hertz")
-            answer["view"]["peak"] = peak
-        frames = min(level.shape[1] for level in levels)
-        difference = averaged(levels[1][:, :frames] - levels[0][:, :frames])
-        reach = max(6.0, float(np.quantile(np.abs(difference), 0.99)))
-        shorter = min(answers, key=lambda answer: len(answer["view"]["samples"]))
+        ranges = [level_range(first), level_range(second)]
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        peak = max(view["peak"] for view in views)
+        for view, level in zip(views, (first, second), strict=True):
+            view["layers"]["log_mel"] = level_layer(level, low, high)
+            view["peak"] = peak
         return {
             "a": answers[0],
             "b": answers[1],
-            "difference": layer(difference, -reach, reach, "dB", "hertz"),
-            "difference_samples": shorter["view"]["samples"],
+            "difference": difference_layer(first, second),
+            "difference_samples": min((view["samples"] for view in views), key=len),
         }
-
-    # What the browser needs
 
     def describe(
-        self, waveform: np.ndarray, name: str, result: dict[str, Any], start_s: float, detector: Any | None
+        self, sound: Sound, result: dict[str, Any], start_s: float, detector: Detector | None
     ) -> dict[str, Any]:
-        detector = detector or self.pipe.detector
+        """Return `result` with the pictures of the window at `start_s` and what is normal for the machine."""
+        known: Detector = self.pipe.detector if detector is None else detector
         machine = result["machine"]
-        level = None if machine is None else detector.normal_level(machine)
-        typical = None if machine is None else detector.threshold(machine, MIDDLE, result["backend"])
-        view = self.view(self.cut(waveform, start_s), start_s)
-        view["normal_db"] = None if level is None else np.round(level[0], 1).tolist()
-        return {"name": name, "result": result, "typical": typical, "view": view}
-
-    def cut(self, waveform: np.ndarray, start_s: float) -> np.ndarray:
-        start = round(start_s * self.extractor.sampling_rate)
-        return waveform[start : start + self.extractor.clip_length]
-
-    def log_mel(self, window: np.ndarray) -> np.ndarray:
-        """`(bins, frames)` of what was recorded, without what fills a short clip."""
-        level = self.extractor.log_mel(self.pipe.fitted(window)).numpy()
-        return level[:, : len(window) // self.extractor.hop_length + 1]
-
-    def view(self, window: np.ndarray, start_s: float) -> dict[str, Any]:
-        """The network's inputs and attention maps of a window, for one time axis with its waveform."""
-        with torch.no_grad():
-            outputs = self.pipe.run_network([window])
-        frames = len(window) // self.extractor.hop_length + 1
-        level = self.log_mel(window)
-        layers = {"log_mel": layer(level, *level_range(level), "dB", "hertz")}
-        names = self.pipe.model.config.input_representations
-        for channel, name in enumerate(names):
-            if name == "wavegram":
-                values = outputs.representations[0, channel, :, :frames].float().cpu().numpy()
-                layers[name] = layer(values, 0.0, max(float(np.quantile(values, 0.995)), 1e-6), "", "filter")
-            if outputs.attention_maps is not None:
-                weights = outputs.attention_maps[0, channel, :, :frames].float().cpu().numpy()
-                axis = "hertz" if name == "log_mel" else "filter"
-                # The sigmoid sits on a ReLU: a weight is never below a half.
-                layers[f"attention_{name}"] = layer(weights, 0.5, 1.0, "", axis)
-        samples = np.round(np.clip(window, -1.0, 1.0) * 32767).astype("<i2")
-        return {
-            "start_s": start_s,
-            "rate": self.extractor.sampling_rate,
-            "hop_s": self.extractor.hop_length / self.extractor.sampling_rate,
-            "mel_hz": np.round(self.extractor.mel_frequencies, 1).tolist(),
-            "mean_db": np.round(level.mean(1), 1).tolist(),
-            "samples": base64.b64encode(samples.tobytes()).decode(),
-            "peak": max(int(np.abs(samples.astype(int)).max()), 1),
-            "layers": layers,
-        }
+        typical = level = None
+        if machine is not None:
+            typical = known.threshold(machine, false_alarm_rate=MIDDLE, backend=result["backend"])
+            level = known.normal_level(machine)
+        pictures = draw_window(self.pipe, cut_window(self.extractor, sound.samples, start_s), start_s)
+        pictures["normal_db"] = None if level is None else np.round(level[0], 1).tolist()
+        return {"name": sound.name, "result": result, "typical": typical, "view": pictures}
 
 
-def level_range(level: np.ndarray) -> tuple[float, float]:
-    """From below almost all cells to the loudest, in whole dB."""
-    return float(np.floor(np.quantile(level, 0.02))), float(np.ceil(level.max())) + 1.0
-
-
-def averaged(difference: np.ndarray) -> np.ndarray:
-    """Over 3 bins and 7 frames, 0.2 s: cell by cell, two recordings of one noise differ by 8 dB, averaged by 2."""
-    return torch.nn.functional.avg_pool2d(
-        torch.from_numpy(difference)[None], (3, 7), 1, (1, 3), count_include_pad=False
-    )[0].numpy()
-
-
-def layer(values: np.ndarray, low: float, high: float, unit: str, axis: str) -> dict[str, Any]:
-    """`(rows, frames)` as 256 steps from low to high."""
-    cells = np.clip(np.round((values - low) / (high - low) * 255), 0, 255).astype(np.uint8)
-    packed = base64.b64encode(np.ascontiguousarray(cells).tobytes()).decode()
-    return {
-        "rows": len(cells),
-        "frames": cells.shape[1],
-        "low": low,
-        "high": high,
-        "unit": unit,
-        "axis": axis,
-        "cells": packed,
-    }
-
-
-__all__ = ["MAX_ENROLLED_CLIPS", "MAX_ENROLLED_SECONDS", "MAX_SECONDS", "Listener"]
+__all__ = ["Detector", "Listener", "Sound"]

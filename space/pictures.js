@@ -3,8 +3,8 @@
  * No library and no request: the app, offline, and the report that a reader saves run this same file.
  * Text from outside (file names, machine names) only ever becomes text, never markup. */
 window.asd = (() => {
-  // viridis, cividis and RdBu_r of matplotlib in 17 steps: readable for colour-blind people and in print.
-  const COLOURS = Object.fromEntries(Object.entries({
+  // viridis, cividis and RdBu_r of matplotlib in 17 steps: readable for color-blind people and in print.
+  const COLORS = Object.fromEntries(Object.entries({
     level:
       "44015448186a472d7b4240863b528b33638d2c728e26828e21918c1fa08828ae803fbc735ec96284d44baddc30d8e219fde725",
     attention:
@@ -75,7 +75,7 @@ window.asd = (() => {
     return [1, 2, 5, 10].find(step => step * power >= raw) * power;
   }
 
-  function colour(node, name) {
+  function color(node, name) {
     return getComputedStyle(node).getPropertyValue(name).trim();
   }
 
@@ -106,7 +106,7 @@ window.asd = (() => {
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     context.font = `11px ${getComputedStyle(canvas).fontFamily}`;
-    context.fillStyle = context.strokeStyle = colour(canvas, "--asd-muted");
+    context.fillStyle = context.strokeStyle = color(canvas, "--asd-muted");
     return [context, width];
   }
 
@@ -189,14 +189,14 @@ window.asd = (() => {
 
   // Pictures on one time axis
 
-  // One row: a waveform, or a layer of cells (rows, frames) under a colour scale.
+  // One row: a waveform, or a layer of cells (rows, frames) under a color scale.
   class Row {
     constructor(stack, options) {
       Object.assign(this, options);
       this.stack = stack;
       this.base = el("canvas", { role: "img", "aria-label": `${options.title}. ${options.hint}` });
       this.over = el("canvas", { "aria-hidden": "true", class: "asd-over" });
-      const key = this.layer ? this.colourBar() : null;
+      const key = this.layer ? this.colorBar() : null;
       this.node = el("figure", { class: "asd-row" },
         el("figcaption", {}, el("strong", {}, options.title), el("span", { class: "asd-hint" }, options.hint), key),
         el("div", { class: "asd-plot" }, this.base, this.over));
@@ -208,8 +208,8 @@ window.asd = (() => {
 
     get height() { return (window.innerWidth < 700 ? 0.8 : 1) * this.size; }
 
-    colourBar() {
-      const table = COLOURS[this.colours], stops = [];
+    colorBar() {
+      const table = COLORS[this.colors], stops = [];
       for (let i = 0; i <= 8; i++) {
         const at = 4 * Math.round(i / 8 * 255);
         stops.push(`rgb(${table[at]},${table[at + 1]},${table[at + 2]})`);
@@ -220,7 +220,7 @@ window.asd = (() => {
     }
 
     paint() {
-      const { rows, frames } = this.layer, cells = this.layer.cells, table = COLOURS[this.colours];
+      const { rows, frames } = this.layer, cells = this.layer.cells, table = COLORS[this.colors];
       const canvas = el("canvas", { width: frames, height: rows });
       const context = canvas.getContext("2d"), image = context.createImageData(frames, rows);
       for (let row = 0; row < rows; row++)
@@ -237,13 +237,13 @@ window.asd = (() => {
     y(bin) { return TOP + this.plotHeight * (1 - bin / this.layer.rows); }
     bin(y) { return (1 - (y - TOP) / this.plotHeight) * this.layer.rows; }
 
-    // Place of a frequency among the mel bins, whose centres are given.
+    // Place of a frequency among the mel bins, whose centers are given.
     binOf(value) {
-      const centres = this.stack.hertz;
-      let upper = centres.findIndex(centre => centre >= value);
-      if (upper < 0) return centres.length;
-      if (upper === 0) return 0.5 * value / centres[0];
-      return upper - 1 + (value - centres[upper - 1]) / (centres[upper] - centres[upper - 1]) + 0.5;
+      const centers = this.stack.hertz;
+      let upper = centers.findIndex(center => center >= value);
+      if (upper < 0) return centers.length;
+      if (upper === 0) return 0.5 * value / centers[0];
+      return upper - 1 + (value - centers[upper - 1]) / (centers[upper] - centers[upper - 1]) + 0.5;
     }
 
     draw() {
@@ -252,7 +252,7 @@ window.asd = (() => {
       this.plotHeight = this.height - 2 * TOP;
       if (this.layer) this.drawCells(context); else this.drawWaveform(context);
       context.lineWidth = 1;
-      context.strokeStyle = colour(this.base, "--asd-line");
+      context.strokeStyle = color(this.base, "--asd-line");
       context.strokeRect(LEFT - 0.5, TOP - 0.5, this.plotWidth + 1, this.plotHeight + 1);
       if (this.hasTimeAxis) this.drawTimeAxis(context);
       if (this.layer && this.hasRegions) this.drawRegions(context);
@@ -262,7 +262,7 @@ window.asd = (() => {
     drawCells(context) {
       const { hop } = this.stack, { rows, frames } = this.layer;
       context.imageSmoothingEnabled = false;
-      // A frame stands for the hop around its centre.
+      // A frame stands for the hop around its center.
       const shown = Math.min(frames - 0.5, this.stack.seconds / hop);
       context.drawImage(this.image, 0.5, 0, shown, rows, LEFT, TOP, this.x(shown * hop) - LEFT, this.plotHeight);
       context.textAlign = "right";
@@ -279,7 +279,7 @@ window.asd = (() => {
 
     drawWaveform(context) {
       const { samples, rate } = this.stack, middle = TOP + this.plotHeight / 2, half = this.plotHeight / 2 - 1;
-      context.fillStyle = colour(this.base, "--asd-wave");
+      context.fillStyle = color(this.base, "--asd-wave");
       const perPixel = samples.length / this.plotWidth;
       for (let x = 0; x < this.plotWidth; x++) {
         let low = 32767, high = -32768;
@@ -291,7 +291,7 @@ window.asd = (() => {
         const top = middle - high / this.peak * half, bottom = middle - low / this.peak * half;
         context.fillRect(LEFT + x, top, 1, Math.max(bottom - top, 1));
       }
-      context.fillStyle = colour(this.base, "--asd-muted");
+      context.fillStyle = color(this.base, "--asd-muted");
       context.textAlign = "right";
       context.textBaseline = "middle";
       context.fillText(`${Math.round(20 * Math.log10(this.peak / 32768))} dBFS`, LEFT - 5, TOP + 6);
@@ -300,7 +300,7 @@ window.asd = (() => {
 
     drawTimeAxis(context) {
       const span = this.stack.seconds, step = niceStep(span, Math.min(10, this.plotWidth / 60)), y = TOP + this.plotHeight;
-      context.fillStyle = colour(this.base, "--asd-muted");
+      context.fillStyle = color(this.base, "--asd-muted");
       context.textAlign = "center";
       context.textBaseline = "top";
       const start = this.stack.start, digits = step < 0.1 ? 2 : step < 1 ? 1 : 0;
@@ -491,14 +491,14 @@ window.asd = (() => {
   }
 
   const ROWS = {
-    log_mel: { title: "Log-mel", hint: "level by time and frequency", colours: "level", size: 210, hasRegions: true },
-    wavegram: { title: "Wavegram", hint: "what the learned filters hear", colours: "level", size: 120 },
-    attention_log_mel: { title: "Attention on the log-mel", hint: "where the network looks", colours: "attention", size: 150, hasRegions: true, valueName: "weight" },
-    attention_wavegram: { title: "Attention on the Wavegram", hint: "which filters it follows, when", colours: "attention", size: 120, valueName: "weight" },
+    log_mel: { title: "Log-mel", hint: "level by time and frequency", colors: "level", size: 210, hasRegions: true },
+    wavegram: { title: "Wavegram", hint: "what the learned filters detect", colors: "level", size: 120 },
+    attention_log_mel: { title: "Attention on the log-mel", hint: "where the network looks", colors: "attention", size: 150, hasRegions: true, valueName: "weight" },
+    attention_wavegram: { title: "Attention on the Wavegram", hint: "which filters it follows, when", colors: "attention", size: 120, valueName: "weight" },
   };
 
   function rowsOf(view, names, changes = {}) {
-    const wave = { title: "Waveform", hint: "as the model hears it", size: 90, peak: view.peak };
+    const wave = { title: "Waveform", hint: "as the model gets it", size: 90, peak: view.peak };
     const rows = [wave, ...names.filter(name => view.layers[name]).map(name => ({ ...ROWS[name], layer: decoded(view.layers[name]), ...changes }))];
     rows[rows.length - 1].hasTimeAxis = true;
     return rows;
@@ -542,7 +542,7 @@ window.asd = (() => {
     }).flat();
     const { view } = payload.a;
     const difference = new Stack({ ...view, samples: payload.difference_samples || view.samples }, [
-      { title: "Difference", hint: "second minus first: red is louder in the second, blue in the first", colours: "difference", size: 200, layer: decoded(payload.difference), hasTimeAxis: true },
+      { title: "Difference", hint: "second minus first: red is louder in the second, blue in the first", colors: "difference", size: 200, layer: decoded(payload.difference), hasTimeAxis: true },
     ]);
     difference.node.querySelector(".asd-player").remove();
     return el("div", { class: "asd-answer" }, el("div", { class: "asd-sides" }, ...sides), difference.node,
@@ -555,30 +555,30 @@ window.asd = (() => {
     const node = el("figure", { class: "asd-row" },
       el("figcaption", {}, el("strong", {}, "Mean level by frequency"),
         el("span", { class: "asd-hint" }, "solid: first, dashed: second")), el("div", { class: "asd-plot" }, canvas));
-    const lines = [payload.a.view.mean_db, payload.b.view.mean_db], centres = payload.a.view.mel_hz;
+    const lines = [payload.a.view.mean_db, payload.b.view.mean_db], centers = payload.a.view.mel_hz;
     const draw = () => {
       const height = 200, bottom = height - 20, [context, width] = fit(canvas, height), wide = width - LEFT - RIGHT;
       const all = lines.flat(), low = Math.floor(Math.min(...all) / 10) * 10, high = Math.ceil(Math.max(...all) / 10) * 10;
-      const x = i => LEFT + (i + 0.5) / centres.length * wide, y = value => bottom - (value - low) / (high - low) * (bottom - TOP);
+      const x = i => LEFT + (i + 0.5) / centers.length * wide, y = value => bottom - (value - low) / (high - low) * (bottom - TOP);
       context.textBaseline = "middle";
       context.textAlign = "right";
       for (let value = low; value <= high; value += 10) {
-        context.fillStyle = colour(canvas, "--asd-line");
+        context.fillStyle = color(canvas, "--asd-line");
         context.fillRect(LEFT, y(value), wide, 1);
-        context.fillStyle = colour(canvas, "--asd-muted");
+        context.fillStyle = color(canvas, "--asd-muted");
         if ((value - low) % 20 === 0) context.fillText(`${value} dB`, LEFT - 6, Math.max(y(value), TOP + 5));
       }
       context.textAlign = "center";
       context.textBaseline = "top";
       let right = 0;
       for (const tick of TICKS_HZ) {
-        const at = centres.findIndex(centre => centre >= tick), place = at < 0 ? LEFT + wide - 14 : x(at);
+        const at = centers.findIndex(center => center >= tick), place = at < 0 ? LEFT + wide - 14 : x(at);
         if (place - right < 40) continue;
         right = place;
         context.fillText(hertz(tick), place, bottom + 6);
       }
       [["--asd-normal", []], ["--asd-anomalous", [7, 4]]].forEach(([name, dash], line) => {
-        context.strokeStyle = colour(canvas, name);
+        context.strokeStyle = color(canvas, name);
         context.lineWidth = 2;
         context.setLineDash(dash);
         context.beginPath();
@@ -614,10 +614,10 @@ window.asd = (() => {
       windows.forEach((window, index) => {
         const left = x(window.start_s), right = Math.max(x(window.end_s) - 1, left + 1);
         if (index === chosen) {
-          context.fillStyle = colour(canvas, "--asd-chosen");
+          context.fillStyle = color(canvas, "--asd-chosen");
           context.fillRect(left, TOP, right - left, bottom - TOP);
         }
-        context.fillStyle = colour(canvas, `--asd-${KEYS[window.verdict]}`);
+        context.fillStyle = color(canvas, `--asd-${KEYS[window.verdict]}`);
         const top = window.score === null ? bottom - 4 : y(window.score);
         context.fillRect(left, top, right - left, bottom - top);
         if (window.verdict === ANOMALOUS) {
@@ -629,7 +629,7 @@ window.asd = (() => {
           context.fill();
         }
       });
-      context.strokeStyle = context.fillStyle = colour(canvas, "--asd-ink");
+      context.strokeStyle = context.fillStyle = color(canvas, "--asd-ink");
       if (result.threshold !== null) {
         context.setLineDash([6, 4]);
         context.lineWidth = 1.5;
@@ -642,7 +642,7 @@ window.asd = (() => {
         context.textBaseline = "middle";
         context.fillText("alarm", LEFT - 6, y(result.threshold));
       }
-      context.fillStyle = colour(canvas, "--asd-muted");
+      context.fillStyle = color(canvas, "--asd-muted");
       context.textAlign = "center";
       context.textBaseline = "top";
       const step = niceStep(total, Math.min(10, wide / 70));

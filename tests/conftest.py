@@ -10,10 +10,10 @@ import pytest
 
 # Nothing in the tests may reach the Hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Sums are split by threads and rounded accordingly: one thread, here and in every process that a test starts, makes
-# numbers comparable to the bit, and leaves the other cores to pytest-xdist's other workers.
+# Threads split sums and so change their rounding. With one thread, here and in every process that a test starts, numbers
+# can be compared to the bit. The other cores are left to the other workers of pytest-xdist.
 os.environ["OMP_NUM_THREADS"] = "1"
-# The user's caches stay as they are, and pytest-xdist's workers do not meet in them.
+# Each worker of pytest-xdist has a cache of its own, and the user's cache stays as it is.
 HOME = tempfile.TemporaryDirectory(prefix="attention-asd-tests-")
 os.environ["HF_HOME"] = HOME.name
 
@@ -42,13 +42,13 @@ SMALL = {
 
 @pytest.fixture
 def small_config():
-    """A function that makes a small network's configuration; arguments override it."""
+    """A function that makes a small network's configuration. Its arguments override the defaults."""
     return lambda **changes: AttentionAsdConfig(**{**SMALL, **changes})
 
 
 @pytest.fixture
 def small_model(small_config):
-    """A function that makes a small network with random weights and lively running statistics, in eval mode."""
+    """A function that makes a small network in eval mode, with random weights and random running statistics."""
 
     def make(**changes) -> AttentionAsdModel:
         torch.manual_seed(0)
@@ -66,12 +66,13 @@ def small_model(small_config):
 
 @pytest.fixture
 def small_extractor():
+    """A feature extractor for clips of one second."""
     return AttentionAsdFeatureExtractor(clip_length=16_000)
 
 
 @pytest.fixture
 def noise():
-    """A function that makes reproducible noise, `(clips, samples)`."""
+    """A function that makes noise, `(clips, samples)`. Equal seeds make equal noise."""
 
     def make(clips: int = 2, samples: int = 16_000, seed: int = 0) -> torch.Tensor:
         return 0.1 * torch.randn(clips, samples, generator=torch.Generator().manual_seed(seed))
@@ -81,6 +82,7 @@ def noise():
 
 @pytest.fixture(scope="session")
 def shared_data():
+    """The folder of real machine sounds. Without it, the test is skipped."""
     folder = SHARED / "data"
     if not folder.is_dir():
         pytest.skip("needs the real machine sounds of ../shared/data")
@@ -89,6 +91,7 @@ def shared_data():
 
 @pytest.fixture(scope="session")
 def paper_fixture():
+    """The folder with the authors' checkpoint and its outputs. Without it, the test is skipped."""
     folder = SHARED / "fixtures" / "paper_model"
     if not folder.is_dir():
         pytest.skip("needs the authors' fixture in ../shared/fixtures/paper_model")
@@ -96,7 +99,7 @@ def paper_fixture():
 
 
 def write_sounds(folder: Path, train: int = 6, test: int = 3, seconds: float = 1.0) -> Path:
-    """A folder in the DCASE layout: tones of two machine types with two IDs each, anomalies hiss."""
+    """Write a folder in the DCASE layout: tones of two machine types with two IDs each. Anomalies hiss."""
     for number, (machine_type, machine_id) in enumerate([("fan", "00"), ("fan", "02"), ("pump", "00"), ("pump", "02")]):
         for split, label, count in (("train", "normal", train), ("test", "normal", test), ("test", "anomaly", test)):
             for index in range(count):
@@ -112,21 +115,22 @@ def write_sounds(folder: Path, train: int = 6, test: int = 3, seconds: float = 1
 
 @pytest.fixture
 def sound_folder(tmp_path):
-    """A function that writes [`write_sounds`]."""
+    """A function that calls [`write_sounds`] with its arguments, and returns the folder."""
     return lambda **settings: write_sounds(tmp_path / "sounds", **settings)
 
 
 @pytest.fixture(scope="session")
 def warm_python():
+    """Python processes that start fast, see [`WarmPython`]."""
     with WarmPython(dict(os.environ)) as warm:
         yield warm
 
 
 @pytest.fixture(scope="session")
 def run_script(warm_python):
-    """A function that runs a script of the repository in a process of its own and returns what came of it."""
+    """A function that runs a script of the repository in a process of its own, and returns its output and exit code."""
 
-    def run(script: str, *arguments) -> subprocess.CompletedProcess:
+    def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         command = [str(ROOT / script), *map(str, arguments)]
         process = warm_python.start(command, ROOT)
         stdout, stderr = process.communicate(timeout=300)

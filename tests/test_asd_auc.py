@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,10 @@ from metrics.asd_auc import asd_auc
 ROOM = Path(__file__).parents[1] / "metrics" / "asd_auc"
 
 
-def random_clips(clips_per_id: dict[str, int], decimals: int = 12, seed: int = 0) -> dict[str, list]:
-    """Random scores, anomalous ones higher by one deviation; few decimals make ties."""
+def random_clips(clips_per_id: dict[str, int], decimals: int = 12, seed: int = 0) -> dict[str, Any]:
+    """The columns of random clips. Anomalous scores are higher by one deviation, and few decimals make ties."""
     generator = np.random.default_rng(seed)
-    columns = {"scores": [], "labels": [], "machine_types": [], "machine_ids": []}
+    columns: dict[str, Any] = {"scores": [], "labels": [], "machine_types": [], "machine_ids": []}
     for name, clips in clips_per_id.items():
         machine_type, machine_id = name.split("_id_")
         labels = generator.permutation([0, 1] * (clips // 2))
@@ -29,6 +31,11 @@ def random_clips(clips_per_id: dict[str, int], decimals: int = 12, seed: int = 0
         columns["machine_types"] += [machine_type] * len(labels)
         columns["machine_ids"] += [machine_id] * len(labels)
     return columns
+
+
+def rows_of(columns: dict[str, Any], indices: Iterable[int]) -> dict[str, Any]:
+    rows = list(indices)
+    return {name: [values[row] for row in rows] for name, values in columns.items()}
 
 
 TWO_TYPES = {"fan_id_00": 40, "fan_id_02": 90, "pump_id_00": 26, "pump_id_06": 64}
@@ -54,7 +61,7 @@ def test_every_figure_equals_scikit_learn(decimals, max_fpr):
             assert of_type["official"] == pytest.approx(sum(own.values()) / len(own), abs=1e-12)
             assert of_type["pooled"] == pytest.approx(pooled, abs=1e-12)
             assert of_type["worst_id"] == pytest.approx(min(own.values()), abs=1e-12)
-            assert of_type["worst_id_name"] == min(own, key=own.get)
+            assert of_type["worst_id_name"] == min(own, key=lambda name: own[name])
         for name in ("official", "pooled", "worst_id"):
             over_types = np.mean([figures["per_type"][kind][name] for kind in ("fan", "pump")])
             assert figures["mean"][name] == pytest.approx(over_types, abs=1e-12)
@@ -82,7 +89,7 @@ def test_perfect_and_inverted_rankings_are_exactly_one_and_zero():
 
 
 def test_interval_is_the_stratified_percentile_bootstrap():
-    """The same replicates by the slow way: draw clips, call scikit-learn, take the percentiles."""
+    """Compare with the slow way: draw clips, call scikit-learn, take the percentiles."""
     columns = random_clips({"fan_id_00": 40}, decimals=1)
     scores, labels = np.array(columns["scores"]), np.array(columns["labels"])
     replicates = []
@@ -111,14 +118,14 @@ def test_interval_covers_the_true_auc_and_shrinks_with_more_clips():
     assert np.mean(widths[400]) < 0.5 * np.mean(widths[60])
 
 
-def test_same_seed_same_figures_whatever_the_order_and_the_neighbours():
+def test_figures_depend_on_the_seed_and_not_on_the_order_or_on_other_machines():
     columns = random_clips(TWO_TYPES, decimals=1)
     results = asd_auc(**columns, n_bootstrap=50)
     shuffled = np.random.default_rng(1).permutation(len(columns["scores"]))
-    assert asd_auc(**{k: [v[i] for i in shuffled] for k, v in columns.items()}, n_bootstrap=50) == results
+    assert asd_auc(**rows_of(columns, shuffled), n_bootstrap=50) == results
 
     fans = [i for i, machine_type in enumerate(columns["machine_types"]) if machine_type == "fan"]
-    alone = asd_auc(**{k: [v[i] for i in fans] for k, v in columns.items()}, n_bootstrap=50)
+    alone = asd_auc(**rows_of(columns, fans), n_bootstrap=50)
     assert alone["auc"]["per_type"]["fan"] == results["auc"]["per_type"]["fan"]
     assert asd_auc(**columns, n_bootstrap=50, seed=1)["auc"]["mean"] != results["auc"]["mean"]
 
@@ -154,7 +161,7 @@ def test_only_normal_clips_give_no_figure_at_all():
 def test_result_is_json_with_the_settings_in_it():
     columns = random_clips(TWO_TYPES)
     columns = {
-        "scores": np.float32(columns["scores"]),
+        "scores": np.array(columns["scores"], dtype=np.float32),
         "labels": np.array(columns["labels"]),
         "machine_types": np.array(columns["machine_types"]),
         "machine_ids": np.array(columns["machine_ids"]),
@@ -198,7 +205,7 @@ def test_wrong_input_is_an_error_that_names_it(change, message):
         asd_auc(**(good | change))
 
 
-def test_thousand_replicates_of_the_whole_development_test_set_take_seconds():
+def test_a_thousand_replicates_of_a_set_as_large_as_dcases_take_seconds():
     columns = random_clips({f"type{i % 6}_id_{i // 6:02d}": 474 for i in range(23)})
     start = time.process_time()
     results = asd_auc(**columns)
@@ -206,7 +213,7 @@ def test_thousand_replicates_of_the_whole_development_test_set_take_seconds():
     assert results["n_bootstrap"] == 1000
 
 
-def test_evaluate_loads_the_module_elsewhere_and_gives_the_very_same_dictionary(tmp_path):
+def test_evaluate_loads_the_module_outside_the_project_and_gives_the_same_figures(tmp_path):
     columns = random_clips(TWO_TYPES, decimals=1)
     code = f"""
 import evaluate, json, sys
@@ -232,7 +239,8 @@ def test_documented_examples_run_as_written(tmp_path):
     assert "6 passed" in completed.stdout
 
 
-def run(command: list[str], folder: Path, cache: Path, text: str = "") -> subprocess.CompletedProcess:
+def run(command: list[str], folder: Path, cache: Path, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command that does not find the project, and that must succeed."""
     environment = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONPATH", None)
     completed = subprocess.run(

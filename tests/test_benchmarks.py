@@ -12,9 +12,15 @@ import torch
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel
 from modeling.modeling_attention_asd import AttentionAsdPReLU
-from research.benchmarks import processes, scaling, speed, training
+from research.benchmarks import scaling
+from research.benchmarks.noise_clips import write_clips
 from research.benchmarks.processes import FreshProcess, available_cores, timed_command
-from research.benchmarks.published_network import PublishedLogMel
+from research.benchmarks.published_network import PublishedLogMel, published_forward
+from research.benchmarks.speed import accuracy, latency, start_up, systems
+from research.benchmarks.speed.report import latency_figure, latency_table
+from research.benchmarks.training import cpu, device
+from research.benchmarks.training.__main__ import main as training_main
+from research.benchmarks.training.loops import cpu_loops, device_loops
 
 
 MACHINES = {0: "fan_id_00", 1: "fan_id_02"}
@@ -64,42 +70,37 @@ def test_the_published_network_with_a_models_weights_gives_the_models_numbers(mo
     log_mel = PublishedLogMel()(noise())
     extracted = AttentionAsdFeatureExtractor(clip_length=16_000).log_mel(noise())
     assert (log_mel - extracted).abs().max() < 1e-3
-    state = speed.published_state(model)
+    state = systems.published_state(model)
     with torch.no_grad():
         expected = model(input_values=noise(), input_features=extracted)
-        computed = speed.published_forward(state, noise(), log_mel, torch.tensor([0, 1]))
+        computed = published_forward(state, noise(), log_mel, torch.tensor([0, 1]))
     assert (computed["cosine"] - expected.cosines).abs().max() < 1e-4
     assert (computed["attention"] - expected.attention_maps).abs().max() < 1e-3
 
 
 def test_a_model_of_another_architecture_is_not_compared_with_the_published_network(small_model):
     with pytest.raises(ValueError, match="paper's architecture"):
-        speed.published_state(small_model())
+        systems.published_state(small_model())
 
 
-def test_speed_reports_every_system_with_its_steps_ratio_and_floor(model_dir, audio, monkeypatch):
+def test_speed_reports_every_system_with_its_steps_ratio_and_floor(model_dir, audio):
     pytest.importorskip("librosa", reason="needs librosa, which the authors' chain reads sounds with")
-    monkeypatch.setattr(speed, "THROUGHPUT_BATCH", 2)
-    task = speed.Task(str(model_dir), [], str(audio), None, repeats=1)
+    task = systems.Task(str(model_dir), [], str(audio), None, repeats=1)
+    turns = {}
     for whose in ("theirs", "ours"):
-        speed.LOADED.clear()
-        speed.load(task, whose)
-        turns = speed.measure_turns([ThisProcess()], [str(audio)], 2, 2, whose)
-        assert all(timing["min_s"] <= timing["median_s"] <= timing["max_s"] for timing in turns.values())
-        if whose == "theirs":
-            theirs = turns
-    floors = speed.floors_of_network([str(audio)])
-    latency = {**theirs, **turns}
-    rows = speed.latency_table({"cores": 1, "floors": floors, "latency": latency, "throughput": latency})
+        latency.load(task, whose)
+        turns |= latency.measure_turns([ThisProcess()], [str(audio)], 2, 2, whose)
+    assert all(timing["min_s"] <= timing["median_s"] <= timing["max_s"] for timing in turns.values())
+    floors = latency.floors_of_network([str(audio)])
+    rows = latency_table({"cores": 1, "floors": floors, "latency": turns, "throughput": turns})
     by_name = {row["system"]: row for row in rows}
-    assert by_name[speed.AUTHORS]["authors' / this"] == 1.0
-    eager = by_name[speed.EAGER]
-    assert all(eager[f"{step} ms"] > 0 for step in ("decode", "log-mel", "network", "scoring"))
+    assert by_name[systems.AUTHORS]["authors' / this"] == 1.0
+    eager = by_name[systems.EAGER]
+    assert all(eager[f"{step} ms"] > 0 for step in systems.STEPS)
     assert eager["network / sgemm floor"] > 0 and floors["network_gflop"] > 0.1
-    assert len(rows) == 3 + len(speed.PEERS)
-    drawn = speed.latency_figure({"cores": 1, "latency": latency}).axes[0].get_yticklabels()
-    assert {label.get_text() for label in drawn} == {name for name in by_name if not name.startswith(speed.PIPELINE)}
-    speed.LOADED.clear()
+    assert len(rows) == 3 + len(systems.PEERS)
+    drawn = latency_figure({"cores": 1, "latency": turns}).axes[0].get_yticklabels()
+    assert {label.get_text() for label in drawn} == {name for name in by_name if not name.startswith(systems.PIPELINE)}
 
 
 def test_the_engines_accuracy_is_held_against_eager(model_dir, tmp_path):
@@ -110,16 +111,16 @@ def test_the_engines_accuracy_is_held_against_eager(model_dir, tmp_path):
             path = tmp_path / "fan" / "test" / f"{label}_id_00_{index:08d}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, 0.1 * generator.standard_normal(16_000), 16_000, subtype="PCM_16")
-    table = speed.measure_accuracy(speed.Task(str(model_dir), [], "", str(tmp_path), repeats=1))
-    assert [row["system"] for row in table] == [speed.EAGER, speed.AUTHORS]
+    table = accuracy.measure_accuracy(systems.Task(str(model_dir), [], "", str(tmp_path), repeats=1))
+    assert [row["system"] for row in table] == [systems.EAGER, systems.AUTHORS]
     assert table[0]["largest score difference, paper's score"] == 0.0
     assert all(row["clips"] == 4 and row["verdict changes"] == 0 and row["AUC difference"] == 0.0 for row in table)
 
 
 @pytest.mark.slow
 def test_memory_and_start_up_of_score_py_are_measured(model_dir, audio, monkeypatch):
-    monkeypatch.setattr(speed, "LONG_RECORDING_SECONDS", 3)
-    rows = speed.measure_processes(speed.Task(str(model_dir), [], str(audio), None, repeats=1))
+    monkeypatch.setattr(start_up, "LONG_RECORDING_SECONDS", 3)
+    rows = start_up.measure_processes(systems.Task(str(model_dir), [], str(audio), None, repeats=1))
     assert len(rows) == 4 and all(row["peak MiB"] > 100 for row in rows)
     assert all(0 < row["first line s"] <= row["seconds"] for row in rows if row["seconds"])
 
@@ -137,7 +138,7 @@ def test_a_command_is_charged_with_its_own_memory_alone():
 def test_a_fresh_process_sees_the_cores_it_was_given_and_leaves_this_one_as_it_was():
     cores = available_cores()
     with FreshProcess(cores[-1:]) as process:
-        assert process.run(processes.available_cores) == cores[-1:]
+        assert process.run(available_cores) == cores[-1:]
         assert process.run(os.getenv, "OMP_NUM_THREADS") == "1"
     assert available_cores() == cores
 
@@ -146,26 +147,25 @@ def test_every_training_loop_of_the_ablation_takes_updates(tmp_path, monkeypatch
     pytest.importorskip("librosa", reason="needs librosa, which the authors' loop reads sounds with")
     # A loop changes it for good, in what is otherwise a process of its own.
     monkeypatch.setattr(AttentionAsdPReLU, "forward", AttentionAsdPReLU.forward)
-    paths, labels = training.write_clips(tmp_path, 2, seconds=1.0)
-    for loop in training.ablation():
-        monkeypatch.setattr(training, "TAKE_UPDATES", [])
-        training.prepare(loop, str(tmp_path), paths, labels, batch_size=2)
-        assert training.take_updates(1) > 0, loop.name
+    paths, labels = write_clips(tmp_path, 2, seconds=1.0)
+    for loop in cpu_loops():
+        cpu.prepare(loop, str(tmp_path), paths, labels, batch_size=2)
+        assert cpu.take_updates(1) > 0, loop.name
 
 
 def test_the_device_benchmark_reports_throughput_floors_and_kernels():
-    loops = training.device_loops()[:2]
-    result = training.measure_device("cpu", [2], updates=1, clip_seconds=1.0, loops=loops)
+    loops = device_loops()[:2]
+    result = device.measure_device("cpu", [2], updates=1, clip_seconds=1.0, loops=loops)
     assert [row["loop"] for row in result["rows"]] == [loop.name for loop in loops]
     assert all(row["clips/s"] > 0 for row in result["rows"])
     assert 0 < sum(kernel["share"] for kernel in result["kernels"]) <= 1.0 + 1e-6
     assert result["fastest"]["times the arithmetic floor"] > 1
-    assert "GFLOP" in training.device_report(result)
+    assert "GFLOP" in device.device_report(result)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_the_gpu_benchmark_says_so_where_there_is_no_gpu(tmp_path, capsys):
-    training.main(["--device", "cuda", "--output", str(tmp_path / "gpu.json")])
+    training_main(["--device", "cuda", "--output", str(tmp_path / "gpu.json")])
     assert "no GPU here: not run" in capsys.readouterr().out
     assert json.loads((tmp_path / "gpu.json").read_text())["not_run"]
 

@@ -1,6 +1,7 @@
 """The data set room: names, local folders, downloads from a real local server, and the `datasets` builder."""
 
 import hashlib
+import importlib
 import importlib.util
 import io
 import os
@@ -13,10 +14,12 @@ import zipfile
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from datasets import Dataset, DatasetDict
 
 from dcase2020_task2 import (
     ADDITIONAL_LABELS,
@@ -74,15 +77,15 @@ def archive(part: str, machine_type: str, content: bytes, md5: str | None = None
 
 
 class Zenodo(ThreadingHTTPServer):
-    """Serves `files` (name -> content) with Range, and records each request as (name, Range, bytes sent)."""
+    """A server of `files` (name -> content) with Range. It records each request as (name, Range, bytes sent)."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
         self.requests: list[tuple[str, str | None, int]] = []
         self.ranges = True
-        self.statuses: list[int] = []  # answered first, one a request
-        self.cuts: list[int] = []  # bytes after which the connection breaks, one a request
+        self.statuses: list[int] = []  # of the first answers, one for each request
+        self.cuts: list[int] = []  # bytes after which the connection breaks, one for each request
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def serve(self, *archives_and_contents: tuple[Archive, bytes]) -> tuple[Archive, ...]:
@@ -142,7 +145,7 @@ EVALUATION_CSV = (
 
 @pytest.fixture
 def published(zenodo):
-    """A server with a small copy of every part, and its table."""
+    """The table of archives of a server that has a small copy of every part."""
     zenodo.files["eval_data_list.csv"] = EVALUATION_CSV
     contents = {
         ("development", "fan"): zipped(*FAN, *FAN_TEST),
@@ -153,15 +156,21 @@ def published(zenodo):
     return zenodo.serve(*((archive(*key, content), content) for key, content in contents.items()))
 
 
-def builder(zenodo, archives, tmp_path, name, **kwargs) -> Dcase2020Task2:
+def builder(zenodo, archives, tmp_path, name) -> Dcase2020Task2:
     return Dcase2020Task2(
         config_name=name,
         cache_dir=str(tmp_path / "cache"),
         download_dir=str(tmp_path / "data"),
         base_url=zenodo.url,
         archives=archives,
-        **kwargs,
     )
+
+
+def prepared(builder: Dcase2020Task2) -> DatasetDict:
+    builder.download_and_prepare()
+    clips = builder.as_dataset()
+    assert isinstance(clips, DatasetDict)
+    return clips
 
 
 def clip_names(rows) -> list[str]:
@@ -279,7 +288,7 @@ def test_files_that_are_no_clips_are_told_in_one_warning_and_passed_over(tmp_pat
     assert clip_names(clips["train"]) == list(FAN)
 
 
-def test_a_folder_without_clips_says_what_is_expected(tmp_path):
+def test_the_error_for_a_folder_without_clips_says_what_is_expected(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
         load_clips(tmp_path / "nowhere")
     with pytest.raises(
@@ -301,31 +310,35 @@ def test_training_clips_not_known_to_be_normal_are_an_error(tmp_path, wrong):
         load_clips(root)
 
 
-def test_the_cached_table_notices_an_added_a_changed_and_a_removed_clip(tmp_path):
+def test_the_cached_table_follows_an_added_a_changed_and_a_removed_clip(tmp_path):
     root, cache = write_clips(tmp_path / "clips", *FAN), tmp_path / "cache"
-    first = load_clips(root, cache_dir=cache)["train"]
-    again = load_clips(root, cache_dir=cache)["train"]
-    assert again.cache_files == first.cache_files and again._fingerprint == first._fingerprint
+
+    def load() -> Dataset:
+        return load_clips(root, cache_dir=cache)["train"]
+
+    def sizes() -> tuple[str, list[int]]:
+        """A column computed from the clips, and the file in which `datasets` caches it."""
+        table = load().map(lambda row: {"bytes": os.path.getsize(row["path"])})
+        return table.cache_files[0]["filename"], table["bytes"][:]
+
+    assert load().cache_files == load().cache_files
+    assert sizes() == sizes()
 
     write_clips(root, "fan/train/normal_id_02_00000001.wav")
-    added = load_clips(root, cache_dir=cache)["train"]
-    assert clip_names(added) == [*FAN, "fan/train/normal_id_02_00000001.wav"]
+    assert clip_names(load()) == [*FAN, "fan/train/normal_id_02_00000001.wav"]
 
-    # What is computed from the clips (`Dataset.map`) is cached by the fingerprint.
     clip = root / FAN[0]
-    fingerprints = {added._fingerprint}
+    states = [sizes()]
     os.utime(clip, (0, 0))
-    fingerprints.add(load_clips(root, cache_dir=cache)["train"]._fingerprint)
+    states.append(sizes())
     clip.write_bytes(clip.read_bytes()[:-2])
     os.utime(clip, (0, 0))
-    fingerprints.add(load_clips(root, cache_dir=cache)["train"]._fingerprint)
-    assert len(fingerprints) == 3
+    states.append(sizes())
+    assert len({file for file, _ in states}) == 3
+    assert states[2][1][0] == states[0][1][0] - 2
 
     clip.unlink()
-    assert clip_names(load_clips(root, cache_dir=cache)["train"]) == [
-        FAN[1],
-        "fan/train/normal_id_02_00000001.wav",
-    ]
+    assert clip_names(load()) == [FAN[1], "fan/train/normal_id_02_00000001.wav"]
 
 
 def test_two_folders_of_the_same_relative_name_are_not_mistaken_for_each_other(tmp_path, monkeypatch):
@@ -375,11 +388,9 @@ def test_audio_without_torchcodec_names_the_extra(tmp_path):
 
 def test_audio_is_a_column_and_is_embedded_in_parquet(tmp_path):
     try:
-        import torchcodec  # noqa: F401
+        importlib.import_module("torchcodec")
     except (ImportError, RuntimeError, OSError) as error:
         pytest.skip(f"torchcodec with FFmpeg is not here: {error}")
-    from datasets import Dataset
-
     root = write_clips(tmp_path / "clips", *FAN)
     row = load_clips(root, cache_dir=tmp_path / "cache", with_audio=True)["train"][0]
     expected, _ = soundfile.read(row["path"], dtype="float32")
@@ -548,16 +559,14 @@ def test_published_configurations_select_their_parts_from_one_folder(zenodo, pub
         "all": ({"fan_id_00", "fan_id_01", "fan_id_02", "pump_id_06"}, {"fan_id_00", "pump_id_06"}),
     }
     for name, labels in expected.items():
-        made = builder(zenodo, published, tmp_path, name)
-        made.download_and_prepare()
-        clips = made.as_dataset()
+        clips = prepared(builder(zenodo, published, tmp_path, name))
         for split, found in zip(("train", "test"), labels, strict=True):
             if found is None:
                 assert split not in clips
             else:
                 assert clips[split].features["label"].names == list(LABELS)
                 assert {LABELS[label] for label in clips[split]["label"]} == found
-        streamed = builder(zenodo, published, tmp_path, name).as_streaming_dataset()
+        streamed: Any = builder(zenodo, published, tmp_path, name).as_streaming_dataset()
         assert {split: list(streamed[split]) for split in streamed} == {s: clips[s].to_list() for s in clips}
     assert Counter(name for name, _, _ in zenodo.requests) == {
         "dev_data_fan.zip": 1,
@@ -567,12 +576,10 @@ def test_published_configurations_select_their_parts_from_one_folder(zenodo, pub
 
 
 def test_evaluation_clips_get_their_published_labels(zenodo, published, tmp_path):
-    made = builder(zenodo, published, tmp_path, "evaluation")
     with pytest.warns(UserWarning, match="labels 2 clips where 7103 were published"):
-        made.download_and_prepare()
-    clips = made.as_dataset()
+        clips = prepared(builder(zenodo, published, tmp_path, "evaluation"))
     assert list(clips) == ["test"]
-    assert [(row["machine_id"], row["is_anomaly"]) for row in clips["test"]] == [("01", False), ("03", True)]
+    assert [(row["machine_id"], row["is_anomaly"]) for row in clips["test"].to_list()] == [("01", False), ("03", True)]
 
     local = load_clips(tmp_path / "data", cache_dir=tmp_path / "cache")
     assert local["test"]["is_anomaly"][:] == [False, True]
@@ -602,9 +609,7 @@ def test_evaluation_labels_that_do_not_parse_are_an_error(zenodo, published, tmp
 
 def test_a_published_clip_that_was_removed_is_fetched_again(zenodo, published, tmp_path):
     for _ in range(2):
-        made = builder(zenodo, published, tmp_path, "fan")
-        made.download_and_prepare()
-        row = made.as_dataset(split="train")[0]
+        row = prepared(builder(zenodo, published, tmp_path, "fan"))["train"][0]
         assert Path(row["path"]).exists()
         Path(row["path"]).unlink()
     assert len(zenodo.requests) == 2
@@ -616,13 +621,8 @@ def test_a_published_clip_that_was_removed_is_fetched_again(zenodo, published, t
 def test_the_download_command_fills_a_folder_for_data_dir(zenodo, published, tmp_path, capsys):
     data_dir = tmp_path / "data"
     assert main(["download", "--types", "fan", str(data_dir), "--base_url", zenodo.url], published) == 0
-    assert (
-        main(
-            ["download", "--name", "all", "--base_url", zenodo.url, "--types", "fan", str(data_dir)],
-            published,
-        )
-        == 0
-    )
+    all_parts = ["download", "--name", "all", "--base_url", zenodo.url, "--types", "fan", str(data_dir)]
+    assert main(all_parts, published) == 0
     assert f"{data_dir} now holds" in capsys.readouterr().out
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers.dynamic_module_utils import get_imports
 
+from research.benchmarks.faithfulness.__main__ import main as faithfulness_main
+from research.benchmarks.faithfulness.report import MAP_MEASURES
 from feature_extraction import AttentionAsdFeatureExtractor
 from machine_room import generate_machine_room
 from modeling import explanation_attention_asd as explanation
-from modeling.detector_attention_asd import AnomalyDetector
 from modeling.explanation_attention_asd import (
     CellReplacement,
     at_normal_level,
@@ -23,7 +24,7 @@ from modeling.explanation_attention_asd import (
     occlusion,
     sentence,
 )
-from research.benchmarks import faithfulness
+from modeling.scoring_attention_asd import AnomalyDetector
 
 
 RATE, SECONDS = 16_000, 10.0
@@ -293,11 +294,11 @@ def test_the_study_writes_its_tables_and_its_picture(tmp_path, small_model, caps
         part.save_pretrained(tmp_path / "model")
     output_dir = tmp_path / "results"
     arguments = ["--model", tmp_path / "model", "--data_dir", room, "--output_dir", output_dir, "--clips", 1]
-    faithfulness.main(list(map(str, arguments)))
+    faithfulness_main(list(map(str, arguments)))
     with (output_dir / "faithfulness.csv").open() as file:
         rows = list(csv.DictReader(file))
     maps = {row["map"] for row in rows}
     assert {"random", "attention map (paper)", "level difference", "integrated gradients"} <= maps
-    assert all(0 <= float(row[measure]) <= 1 for row in rows for measure in faithfulness.MAP_MEASURES)
+    assert all(0 <= float(row[measure]) <= 1 for row in rows for measure in MAP_MEASURES)
     assert "| random |" in (output_dir / "faithfulness.md").read_text() and "| random |" in capsys.readouterr().out
     assert Path(output_dir / "reasons.png").read_bytes().startswith(b"\x89PNG")

@@ -11,14 +11,17 @@ import soundfile
 import torch
 from small_detector import MACHINES, RATE, machine_sound, small_pipeline
 
-from exporting.graph import Graph, LogMel, write_onnx
+from engines import ExportedModel, load_pipeline, native_attention_asd
+from engines.comparison import what_to_mind
+from engines.engine_attention_asd import EXPORT_FILE, RUNTIMES, ExportedOutput, load_onnx
+from engines.graph import Graph, LogMel, write_onnx
+from engines.native_attention_asd import SOURCE, library
+from engines.table import ENGINES
+from evaluation.loading import load_model
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs, native_attention_asd
+from modeling import AnomalousSoundDetectionPipeline, AnomalyDetector, AttentionAsdConfig
 from modeling.backends_attention_asd import BACKENDS
-from modeling.engine_attention_asd import ENGINE_FILES, EXPORT_FILE, ExportedModel, load_onnx, load_openvino
-from modeling.native_attention_asd import SOURCE, library
-from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
-from scripts.export import PACKAGES, what_to_mind
+from modeling.outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from scripts.export import main as export
 
 
@@ -33,7 +36,26 @@ TOLERANCES = {
     "native-int16": (0.003, 5e-3),
     "native-int8": (0.1, 5e-3),
 }
-GRAPHS = [engine for engine in TOLERANCES if not engine.startswith("native")]
+# Engines whose graph gives scores and verdicts as well, and those that need nothing installed but a C compiler.
+GRAPHS = [name for name, engine in ENGINES.items() if "network" in engine.runtime.files[0]]
+SOURCE_FILE = Path(native_attention_asd.__file__).with_name(SOURCE)
+COMPILED = [name for name in ENGINES if name not in GRAPHS]
+
+
+# In a process of its own: an export by the code that lies in its directory, by its engine and by PyTorch.
+DETECT = """
+import sys
+import numpy as np
+from transformers import pipeline
+
+directory, output = sys.argv[1:]
+noise = 0.1 * np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+for engine in (None, "torch"):
+    detect = pipeline("anomalous-sound-detection", model=directory, trust_remote_code=True, engine=engine)
+    print(getattr(detect.network, "engine", "torch"), detect(noise, machine="fan_id_00")["verdict"])
+detect.save_pretrained(output)
+assert not {"modeling", "engines", "feature_extraction"} & sys.modules.keys()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +83,30 @@ def sounds(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(eager, sounds, tmp_path_factory):
-    """A function that gives the directory of the model's export for an engine."""
+    """A function that gives the directory of the model's export for an engine, and skips where that cannot run."""
     model = tmp_path_factory.mktemp("model")
     eager.save_pretrained(model)
     directories = {}
 
-    def directory(engine):
-        for package in PACKAGES[engine]:
+    def directory(name):
+        for package in ENGINES[name].packages:
             pytest.importorskip(package)
-        if engine.startswith("native"):
+        if name in COMPILED:
             try:
-                library(Path(native_attention_asd.__file__).with_name(SOURCE))
+                library(SOURCE_FILE)
             except ImportError as error:
                 pytest.skip(str(error))
-        if engine not in directories:
-            directories[engine] = tmp_path_factory.mktemp(engine)
-            arguments = ["--model", model, "--output_dir", directories[engine], "--engine", engine]
-            export([str(argument) for argument in [*arguments, "--calibration_dir", sounds]])
-        return directories[engine]
+        if name not in directories:
+            directories[name] = tmp_path_factory.mktemp(name)
+            run_export(model, directories[name], name, sounds)
+        return directories[name]
 
     return directory
+
+
+def run_export(model, directory, engine, sounds):
+    arguments = ["--model", model, "--output_dir", directory, "--engine", engine, "--calibration_dir", sounds]
+    export([str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +114,13 @@ def clips():
     """`(3, samples)`: a normal clip, a hissing one, and one of another machine."""
     sounds = [(220.0, 0.0), (220.0, 0.2), (1700.0, 0.0)]
     return torch.from_numpy(np.stack([machine_sound(hertz, 1000, hiss=hiss) for hertz, hiss in sounds]))
+
+
+def load_by_parts(directory, engine):
+    loaded = load_model(directory)
+    return AnomalousSoundDetectionPipeline(
+        model=loaded.model, feature_extractor=loaded.feature_extractor, engine=engine, device="cpu"
+    )
 
 
 @torch.no_grad()
@@ -102,7 +135,11 @@ def test_log_mel_of_the_graph_is_the_feature_extractors(noise, settings):
     assert torch.allclose(LogMel(extractor)(waveforms), extractor.log_mel(waveforms), atol=1e-3)
 
 
-@pytest.mark.parametrize("engine", TOLERANCES)
+def test_the_table_and_the_loader_know_the_same_engines():
+    assert ENGINES.keys() == RUNTIMES.keys() == TOLERANCES.keys()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_export_gives_the_networks_outputs_for_any_batch(eager, exported, clips, engine, batch):
     expected, outputs = (
@@ -120,8 +157,9 @@ def test_export_gives_the_networks_outputs_for_any_batch(eager, exported, clips,
 @pytest.mark.parametrize("engine", GRAPHS)
 def test_graphs_own_scores_and_verdicts_are_the_detectors(exported, clips, engine):
     directory = exported(engine)
-    load = load_onnx if engine == "onnx" else load_openvino
-    results = load(str(directory / ENGINE_FILES[engine][0]), ["scores", "is_anomalous"], 1)(clips.numpy())
+    runtime = ENGINES[engine].runtime
+    files = [str(directory / name) for name in runtime.files]
+    results = runtime.load(files, ["scores", "is_anomalous"], 1, None)(clips.numpy())
     outputs, detector = ExportedModel.from_exported(directory)(clips), AnomalyDetector.from_pretrained(directory)
     for column, machine in enumerate(detector.machines):
         decisions = detector.decide(outputs, machine)
@@ -136,14 +174,14 @@ def test_every_back_end_can_be_part_of_a_graph(eager, clips, tmp_path, backend):
     pytest.importorskip("onnxruntime")
     detector = eager.detector.with_backend(backend)
     write_onnx(Graph(eager.model, eager.feature_extractor, detector).eval(), RATE, tmp_path / "network.onnx")
-    scores = load_onnx(str(tmp_path / "network.onnx"), ["scores"], 1)(clips.numpy())["scores"]
+    scores = load_onnx([str(tmp_path / "network.onnx")], ["scores"], 1)(clips.numpy())["scores"]
     outputs = eager_outputs(eager, clips)
     for column, machine in enumerate(detector.machines):
         expected = detector.scores(outputs, machine)
         assert scores[:, column] == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("engine", TOLERANCES)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_export_carries_the_thresholds_and_says_what_it_changes(eager, exported, engine):
     directory = exported(engine)
     description = json.loads((directory / EXPORT_FILE).read_text())
@@ -159,9 +197,8 @@ def test_export_carries_the_thresholds_and_says_what_it_changes(eager, exported,
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino", "native-int16"])
 def test_pipeline_gives_the_same_verdict_and_map_from_an_export(eager, exported, clips, engine):
-    model = AttentionAsdModel.from_pretrained(exported(engine))
-    extractor = AttentionAsdFeatureExtractor.from_pretrained(exported(engine))
-    detect = AnomalousSoundDetectionPipeline(model=model, feature_extractor=extractor, engine=engine, device="cpu")
+    detect = load_pipeline(exported(engine))
+    assert detect.network.engine == engine
     for recording in (*clips.numpy(), np.concatenate(list(clips.numpy()))):
         options = {"machine": "fan_id_00", "return_attention_maps": True}
         result, expected = detect(recording, **options), eager(recording, **options)
@@ -172,26 +209,39 @@ def test_pipeline_gives_the_same_verdict_and_map_from_an_export(eager, exported,
             assert np.allclose(result["attention_maps"][name], attention_map, atol=TOLERANCES[engine][1])
 
 
-def test_pipeline_takes_the_export_of_its_directory_by_itself(exported):
-    model = AttentionAsdModel.from_pretrained(exported("onnx"))
-    extractor = AttentionAsdFeatureExtractor.from_pretrained(exported("onnx"))
-
-    def network(**engine):
-        return AnomalousSoundDetectionPipeline(model=model, feature_extractor=extractor, device="cpu", **engine).network
-
-    assert network().engine == "onnx"
-    assert network(engine="torch") is model
+def test_an_export_runs_pytorch_or_its_own_engine_and_no_other(exported, clips):
+    directory = exported("onnx")
+    assert isinstance(load_pipeline(directory, engine="torch").network(clips), AttentionAsdOutput)
+    assert isinstance(load_pipeline(directory, engine="onnx").network(clips), ExportedOutput)
     with pytest.raises(ValueError, match="was exported for 'onnx'.*--engine openvino"):
-        network(engine="openvino")
+        load_pipeline(directory, engine="openvino")
 
 
-def test_asking_for_an_engine_without_an_export_is_an_error(eager, tmp_path):
+@pytest.mark.parametrize("load", [load_pipeline, load_by_parts], ids=["load_pipeline", "the class"])
+def test_asking_for_an_engine_without_an_export_is_an_error(eager, tmp_path, load):
     eager.save_pretrained(tmp_path)
-    model = AttentionAsdModel.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="was not exported.*scripts/export.py --engine onnx"):
-        AnomalousSoundDetectionPipeline(
-            model=model, feature_extractor=eager.feature_extractor, engine="onnx", device="cpu"
-        )
+        load(tmp_path, engine="onnx")
+
+
+@pytest.mark.slow
+def test_an_export_runs_its_engine_with_the_code_that_it_brings(exported, warm_python, tmp_path):
+    script = tmp_path / "detect.py"
+    script.write_text(DETECT)
+    for engine in ("onnx", "native-int8"):
+        process = warm_python.start([str(script), str(exported(engine)), str(tmp_path / engine)], tmp_path)
+        stdout, stderr = process.communicate(timeout=300)
+        assert stdout.split() == [engine, "anomalous", "torch", "anomalous"], stderr
+        # What is saved from an export is a plain model again.
+        saved = json.loads((tmp_path / engine / "config.json").read_text())
+        assert saved["custom_pipelines"] == AttentionAsdConfig().custom_pipelines
+
+
+def test_a_model_directory_has_no_code_of_the_engines_and_an_export_has_it_all(eager, exported, tmp_path):
+    eager.save_pretrained(tmp_path)
+    plain, full = ({path.name for path in folder.glob("*.py")} for folder in (tmp_path, exported("onnx")))
+    own = {path.name for path in SOURCE_FILE.parent.glob("*_attention_asd.py")}
+    assert plain.isdisjoint(own) and full == plain | own
 
 
 @pytest.mark.parametrize(
@@ -219,13 +269,11 @@ def test_a_detector_without_spectra_is_exported(eager, sounds, clips, tmp_path):
     pytest.importorskip("onnxruntime")
     outputs = eager_outputs(eager, clips.repeat(4, 1))
     names, is_held_out = ["fan_id_00", "fan_id_00", "pump_id_00"] * 4, np.arange(12) % 2 == 0
-    detector = AnomalyDetector.fit(
-        eager.model.config, ClipOutputs(outputs.embeddings, outputs.cosines), names, is_held_out
-    )
+    without_spectra = ClipOutputs(outputs.embeddings, outputs.cosines)
+    detector = AnomalyDetector.fit(eager.model.config, without_spectra, names, is_held_out)
     eager.save_pretrained(tmp_path / "model")
     detector.save_pretrained(tmp_path / "model")
-    arguments = ["--model", tmp_path / "model", "--output_dir", tmp_path / "out", "--engine", "onnx"]
-    export([str(argument) for argument in [*arguments, "--calibration_dir", sounds]])
+    run_export(tmp_path / "model", tmp_path / "out", "onnx", sounds)
     checks = json.loads((tmp_path / "out" / EXPORT_FILE).read_text())["checks"]
     assert {"arcface", "knn"} <= checks["back_ends"].keys() and "spectrum" not in checks["back_ends"]
 
@@ -238,10 +286,13 @@ def test_waveforms_of_another_length_are_an_error_that_says_what_is_expected(exp
 
 def test_an_unfinished_export_is_no_export(eager, exported, sounds, tmp_path, monkeypatch):
     shutil.copytree(exported("onnx"), tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr("scripts.export.write_onnx", lambda *arguments: (_ for _ in ()).throw(OSError("disk full")))
-    arguments = ["--model", str(exported("onnx")), "--output_dir", str(tmp_path), "--engine", "onnx"]
+
+    def write(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("engines.table.write_onnx", write)
     with pytest.raises(OSError, match="disk full"):
-        export(arguments)
+        run_export(exported("onnx"), tmp_path, "onnx", sounds)
     assert not (tmp_path / EXPORT_FILE).exists()
 
 

@@ -21,10 +21,11 @@ from warm_python import Forked, WarmPython
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel
-from training.hub import model_files
+from training.hub import code_files, model_files
 
 
 ROOT = Path(__file__).resolve().parents[1]
+SPACE = ROOT / "space"
 PUSH = "scripts/push_to_hub.py"
 
 
@@ -38,10 +39,16 @@ def hub(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def client(hub, tmp_path_factory):
+def home(tmp_path_factory) -> Path:
+    """Where the clients of the Hub keep what they downloaded."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def client(hub, home, tmp_path_factory):
     """A function that starts Python, as a client of the Hub, on a script of the repository or on code in an
     empty folder."""
-    home, empty = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("empty")
+    empty = tmp_path_factory.mktemp("empty")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {
         "HF_ENDPOINT": hub.url,
@@ -234,19 +241,21 @@ assert model.source["subfolder"] == "first" and "missing_keys" in loading
 def test_a_pinned_pipeline_judges_by_what_was_fitted_to_its_own_weights(hub, run, tmp_path):
     clip, out = tmp_path / "clip.wav", tmp_path / "model"
     soundfile.write(clip, machine_sound(220.0, 1001, hiss=0.005), RATE, subtype="FLOAT")
-    pushed = []
-    for clips in (24, 16):
+
+    def save_and_judge(clips: int) -> dict:
         small_pipeline(clips).save_pretrained(out)
         detect = pipeline("anomalous-sound-detection", model=str(out), trust_remote_code=True)
-        pushed.append(json.loads(json.dumps(detect(str(clip), machine="fan_id_00"))))
-        if clips == 24:
-            commit = commit_of(run(PUSH, "model", out, "user/pinned", "--private"))
-            run(PUSH, "model", out, "user/pinned", "--private", "--subfolder", "first")
+        return json.loads(json.dumps(detect(str(clip), machine="fan_id_00")))
+
+    first = save_and_judge(clips=24)
+    commit = commit_of(run(PUSH, "model", out, "user/pinned", "--private"))
+    run(PUSH, "model", out, "user/pinned", "--private", "--subfolder", "first")
+    second = save_and_judge(clips=16)
     run(PUSH, "model", out, "user/pinned")
     printed = run(LOAD_PINNED, clip, commit, TOKEN, HF_TOKEN=None).splitlines()
     loaded = [json.loads(line) for line in printed if line.startswith("{")]
-    assert pushed[0]["threshold"] != pushed[1]["threshold"]
-    assert loaded == [pushed[0]] * 3 + [pushed[1]]
+    assert first["threshold"] != second["threshold"]
+    assert loaded == [first, first, first, second]
 
 
 # What is pushed, and what is not
@@ -438,13 +447,13 @@ def test_the_data_set_comes_back_with_the_bytes_of_its_clips(hub, client, run, s
     assert sorted(loaded) == sorted(expected)
 
 
-def test_a_dry_run_of_the_published_set_downloads_nothing_and_says_what_a_push_would(run, tmp_path):
-    home = tmp_path / "home"
-    planned = run(PUSH, "dataset", "user/dcase", "--name", "all", "--dry_run", HF_HOME=str(home), HF_TOKEN=None)
+def test_a_dry_run_of_the_published_set_downloads_nothing_and_says_what_a_push_would(run, home):
+    before = set(home.rglob("*"))
+    planned = run(PUSH, "dataset", "user/dcase", "--name", "all", "--dry_run", HF_TOKEN=None)
     assert planned.count("downloaded unless it is there: https://zenodo.org/records/") == 12
     assert "/dev_data_fan.zip" in planned and "/eval_data_train_valve.zip" in planned
     assert "all/SPLIT-" in planned and "README.md" in planned
-    assert not list(home.rglob("*.zip*")) and not list(home.rglob("*.arrow"))
+    assert set(home.rglob("*")) == before
 
 
 COMPUTE = """
@@ -471,11 +480,39 @@ def test_the_metric_comes_back_by_name_and_computes_the_same(hub, run):
     assert loaded == evaluate.load(str(ROOT / "metrics" / "asd_auc")).compute(**data)
 
 
-def test_the_space_is_pushed_whole_without_caches(hub, run):
-    space = ROOT / "space"
+LOAD_DEMO = """
+import sys
+from transformers import pipeline
+
+detect = pipeline("anomalous-sound-detection", model=sys.argv[1], trust_remote_code=True)
+print(type(detect).__module__, detect(sys.argv[2])["verdict"])
+"""
+
+
+def test_the_space_is_pushed_whole_without_caches_and_stands_alone_without_links(hub, run, tmp_path):
     assert "deleted: every other file" in run(PUSH, "space", "user/app", "--dry_run", HF_TOKEN=None)
     run(PUSH, "space", "user/app")
     tree = hub.tree("spaces", "user/app")
-    assert tree["app.py"] == (space / "app.py").read_bytes()
-    assert {"README.md", "requirements.txt", "demo_model/config.json"} <= tree.keys()
     assert not [path for path in tree if "__pycache__" in path or path.startswith(".")]
+    assert {"README.md", "requirements.txt", "demo_model/config.json"} <= tree.keys()
+    app = {file.name: file.read_bytes() for file in SPACE.glob("*.py")}
+    assert code_in(tree) == app
+    assert code_in(tree, "demo_model/") == {name: file.read_bytes() for name, file in code_files().items()}
+    for path, content in tree.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    loaded = run(LOAD_DEMO, tmp_path / "demo_model", tmp_path / "examples" / "fan_clogged.wav").split()
+    assert loaded[-2].startswith("transformers_modules.") and loaded[-1] == "anomalous"
+
+
+def test_a_model_whose_code_is_links_is_pushed_with_the_code_itself(hub, run):
+    run(PUSH, "model", SPACE / "demo_model", "user/linked")
+    tree = hub.tree("models", "user/linked")
+    assert code_in(tree) == {name: file.read_bytes() for name, file in code_files().items()}
+    assert tree.keys() == {file.name for file in (SPACE / "demo_model").iterdir()}
+
+
+def code_in(tree: dict[str, bytes], folder: str = "") -> dict[str, bytes]:
+    """The Python files of a folder of a repository, by name."""
+    files = {path.removeprefix(folder): content for path, content in tree.items() if path.startswith(folder)}
+    return {path: content for path, content in files.items() if path.endswith(".py") and "/" not in path}

@@ -1,4 +1,4 @@
-"""The network: its size, its switches, its losses, and what the ecosystem does to a model."""
+"""The network: size, configurations, losses, initial weights, saving, precision, compilation and checkpointing."""
 
 import math
 
@@ -18,7 +18,7 @@ def inputs(model: AttentionAsdModel, extractor, waveforms: torch.Tensor) -> dict
     return dict(extractor(list(waveforms), sampling_rate=16_000))
 
 
-def test_the_default_is_the_published_network_without_its_dead_head():
+def test_the_default_has_the_parameters_of_the_published_network_without_its_unused_head():
     assert count() == 879_087
 
 
@@ -42,7 +42,7 @@ def test_every_row_of_tables_3_and_4_is_a_configuration(changes, published):
 
 
 @pytest.mark.parametrize("changes", [{"input_representations": ["log_mel"]}, {"use_attention": False}, {}], ids=str)
-def test_kernels_follow_from_the_clips_length(small_model, small_extractor, noise, changes):
+def test_the_pooling_kernel_fits_clips_of_any_length(small_model, small_extractor, noise, changes):
     for clip_length in (16_000, 24_321):
         model = small_model(clip_length=clip_length, **changes)
         small_extractor.clip_length = clip_length
@@ -144,16 +144,17 @@ def test_a_missing_or_misshapen_input_is_refused_by_its_name(small_model, small_
         model(input_values=batch["input_values"], input_features=batch["input_features"][..., :31])
 
 
-def test_initialisation_is_the_authors():
+def test_the_initial_weights_are_distributed_as_the_authors():
     torch.manual_seed(0)
-    model = AttentionAsdModel(AttentionAsdConfig())
-    for layer in (model.backbone.head, model.backbone.bottlenecks[3].expand, model.backbone.stem_depthwise):
-        expected = math.sqrt(2.0 / (layer.conv.kernel_size[0] ** 2 * layer.conv.out_channels))
-        assert layer.conv.weight.std().item() == pytest.approx(expected, rel=0.1)
+    weights = AttentionAsdModel(AttentionAsdConfig()).state_dict()
+    for layer in ("head", "bottlenecks.3.expand", "stem_depthwise"):
+        weight = weights[f"backbone.{layer}.conv.weight"]
+        out_channels, _, kernel_size, _ = weight.shape
+        assert weight.std().item() == pytest.approx(math.sqrt(2.0 / (kernel_size**2 * out_channels)), rel=0.1)
     bound = math.sqrt(6.0 / (41 + 128))
-    assert model.arcface.weight.abs().max().item() == pytest.approx(bound, rel=0.02)
-    assert (model.backbone.stem.activation.weight == 0.25).all()
-    pointwise = model.attention.layers[3].pointwise.weight
+    assert weights["arcface.weight"].abs().max().item() == pytest.approx(bound, rel=0.02)
+    assert (weights["backbone.stem.activation.weight"] == 0.25).all()
+    pointwise = weights["attention.layers.3.pointwise.weight"]
     assert pointwise.abs().max().item() == pytest.approx(1 / math.sqrt(16), rel=0.05)
 
 
@@ -166,7 +167,7 @@ def test_save_and_load_keeps_every_number(small_model, small_extractor, noise, t
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
     )
-    # Weights mapped from a file are not aligned as fresh ones are, and kernels round accordingly.
+    # Weights mapped from a file have another alignment in memory, and kernels then round in another way.
     torch.testing.assert_close(model(**batch).logits, loaded(**batch).logits, atol=1e-4, rtol=0)
     assert list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("*.bin"))
 
@@ -196,7 +197,7 @@ def test_cosines_and_scores_stay_in_float32_under_autocast(small_model, small_ex
     assert output.embeddings.dtype == torch.bfloat16
 
 
-def test_a_device_map_places_the_model(small_model, small_extractor, noise, tmp_path):
+def test_a_model_loaded_with_a_device_map_gives_the_same_logits(small_model, small_extractor, noise, tmp_path):
     model = small_model()
     model.save_pretrained(tmp_path)
     placed = AttentionAsdModel.from_pretrained(tmp_path, device_map="auto")
@@ -205,7 +206,7 @@ def test_a_device_map_places_the_model(small_model, small_extractor, noise, tmp_
 
 
 @pytest.mark.slow
-def test_it_compiles_into_one_graph(small_model, small_extractor, noise):
+def test_the_network_compiles_into_one_graph(small_model, small_extractor, noise):
     model = small_model()
     batch = inputs(model, small_extractor, noise())
     labels = torch.tensor([0, 2])
@@ -238,7 +239,7 @@ def test_prelus_faster_backward_pass_gives_pytorchs_gradients(dtype):
     ours = torch.autograd.grad(prelu(hidden_states), (hidden_states, prelu.weight), grad)
     theirs = torch.autograd.grad(torch.nn.PReLU.forward(prelu, hidden_states), (hidden_states, prelu.weight), grad)
     assert torch.equal(ours[0], theirs[0])
-    # A slope's gradient is a sum over all pixels; this one is rounded before it is summed.
+    # A slope's gradient is a sum over time and frequency. The faster one rounds before the sum.
     torch.testing.assert_close(ours[1], theirs[1], rtol=0.02 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
 
 

@@ -1,7 +1,9 @@
 """The compiled engine: the network's numbers for every architecture that it takes, and clear errors where it cannot run."""
 
+import ctypes
 import hashlib
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from exporting.native import HIGHEST, RANGES, native_network
+from engines import native_attention_asd
+from engines.native_attention_asd import SOURCE, SOURCE_SHA256, library, load_native
+from engines.native_layout_attention_asd import (
+    BOTTLENECK,
+    NETWORK,
+    Bottleneck,
+    Bottlenecks,
+    Network,
+    Number,
+)
+from engines.native_weights import HIGHEST, RANGES, native_network
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AttentionAsdConfig, AttentionAsdModel, native_attention_asd
-from modeling.native_attention_asd import SOURCE, SOURCE_SHA256, library, load_native
+from modeling import AttentionAsdConfig, AttentionAsdModel
 
 
 FILE = Path(native_attention_asd.__file__).with_name(SOURCE)
@@ -40,10 +51,15 @@ def runs_here():
 
 
 def native(model, extractor, waveforms, is_wide, folder, threads=1):
+    """The network, exported to a folder and loaded from there."""
     tensors, numbers = native_network(model, extractor, waveforms, is_wide)
-    save_file(tensors, folder / "native.safetensors")
-    names = OUTPUTS if model.attention is not None else OUTPUTS[:3]
-    return load_native(str(folder / "native.safetensors"), str(FILE), names, threads, numbers)
+    return loaded(tensors, numbers, folder, OUTPUTS if model.attention is not None else OUTPUTS[:3], threads)
+
+
+def loaded(tensors, numbers, folder, names=OUTPUTS, threads=1):
+    path = folder / "native.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    return load_native([str(path), str(FILE)], names, threads, numbers)
 
 
 def assert_same(outputs, expected, is_wide):
@@ -175,6 +191,9 @@ def without_attention_channels(tensors, numbers):
         (lambda tensors, numbers: numbers.update(log_mel_position=10**6 - 2**32), "wrong about log_mel_position"),
         (lambda tensors, numbers: numbers.update(hop_length=512.0), "wrong about hop_length"),
         (lambda tensors, numbers: numbers.update(use_attention=0), "without attention"),
+        (lambda tensors, numbers: numbers.update(num_bottlenecks=2**31 - 1), "wrong about num_bottlenecks"),
+        (lambda tensors, numbers: numbers.pop("wavegram_bias"), "wrong about 'wavegram_bias'"),
+        (lambda tensors, numbers: tensors.pop("mel_weights"), "mel_weights do not fit"),
     ],
 )
 def test_weights_that_do_not_fit_are_an_error_before_anything_runs(
@@ -184,28 +203,49 @@ def test_weights_that_do_not_fit_are_an_error_before_anything_runs(
     extractor = AttentionAsdFeatureExtractor(clip_length=model.config.clip_length)
     tensors, numbers = native_network(model, extractor, noise(1, model.config.clip_length), False)
     change(tensors, numbers)
-    path = tmp_path / "native.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     with pytest.raises(ValueError, match=rf"native.safetensors: .*{named}.*export the model again"):
-        load_native(str(path), str(FILE), OUTPUTS, 1, numbers)
+        loaded(tensors, numbers, tmp_path)
 
 
 def test_a_file_that_was_cut_off_is_an_error_that_says_what_to_do(runs_here, tmp_path):
     path = tmp_path / "native.safetensors"
     path.write_bytes((10_000).to_bytes(8, "little") + b"{")
     with pytest.raises(ValueError, match="native.safetensors: .*export the model again"):
-        load_native(str(path), str(FILE), OUTPUTS, 1, {})
+        load_native([str(path), str(FILE)], OUTPUTS, 1, {})
 
 
 def test_a_clip_of_another_length_is_not_read(runs_here, small_model, noise, tmp_path):
     model = small_model()
     extractor = AttentionAsdFeatureExtractor(clip_length=model.config.clip_length)
-    tensors, numbers = native_network(model, extractor, noise(1, model.config.clip_length), False)
-    path = tmp_path / "native.safetensors"
-    save_file(tensors, path)
-    infer = load_native(str(path), str(FILE), OUTPUTS, 1, numbers)
+    infer = native(model, extractor, noise(1, model.config.clip_length), False, tmp_path)
     with pytest.raises(ValueError, match=rf"for clips of {model.config.clip_length} samples, which \(16,\) are not"):
         infer(np.zeros((1, 16), np.float32))
+
+
+def fields_in_c(structure, fields):
+    """A line of C for each field: its place and its type are those of the layout, or it does not compile."""
+    yield f'_Static_assert(sizeof({structure.__name__}) == {ctypes.sizeof(structure)}, "size");'
+    for field in fields:
+        offset = getattr(structure, field.name).offset
+        if isinstance(field, Bottlenecks):
+            kind = "const Bottleneck *"
+        else:
+            kind = {"float32": "float"}.get(field.kind, f"{field.kind}_t")
+            kind = kind if isinstance(field, Number) else f"const {kind} *"
+        here = f"(({structure.__name__} *)0)->{field.name}"
+        yield f'_Static_assert(offsetof({structure.__name__}, {field.name}) == {offset}, "place of {field.name}");'
+        yield f'_Static_assert(__builtin_types_compatible_p(__typeof__({here}), {kind}), "type of {field.name}");'
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
+def test_the_layout_is_that_of_the_c_source_field_by_field(tmp_path):
+    lines = [*fields_in_c(Network, NETWORK), *fields_in_c(Bottleneck, BOTTLENECK)]
+    # Whatever this processor is: nothing runs.
+    command = ["cc", "-std=gnu11", "-fsyntax-only", "-march=icelake-server", "-x", "c", "-"]
+    source = FILE.read_text(encoding="utf-8") + "\n".join(lines)
+    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 2 + 2 * (len(NETWORK) + len(BOTTLENECK))
 
 
 def test_the_source_is_the_one_that_the_loader_was_written_for():

@@ -1,4 +1,4 @@
-"""The paper's tables and figures again: faults of the protocol, figures of merit, runs that go on, and what is rendered."""
+"""The paper's tables and figures are made again: protocols, figures of merit, runs that go on, and reports."""
 
 import json
 import os
@@ -13,21 +13,30 @@ import pytest
 import soundfile
 import torch
 
+from dcase2020_task2 import DEVELOPMENT_LABELS
 from evaluation.evaluate_model import write_scores
 from evaluation.score_clips import ScoredClips, score_clips
 from feature_extraction import AttentionAsdFeatureExtractor
 from metrics.asd_auc import asd_auc
 from modeling import AttentionAsdModel
 from research.reproduction import published
+from research.reproduction.ablation import ablation
 from research.reproduction.data import load_split, prepare_log_mels, prepare_sounds
 from research.reproduction.fit_log_mel_network import fit_log_mel_network
 from research.reproduction.fit_peer import fit_peer
+from research.reproduction.measured import Measured, measured
 from research.reproduction.merit import difference, estimate, official_replicates, read_scores
-from research.reproduction.protocol import choose_epoch_on_test, figures_of_merit, write_published_labels
-from research.reproduction.runs import Run, complete, try_lock
+from research.reproduction.protocol import (
+    choose_epoch_on_test,
+    figures_of_merit,
+    write_published_labels,
+)
+from research.reproduction.run_pool import complete, try_lock
+from research.reproduction.runs import Run
 from research.reproduction.study import RECIPES, Study, choose_size, parse_overrides
 from research.reproduction.systems import TABLE_4, table_1_rows
-from research.reproduction.tables import ablation, measured, table_1, table_2
+from research.reproduction.table_1 import MeasuredOnData, table_1
+from research.reproduction.table_2 import table_2
 from training.checkpoints import Progress, save_checkpoint
 from training.published_labels import published_labels
 
@@ -36,8 +45,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def scored_rows(separation: dict[str, float], clips: int = 30, seed: int = 0, level: float = 0.0) -> list[dict]:
-    """Scored clips of machines such as "pump_id_06": anomalous ones lie `separation` above normal ones, and the normal ones
-    of each further machine `level` higher."""
+    """Scored clips of machines such as "pump_id_06".
+
+    The scores of anomalous clips lie `separation` above those of normal ones; each further machine's lie `level` higher.
+    """
     rows = []
     for number, (machine, above) in enumerate(separation.items()):
         machine_type, machine_id = machine.split("_id_")
@@ -228,10 +239,10 @@ def test_what_an_earlier_call_left_running_is_waited_for_and_not_trained_twice(t
 
 def test_a_peer_is_scored_on_the_very_clips_that_the_network_is_and_by_the_same_evaluator(tmp_path):
     folder = sounds_that_collide(tmp_path / "sounds")
-    stranger = folder / "valve" / "test" / "normal_id_00_00000000.wav"
-    stranger.parent.mkdir(parents=True)
-    stranger.write_bytes((folder / "fan" / "test" / "normal_id_00_00000000.wav").read_bytes())
-    (folder / "fan" / "test" / "id_00_00000099.wav").write_bytes(stranger.read_bytes())
+    of_no_trained_machine = folder / "valve" / "test" / "normal_id_00_00000000.wav"
+    of_no_trained_machine.parent.mkdir(parents=True)
+    of_no_trained_machine.write_bytes((folder / "fan" / "test" / "normal_id_00_00000000.wav").read_bytes())
+    (folder / "fan" / "test" / "id_00_00000099.wav").write_bytes(of_no_trained_machine.read_bytes())
     (folder / "fan" / "train" / "normal_id_00_00000099.wav").write_text("no sound")
     clips = prepare_sounds(folder, tmp_path / "clips", 1.0)
     train, test = (load_split(clips, split) for split in ("train", "test"))
@@ -296,21 +307,13 @@ def test_the_log_mel_network_is_trained_and_scored_without_waveforms(tmp_path, m
 
 
 def test_the_size_follows_from_the_clips_and_flags_override_the_recipe():
-    machines = [f"{name}_id_{index:02d}" for name, ids in DEVELOPMENT.items() for index in ids]
-    rows = [{"label": machine, "split": "train"} for machine in machines for _ in range(875)]
+    rows = [{"label": machine, "split": "train"} for machine in DEVELOPMENT_LABELS for _ in range(875)]
     assert choose_size(rows) == "full"
     assert choose_size(rows[::20]) == "reduced", "the challenge's machines, but a twentieth of its clips"
     assert choose_size(rows[875:]) == "reduced", "as many clips, but a machine is missing"
     assert parse_overrides(["--num_train_epochs", "5"]) == {"num_train_epochs": "5"}
     with pytest.raises(ValueError, match="stray"):
         parse_overrides(["stray", "--num_train_epochs"])
-
-
-DEVELOPMENT = {
-    **{name: (0, 2, 4, 6) for name in ("fan", "pump", "slider", "valve")},
-    "ToyCar": (1, 2, 3, 4),
-    "ToyConveyor": (1, 2, 3),
-}
 
 
 # What is rendered
@@ -340,11 +343,12 @@ def finished(folder: Path, rows: list[dict], parameters: int = 879_087) -> Path:
     return folder
 
 
-def systems(tmp_path, keys, title="a system") -> list:
+def systems(folder: Path, keys, title="a system") -> list[Measured]:
+    """Measured systems, each of two finished runs."""
     machines = {"fan_id_00": 1, "fan_id_02": 2, "valve_id_00": 1}
     found = []
     for number, key in enumerate(keys):
-        runs = [finished(tmp_path / f"{key}-{seed}", scored_rows(machines, 15, seed=seed + number)) for seed in (0, 1)]
+        runs = [finished(folder / f"{key}-{seed}", scored_rows(machines, 15, seed=seed + number)) for seed in (0, 1)]
         found.append(measured(key, f"{title} {key}", runs, "scores.csv", "honest"))
     return found
 
@@ -352,7 +356,11 @@ def systems(tmp_path, keys, title="a system") -> list:
 def test_table_1_keeps_measured_and_published_figures_apart_and_writes_all_three_files(tmp_path, study):
     of_sounds, of_log_mels = systems(tmp_path / "a", ["idnn", "detector"]), systems(tmp_path / "b", ["idnn"])
     report = table_1(
-        study, {"clips_of_mine": ("mine: 3 clips", of_sounds), "log_mels": ("theirs: 2 clips", of_log_mels)}
+        study,
+        {
+            "clips_of_mine": MeasuredOnData("mine: 3 clips", of_sounds),
+            "log_mels": MeasuredOnData("theirs: 2 clips", of_log_mels),
+        },
     )
     report.write(study.report_dir)
     text = (study.report_dir / "table1.md").read_text()
@@ -398,7 +406,16 @@ def test_a_killed_reproduction_goes_on_and_the_paper_protocol_trains_with_the_sh
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     folder, output = sounds_that_collide(tmp_path / "sounds"), tmp_path / "out"
-    command = [sys.executable, "research/reproduce.py", "table2", "--data_dir", str(folder), "--output_dir", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "research.reproduce",
+        "table2",
+        "--data_dir",
+        str(folder),
+        "--output_dir",
+        str(output),
+    ]
     command += ["--seeds", "0", "--protocol", "paper", "--clip_seconds", "1", "--num_train_epochs", "3"]
     run, log = output / "runs" / "sounds" / "attention_asd-paper-seed0", tmp_path / "log.txt"
     with open(log, "w") as file:

@@ -8,9 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -18,6 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -26,21 +24,21 @@ import torch
 import yaml
 from huggingface_hub import SpaceCardData
 from small_detector import RATE, machine_sound, small_pipeline
+from space_server import SPACE, SpaceServer, copy_space
 from transformers import pipeline
 
 
 gradio_client = pytest.importorskip("gradio_client", reason="needs gradio: pip install -e .[space]")
 pytest.importorskip("gradio", reason="needs gradio: pip install -e .[space]")
 
-ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium")
 # Without these, Chromium looks for Google's hosts at every start.
 QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
     "--disable-sync --use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
 ).split()
-TABS = ["Listen", "Compare", "Long recording", "Enrol", "About"]
-MEASURED = {
+TABS = ["Listen", "Compare", "Long recording", "Enroll", "About"]
+MEASURED: dict[str, Any] = {
     "data": "machine_room (synthetic)",
     "train_clips": 72,
     "epochs": 20,
@@ -55,9 +53,11 @@ for part in ("auc", "pauc"):
     MEASURED["test"][part]["mean"] = MEASURED["test"][part]["per_type"]["fan"]
 
 
-def lacking(what: str) -> None:
-    """Where all is installed for the tests, nothing may be passed over in silence."""
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"needs {what}")
+def lacking(what: str) -> NoReturn:
+    """Skip the test, or fail where everything is installed for the tests and nothing may be skipped in silence."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"needs {what}")
+    pytest.skip(f"needs {what}")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,69 +105,62 @@ def sounds(tmp_path_factory) -> Path:
     return folder
 
 
-class Server:
-    """`space/` copied away from the repository and started with one command, files of users in a folder of its own."""
-
-    def __init__(self, folder: Path, model: Path, command: tuple[str, ...] = ("app.py",)):
-        self.space = folder / "space"
-        shutil.copytree(ROOT / "space", self.space, ignore=shutil.ignore_patterns("demo_model", "__pycache__"))
-        (folder / "temporary").mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "GRADIO_TEMP_DIR")}
-        environment |= {"MODEL_ID": str(model), "GRADIO_SERVER_PORT": str(port), "TMPDIR": str(folder / "temporary")}
-        environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(folder / "modules")}
-        self.log = folder / "log.txt"
-        with open(self.log, "w") as log:
-            arguments = {"cwd": self.space, "env": environment, "stdout": log, "stderr": subprocess.STDOUT}
-            self.process = subprocess.Popen([sys.executable, *command], **arguments)
-        self.url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while not self.answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.process.kill()
-                self.process.wait(30)
-                raise RuntimeError(f"the app did not start:\n{self.log.read_text()}")
-            time.sleep(0.2)
-        (self.temporary,) = (folder / "temporary").glob("space-*")
-
-    def answers(self) -> bool:
-        try:
-            urllib.request.urlopen(f"{self.url}/config", timeout=5).close()
-        except OSError:
-            return False
-        return True
-
-    def files(self) -> list[str]:
-        return sorted(str(path.relative_to(self.temporary)) for path in self.temporary.rglob("*") if path.is_file())
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(30)
-            raise
-
-
 @pytest.fixture(scope="module")
 def space(model, tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("app"), model)
+    """The app, copied away from the repository."""
+    folder = tmp_path_factory.mktemp("app")
+    server = SpaceServer(folder, copy_space(folder / "space"), MODEL_ID=str(model))
     yield server
     server.stop()
     assert not server.temporary.exists(), "files of users outlived the app"
 
 
-def api_client(server: Server):
-    # By itself it waits five seconds for an upload.
-    return gradio_client.Client(server.url, verbose=False, httpx_kwargs={"timeout": 120})
+# A stand-in for the `spaces` package. It pickles what a function gets and gives, as ZeroGPU does, but calls the function in
+# the app's own process. At the end it prints how many functions ran at a time. A signal deletes the files of users.
+ON_ZEROGPU = """
+import atexit, functools, pickle, signal, sys, threading, types
+
+lock, now, most = threading.Lock(), 0, 0
+
+def GPU(function):
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        global now, most
+        args, kwargs = pickle.loads(pickle.dumps((args, kwargs)))
+        with lock:
+            now += 1
+            most = max(most, now)
+        try:
+            return pickle.loads(pickle.dumps(function(*args, **kwargs)))
+        finally:
+            with lock:
+                now -= 1
+    return call
+
+sys.modules["spaces"] = types.ModuleType("spaces")
+sys.modules["spaces"].GPU = GPU
+atexit.register(lambda: print("answers at a time:", most))
+
+import app
+
+signal.signal(signal.SIGUSR1, lambda *_: app.sweep(keep_seconds=0))
+app.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def zerogpu_space(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zerogpu")
+    server = SpaceServer(folder, copy_space(folder / "space"), ("-c", ON_ZEROGPU), MODEL_ID=str(model))
+    yield server
+    server.stop()
+    at_once = 1 if torch.cuda.is_available() else 2
+    assert f"answers at a time: {at_once}" in server.log.read_text()
 
 
 @pytest.fixture(scope="module")
 def client(space):
-    return api_client(space)
+    return space.client()
 
 
 @pytest.fixture(scope="module")
@@ -185,37 +178,51 @@ def chromium(sounds):
         browser.close()
 
 
-@pytest.fixture
-def visit(chromium, space):
-    """A function that opens the app. Afterwards: no error in the console, and no request that left the machine."""
-    contexts, complaints, foreign = [], [], []
-    expected = []  # how complaints begin that the test provokes: they may come at any time
-    local = (space.url, "blob:", "data:")
+class Visits:
+    """Opens the app in a browser, and notes what goes wrong there.
 
-    def open_page(width: int = 1280, height: int = 900, scheme: str = "light"):
-        context = chromium.new_context(
+    Attributes:
+        complaints: errors in the console and of the page's own code.
+        provoked: how complaints begin that the test provokes. They may come at any time.
+        foreign: requests that left the machine.
+    """
+
+    def __init__(self, browser, url: str):
+        self.browser, self.url = browser, url
+        self.contexts, self.complaints, self.provoked, self.foreign = [], [], [], []
+
+    def __call__(self, width: int = 1280, height: int = 900, scheme: str = "light"):
+        context = self.browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
             permissions=["microphone"],
             has_touch=width < 700,
         )
-        contexts.append(context)
+        self.contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith(local) else foreign.append(request.url))
-        page.goto(space.url)
+        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self.note_request)
+        page.goto(self.url)
         page.get_by_role("tab", name="Listen").wait_for()
         page.wait_for_timeout(500)  # Gradio's own start
         return page
 
-    open_page.expected = expected
-    yield open_page
-    for context in contexts:
+    def note_request(self, request) -> None:
+        if not request.url.startswith((self.url, "blob:", "data:")):
+            self.foreign.append(request.url)
+
+
+@pytest.fixture
+def visit(chromium, space):
+    """A function that opens the app. Afterwards: no error in the console, and no request that left the machine."""
+    visits = Visits(chromium, space.url)
+    yield visits
+    for context in visits.contexts:
         context.close()
-    assert [complaint for complaint in complaints if not complaint.startswith(tuple(expected))] == []
-    assert foreign == []
+    assert [text for text in visits.complaints if not text.startswith(tuple(visits.provoked))] == []
+    assert visits.foreign == []
 
 
 def panel(page):
@@ -252,8 +259,8 @@ def answer(page) -> dict:
     return json.loads(panel(page).locator(".asd-downloads pre").first.text_content())
 
 
-def colours(page, index: int) -> int:
-    """How many colours the picture has."""
+def colors(page, index: int) -> int:
+    """How many colors the picture has."""
     return panel(page).locator(".asd-plot canvas:not(.asd-over)").nth(index).evaluate(
         "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
     )  # fmt: skip
@@ -274,7 +281,7 @@ def test_a_dropped_sound_gets_the_pipelines_verdict_its_reason_and_pictures(visi
     assert panel(page).locator(".asd-regions li").count() == len(expected["regions"])
     titles = panel(page).locator(".asd-row strong").all_inner_texts()
     assert titles == ["Waveform", "Log-mel", "Wavegram", "Attention on the log-mel", "Attention on the Wavegram"]
-    until(lambda: all(colours(page, index) > 30 for index in range(1, 5)))
+    until(lambda: all(colors(page, index) > 30 for index in range(1, 5)))
 
 
 def test_hovering_reads_time_frequency_and_level_off_the_log_mel(visit, sounds, detect):
@@ -290,9 +297,9 @@ def test_hovering_reads_time_frequency_and_level_off_the_log_mel(visit, sounds, 
     panel(page).locator(".asd-tip span").first.wait_for()
     time_read, frequency, level, _ = panel(page).locator(".asd-tip span").all_inner_texts()
     assert time_read == "0.50 s"
-    centres = detect.feature_extractor.mel_frequencies
+    centers = detect.feature_extractor.mel_frequencies
     hertz = float(frequency.split()[0]) * (1000 if "kHz" in frequency else 1)
-    index = int(np.abs(centres - hertz).argmin())
+    index = int(np.abs(centers - hertz).argmin())
     assert 61 <= index <= 66  # half-way up
     waveform = detect.feature_extractor.read_audio(sounds / "normal.wav")
     log_mels = detect.feature_extractor(waveform, sampling_rate=RATE)["input_features"][0]
@@ -342,7 +349,7 @@ def test_an_example_is_one_click_away(visit):
 
 def test_a_broken_file_is_named_and_the_next_one_is_answered(visit, sounds, space):
     page = visit()
-    visit.expected.append("Waveform load error")  # of Gradio's player, which tries to play it
+    visit.provoked.append("Waveform load error")  # of Gradio's player, which tries to play it
     give(page, sounds / "broken.wav")
     message = panel(page).get_by_role("alert").inner_text()
     assert "broken.wav: cannot be read as audio" in message and str(space.temporary) not in message
@@ -429,12 +436,12 @@ def test_a_score_of_zero_has_its_place_in_the_pictures(visit):
 
 
 @pytest.mark.slow
-def test_an_enrolled_machine_is_tested_at_once_and_taken_home(visit, sounds, model, tmp_path):
+def test_an_enrolled_machine_is_tested_at_once_and_taken_home(visit, sounds, detect, warm_python, tmp_path):
     page = visit()
-    open_tab(page, "Enrol")
+    open_tab(page, "Enroll")
     give(page, [sounds / f"mine_{i}.wav" for i in range(6)])
     panel(page).get_by_label("Name of the machine").fill(" press_3 ")
-    panel(page).get_by_role("button", name="Enrol", exact=True).click()
+    panel(page).get_by_role("button", name="Enroll", exact=True).click()
     panel(page).get_by_text("press_3 is enrolled").wait_for()
     panel(page).get_by_label("Name of the machine").fill("not enrolled")  # what is tested is what was enrolled
     panel(page).locator("input[type=file]:not([multiple])").last.set_input_files(sounds / "mine_faulty.wav")
@@ -446,17 +453,16 @@ def test_an_enrolled_machine_is_tested_at_once_and_taken_home(visit, sounds, mod
         with page.expect_download() as saved:
             panel(page).locator(f"a[download='{name}']").first.click()
         saved.value.save_as(home / name)
-    # The snippet as it is shown, in a process of its own.
-    lines = panel(page).locator(".cm-line").all_inner_texts()
-    program = "\n".join(lines) + "\nimport json; print(json.dumps(result))\n"
+    # The program as it is shown, in a process of its own, on as many threads as the app: sums are split by threads, and
+    # rounded accordingly.
+    threads = f"import torch; torch.set_num_threads({torch.get_num_threads()})\n"
+    program = "\n".join(panel(page).locator(".cm-line").all_inner_texts())
     (tmp_path / "recording.wav").write_bytes((sounds / "mine_faulty.wav").read_bytes())
-    # As many threads as the app takes for an answer: sums are split by threads, and rounded accordingly.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(max(len(os.sched_getaffinity(0)) // 2, 1))}
-    ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout.splitlines()[-1]) == in_the_app
+    told = "\nimport json; print(json.dumps(result))\n"
+    process = warm_python.start(["-c", threads + program + told], tmp_path)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert json.loads(stdout.splitlines()[-1]) == in_the_app
     # Chosen elsewhere in the session, and unknown to the next visitor.
     open_tab(page, "Listen")
     panel(page).get_by_label("Machine").click()
@@ -477,7 +483,7 @@ def test_about_tells_the_measured_figures_and_that_the_data_are_synthetic(visit)
 
 @pytest.mark.parametrize("lack", ["labels", "figures"])
 def test_about_is_shown_where_a_figure_could_not_be_measured(lack, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "space")
+    monkeypatch.syspath_prepend(SPACE)
     from about import about_text
 
     small_pipeline().save_pretrained(tmp_path)
@@ -515,51 +521,70 @@ def use(page, tab: str, sounds: Path) -> None:
     """Open a tab, give it sounds, and wait for its answer."""
     files = {"Listen": ["faulty.wav"], "Compare": ["normal.wav", "faulty.wav"], "Long recording": ["long.wav"]}
     open_tab(page, tab)
-    if tab == "Enrol":
+    if tab == "Enroll":
         give(page, [sounds / f"mine_{i}.wav" for i in range(3)])
         panel(page).get_by_label("Name of the machine").fill("press_3")
-        panel(page).get_by_role("button", name="Enrol", exact=True).click()
+        panel(page).get_by_role("button", name="Enroll", exact=True).click()
         panel(page).get_by_text("press_3 is enrolled").wait_for()
     for name in files.get(tab, []):
         give(page, sounds / name)
     if tab in files:
         panel(page).locator(".asd-plot canvas").first.wait_for()
-        until(lambda: colours(page, panel(page).locator(".asd-plot canvas:not(.asd-over)").count() - 1) > 1)
+        until(lambda: colors(page, panel(page).locator(".asd-plot canvas:not(.asd-over)").count() - 1) > 1)
+
+
+def is_dark(page) -> bool:
+    return page.evaluate("document.body.classList.contains('dark')")
+
+
+def in_both_themes(page):
+    """Yield "light" and "dark" while the page is so, and leave it light as it was."""
+    for name, other_is_dark in (("light", True), ("dark", False)):
+        yield name
+        page.get_by_role("button", name="Theme").click()
+        until(lambda dark=other_is_dark: is_dark(page) == dark)
+        page.wait_for_timeout(300)  # the pictures are drawn again
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_every_tab_without_scrolling_sideways(visit, sounds, screenshots, scheme):
-    page = visit(390, 844, scheme)
+def test_the_page_begins_in_the_theme_that_a_person_prefers(visit, scheme):
+    page = visit(scheme=scheme)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, background[4:-1].split(","))) > 384) == (scheme == "light")
+    assert is_dark(page) == (scheme == "dark")
+
+
+def test_a_phone_shows_every_tab_without_scrolling_sideways(visit, sounds, screenshots):
+    page = visit(390, 844)
     for tab in TABS:
         use(page, tab, sounds)
         if tab == "Listen":
             # The answer comes into view by itself.
             until(lambda: 0 <= panel(page).locator(".asd-card").bounding_box()["y"] < 600)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
-        screenshot(page, screenshots / f"phone_{scheme}_{tab.replace(' ', '_').lower()}.png")
+        for theme in in_both_themes(page):
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+            screenshot(page, screenshots / f"phone_{theme}_{tab.replace(' ', '_').lower()}.png")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault_in_any_tab(visit, sounds, screenshots, scheme):
+def test_axe_finds_no_serious_fault_in_any_tab(visit, sounds, screenshots):
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
         lacking("axe-playwright-python: pip install -e .[test]")
-    page = visit(scheme=scheme)
+    page = visit()
     page.emulate_media(reduced_motion="reduce")
     for tab in TABS:
         use(page, tab, sounds)
-        page.wait_for_timeout(500)  # Gradio fades in what it shows: half-way, its contrast is too low
-        screenshot(page, screenshots / f"desktop_{scheme}_{tab.replace(' ', '_').lower()}.png")
-        faults = [
-            (fault["id"], [node["target"] for node in fault["nodes"]])
-            for fault in Axe().run(page).response["violations"]
-            if fault["impact"] in ("serious", "critical")
-        ]
-        assert faults == [], tab
+        for theme in in_both_themes(page):
+            page.wait_for_timeout(500)  # Gradio fades in what it shows: half-way, its contrast is too low
+            screenshot(page, screenshots / f"desktop_{theme}_{tab.replace(' ', '_').lower()}.png")
+            faults = [
+                (fault["id"], [node["target"] for node in fault["nodes"]])
+                for fault in Axe().run(page).response["violations"]
+                if fault["impact"] in ("serious", "critical")
+            ]
+            assert faults == [], (tab, theme)
 
 
 # Programs
@@ -633,29 +658,13 @@ def test_mcp_gives_the_pipelines_json(space, sounds, detect):
 
 
 @pytest.mark.slow
-def test_what_zerogpu_carries_to_the_gpu_and_back_can_be_pickled(model, sounds, detect, tmp_path):
-    """A stand-in for the `spaces` package: it pickles what a function gets and gives, as ZeroGPU does, but calls it in
-    the app's own process and without a GPU."""
-    stand_in = """
-import functools, pickle
-def GPU(function):
-    @functools.wraps(function)
-    def call(*args, **kwargs):
-        args, kwargs = pickle.loads(pickle.dumps((args, kwargs)))
-        return pickle.loads(pickle.dumps(function(*args, **kwargs)))
-    return call
-"""
-    start = f"import sys, types; m = sys.modules['spaces'] = types.ModuleType('spaces'); exec({stand_in!r}, vars(m)); "
-    server = Server(tmp_path, model, ("-c", start + "import app; app.main()"))
-    try:
-        client = api_client(server)
-        given = gradio_client.handle_file(sounds / "faulty.wav")
-        expected = detect(str(sounds / "faulty.wav"))
-        assert client.predict(given, api_name="/detect") == json.loads(json.dumps(expected))
-        files = client.predict([gradio_client.handle_file(sounds / "mine_0.wav")], "press_3", api_name="/enroll")
-        assert len(files) == 2
-    finally:
-        server.stop()
+def test_what_zerogpu_carries_to_the_gpu_and_back_can_be_pickled(zerogpu_space, sounds, detect):
+    client = zerogpu_space.client()
+    given = gradio_client.handle_file(sounds / "faulty.wav")
+    expected = detect(str(sounds / "faulty.wav"))
+    assert client.predict(given, api_name="/detect") == json.loads(json.dumps(expected))
+    files = client.predict([gradio_client.handle_file(sounds / "mine_0.wav")], "press_3", api_name="/enroll")
+    assert len(files) == 2
 
 
 # Safety, and many users
@@ -691,7 +700,7 @@ def test_no_request_makes_the_server_fetch_from_its_own_network(space):
     assert asked == []
 
 
-def call(space: Server, name: str, file: dict) -> str:
+def call(space: SpaceServer, name: str, file: dict) -> str:
     """What the API answers to a file that was not uploaded."""
     data = {"data": [{**file, "meta": {"_type": "gradio.FileData"}}, "", None]}
     request = urllib.request.Request(
@@ -702,92 +711,57 @@ def call(space: Server, name: str, file: dict) -> str:
 
 
 @pytest.mark.slow
-def test_twenty_users_at_once_are_all_answered_and_leave_no_file(model, sounds, detect, tmp_path, capsys):
-    # When it is told to, the app keeps no file any longer; at its end it tells how many answers were made at a time.
-    start = """
-import app, functools, signal, threading
-app.SWEEP_SECONDS = 0.5
-signal.signal(signal.SIGUSR1, lambda *_: setattr(app, "KEEP_SECONDS", 0))
-lock, now, most = threading.Lock(), 0, 0
-def counted(function):
-    @functools.wraps(function)
-    def call(*args, **kwargs):
-        global now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            with lock:
-                now -= 1
-    return call
-app.judge, app.enroll_clips = counted(app.judge), counted(app.enroll_clips)
-app.atexit.register(lambda: print("answers at a time:", most))
-app.main()
-"""
-    server = Server(tmp_path, model, ("-c", start))
+def test_twenty_users_at_once_are_all_answered_and_leave_no_file(zerogpu_space, sounds, detect, capsys):
+    clients = [zerogpu_space.client() for _ in range(20)]
+    names = ["faulty.wav", "normal.wav", "long.wav", "mine_0.wav"]
+    together = threading.Barrier(20, timeout=60)
+
+    def ask(index: int) -> tuple[dict | list, float]:
+        sound = gradio_client.handle_file(sounds / names[index % 4])
+        together.wait()
+        start = time.monotonic()
+        if index < 12:
+            given = clients[index].submit(sound, api_name="/detect").result(timeout=120)
+        elif index < 18:
+            given = clients[index].submit([sound], "press_3", api_name="/enroll").result(timeout=120)
+        else:
+            given = clients[index].submit(api_name="/machines").result(timeout=120)
+        return given, time.monotonic() - start
+
+    with ThreadPoolExecutor(20) as users:
+        answers = list(users.map(ask, range(20)))
+    expected = [json.loads(json.dumps(detect(str(sounds / name)))) for name in names]
+    given = [content for content, _ in answers]
+    assert given[:12] == expected * 3
+    for files in given[12:18]:
+        assert sorted(Path(file).name for file in files) == ["scoring.safetensors", "scoring_config.json"]
+    assert given[18:] == [detect.detector.machines] * 2
+    status = Path(f"/proc/{zerogpu_space.process.pid}/status")
+    memory = ""
+    if status.exists():
+        (peak,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        memory = f", peak memory {int(peak.split()[1]) / 1024:.0f} MiB"
+    with capsys.disabled():
+        print(f"\n20 users at once: slowest answer {max(seconds for _, seconds in answers):.1f} s{memory}")
+    assert zerogpu_space.files() != []
+    zerogpu_space.process.send_signal(signal.SIGUSR1)
+    until(lambda: zerogpu_space.files() == [])
+
+
+@pytest.mark.slow
+def test_the_app_in_a_clone_runs_the_demonstration_model(tmp_path):
+    server = SpaceServer(tmp_path, SPACE, MODEL_ID="")
     try:
-        clients = [api_client(server) for _ in range(20)]
-        names = ["faulty.wav", "normal.wav", "long.wav", "mine_0.wav"]
-        together = threading.Barrier(20, timeout=60)
-
-        def ask(index: int) -> tuple[dict | list, float]:
-            sound = gradio_client.handle_file(sounds / names[index % 4])
-            together.wait()
-            start = time.monotonic()
-            if index < 12:
-                given = clients[index].submit(sound, api_name="/detect").result(timeout=120)
-            elif index < 18:
-                given = clients[index].submit([sound], "press_3", api_name="/enroll").result(timeout=120)
-            else:
-                given = clients[index].submit(api_name="/machines").result(timeout=120)
-            return given, time.monotonic() - start
-
-        with ThreadPoolExecutor(20) as users:
-            answers = list(users.map(ask, range(20)))
-        expected = [json.loads(json.dumps(detect(str(sounds / name)))) for name in names]
-        given = [content for content, _ in answers]
-        assert given[:12] == expected * 3
-        for files in given[12:18]:
-            assert sorted(Path(file).name for file in files) == ["scoring.safetensors", "scoring_config.json"]
-        assert given[18:] == [detect.detector.machines] * 2
-        status = Path(f"/proc/{server.process.pid}/status")
-        memory = ""
-        if status.exists():
-            (peak,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-            memory = f", peak memory {int(peak.split()[1]) / 1024:.0f} MiB"
-        with capsys.disabled():
-            print(f"\n20 users at once: slowest answer {max(seconds for _, seconds in answers):.1f} s{memory}")
-        server.process.send_signal(signal.SIGUSR1)
-        until(lambda: server.files() == [])
+        example = gradio_client.handle_file(SPACE / "examples" / "fan_clogged.wav")
+        result = server.client().predict(example, "fan_id_04", api_name="/detect")
+        assert result["verdict"] == "anomalous" and result["machine"] == "fan_id_04"
     finally:
         server.stop()
-    at_once = 1 if torch.cuda.is_available() else 2
-    assert f"answers at a time: {at_once}" in server.log.read_text()
-
-
-def test_the_bundled_demonstration_hears_in_the_examples_what_they_are_called():
-    assert (ROOT / "space" / "demo_model" / "model.safetensors").is_file(), "make it as space/README.md says"
-    bundled = pipeline("anomalous-sound-detection", model=str(ROOT / "space" / "demo_model"), trust_remote_code=True)
-    verdicts = {path.name: bundled(str(path))["verdict"] for path in (ROOT / "space" / "examples").iterdir()}
-    assert len(verdicts) == 7
-    assert verdicts == {name: "normal" if "normal" in name else "anomalous" for name in verdicts}
 
 
 def test_the_front_matter_says_what_the_hub_needs():
-    text = (ROOT / "space" / "README.md").read_text()
+    text = (SPACE / "README.md").read_text()
     data = SpaceCardData(**yaml.safe_load(text.split("---")[1]))
     assert data.sdk == "gradio" and data.license == "apache-2.0" and data.app_file == "app.py"
     assert len(data.to_dict()["short_description"]) <= 60
-    assert f"gradio[mcp]=={data.sdk_version}" in (ROOT / "space" / "requirements.txt").read_text().splitlines()
-
-
-def test_the_demonstration_models_code_is_this_repositorys():
-    """Its copies are deployed; after a change `cp {modeling,feature_extraction}/*_attention_asd.py space/demo_model`."""
-    originals = [
-        *(ROOT / "modeling").glob("*_attention_asd.py"),
-        *(ROOT / "feature_extraction").glob("*_attention_asd.py"),
-    ]
-    copies = {path.name: path.read_text() for path in (ROOT / "space" / "demo_model").glob("*_attention_asd.py")}
-    assert copies == {path.name: path.read_text() for path in originals}
+    assert f"gradio[mcp]=={data.sdk_version}" in (SPACE / "requirements.txt").read_text().splitlines()

@@ -1,7 +1,7 @@
 """Python processes that start in half a second instead of six, forked from one that has imported the libraries.
 
-Each is a process as `python script.py` is: arguments, environment, folder, output, exit code, and a death of its own. Only
-what a library reads of the environment while it is imported is that of the first process.
+Each process has its own arguments, environment, folder, output and exit code, as with `python script.py`. There is one
+difference: a library that reads the environment during its import has read that of the first process.
 """
 
 import gc
@@ -17,15 +17,16 @@ import tempfile
 from pathlib import Path
 
 
-# The libraries that scripts import, and nothing of the project.
+# The libraries that scripts import, and no module of the project.
 LIBRARIES = "accelerate datasets evaluate matplotlib.pyplot sklearn.metrics transformers.pipelines".split()
 
 
 class Forked:
-    """A process, with the part of `subprocess.Popen` that the tests use."""
+    """A process. It has the part of `subprocess.Popen` that the tests use."""
 
     def __init__(self, server: socket.socket, request: dict):
-        self.outputs = [tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")]
+        # Open as long as this object: the process writes into them, and `communicate` reads them.
+        self.outputs = [tempfile.TemporaryFile("w+") for _ in ("stdout", "stderr")]  # noqa: SIM115
         self.status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             fds = [theirs.fileno(), *(file.fileno() for file in self.outputs)]
@@ -34,6 +35,7 @@ class Forked:
         self.pid = int(self.status.recv(32))
         self.returncode: int | None = None
 
+    # Each method does what the method of this name does in `subprocess.Popen`.
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
             self.status.settimeout(timeout)
@@ -58,7 +60,7 @@ class Forked:
 
 
 class WarmPython:
-    """Starts processes in `environment`; `with` ends the one that they are forked from."""
+    """A process that forks others, with `environment`. It ends with the `with` block."""
 
     def __init__(self, environment: dict[str, str]):
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -67,7 +69,13 @@ class WarmPython:
             self.process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
 
     def start(self, arguments: list[str], folder: Path, **changes: str | None) -> Forked:
-        """As `python ARGUMENTS` in `folder`, a script or `-c` with code; a change of the environment may be `None`."""
+        """Start a process as `python ARGUMENTS` does.
+
+        Args:
+            arguments: a script and its arguments, or `-c` and code.
+            folder: the working directory.
+            changes: variables of the environment to set, or to remove with `None`.
+        """
         return Forked(self.socket, {"arguments": arguments, "folder": str(folder), "changes": changes})
 
     def __enter__(self) -> "WarmPython":
@@ -79,7 +87,7 @@ class WarmPython:
 
 
 def next_request(server: socket.socket) -> list[str] | None:
-    """Waits for requests and returns once for each, in a process made for it, with its arguments; at the end `None`."""
+    """Fork a process for each request. Return the request's arguments in that process, and `None` in this one at the end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         message, fds, *_ = socket.recv_fds(server, 2**17, 3)
@@ -90,7 +98,7 @@ def next_request(server: socket.socket) -> list[str] | None:
         for fd in fds:
             os.close(fd)
     status, *outputs = fds
-    # One process waits for the other, and tells how it ended.
+    # One process waits for the other, and reports its exit code.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     server.close()
     pid = os.fork()
@@ -116,7 +124,7 @@ def next_request(server: socket.socket) -> list[str] | None:
 if __name__ == "__main__":
     for name in LIBRARIES:
         importlib.import_module(name)
-    # Or every process would look through all that was imported for what it can free at its end, and copy the pages.
+    # Without this, each process would search all imported objects for garbage at its end, and copy their memory pages.
     gc.freeze()
     arguments = next_request(socket.socket(fileno=int(sys.argv[1])))
     if arguments is None:

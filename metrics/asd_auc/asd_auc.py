@@ -66,10 +66,10 @@ _CITATION = """
 
 
 def asd_auc(
-    scores: Sequence[float],
-    labels: Sequence[int],
-    machine_types: Sequence[str],
-    machine_ids: Sequence[str],
+    scores: Sequence[float] | np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    machine_types: Sequence[str] | np.ndarray,
+    machine_ids: Sequence[str | int] | np.ndarray,
     max_fpr: float = 0.1,
     n_bootstrap: int = 1000,
     confidence: float = 0.95,
@@ -101,7 +101,7 @@ def asd_auc(
     ids_of = {}
     for name, kind in type_of.items():
         ids_of.setdefault(kind, []).append(name)
-    clips = {}
+    clips: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for name in type_of:
         own = names == name
         clips[name] = _resampled(name, scores[own], labels[own], n_bootstrap, seed)
@@ -138,7 +138,7 @@ def asd_auc(
     return result | {"counts": counts, "undefined": undefined} | settings
 
 
-def _checked(scores, labels, machine_types, machine_ids) -> tuple[np.ndarray, ...]:
+def _checked(scores, labels, machine_types, machine_ids) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The four columns as arrays: scores (n,) float64, labels (n,) 0/1, types (n,), full ID names (n,)."""
     lengths = {
         "scores": len(scores),
@@ -201,7 +201,7 @@ def _resampled(
     return scores, labels, counts
 
 
-def _together(clips: list[tuple]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _together(clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The clips of several machine IDs as those of one."""
     scores, labels, counts = zip(*clips, strict=False)
     return np.concatenate(scores), np.concatenate(labels), np.concatenate(counts, axis=1)
@@ -260,8 +260,8 @@ def _summary(
     official = {kind: _mean(per_id[name] for name in ids_of[kind]) for kind in ids_of}
     worst = {}
     for kind in ids_of:
-        defined = [name for name in ids_of[kind] if per_id[name] is not None]
-        worst[kind] = min(defined, key=lambda name: per_id[name][0], default=None)
+        defined = {name: samples[0] for name in ids_of[kind] if (samples := per_id[name]) is not None}
+        worst[kind] = min(defined, key=lambda name: defined[name], default=None)
 
     per_type = {
         kind: {

@@ -25,8 +25,8 @@ class Autoencoder(Reconstruction):
         ]
         return nn.Sequential(*hidden, nn.Linear(widths[-1], widths[0]))
 
-    def see(self, windows: torch.Tensor) -> torch.Tensor:
+    def inputs_of(self, windows: torch.Tensor) -> torch.Tensor:
         return windows.flatten(1)
 
-    def aim(self, windows: torch.Tensor) -> torch.Tensor:
+    def targets_of(self, windows: torch.Tensor) -> torch.Tensor:
         return windows.flatten(1)

@@ -17,28 +17,32 @@ class Baseline(ABC):
     """A peer: `Peer(updates=300, seed=0).fit(normal_clips).score(clips)`.
 
     Args:
-        updates: optimiser steps of the network, or of each where a peer fits one a machine type. 0 leaves random weights,
-            which is enough to count parameters and to time the network.
-        seed: of initial weights, batches and everything else that is drawn: the same seed gives the same scores.
+        updates: optimizer steps of the network, or of each network where a peer fits one for each machine type. 0 leaves
+            random weights, which is enough to count parameters and to time the network.
+        seed: key of initial weights, batches and everything else that is drawn. The same seed gives the same scores.
         batch_size: clips in an update.
     """
 
     title: ClassVar[str]
     needs_waveforms: ClassVar[bool] = False
-    # What computes the score, in eval mode after `fit`; None for a peer without a network. Of several, the first.
+    # The network that computes the score, in eval mode after `fit`; None for a peer without a network, the first of several.
     network: nn.Module | None = None
 
     def __init__(self, updates: int, seed: int = 0, batch_size: int = 16):
         self.updates, self.seed, self.batch_size = updates, seed, batch_size
         self.machines: list[str] = []
-        # Without the check it would be a GPU wherever PyTorch was built for one.
+        # Without the check the answer would be a GPU wherever PyTorch was built for one.
         self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
     def fit(self, clips: Clips, progress: bool = True) -> "Baseline":
-        """Learn from normal clips alone. `progress` shows a bar of the updates.
+        """Learn from normal clips alone, and return the peer itself.
+
+        Args:
+            clips: normal clips of every machine ID.
+            progress: show a bar of the updates.
 
         Raises:
-            ValueError: no clip at all, or waveforms are missing.
+            ValueError: there is no clip at all, or waveforms are missing.
         """
         if not len(clips):
             raise ValueError(f"{self.title}: no clip to fit to; expected normal clips of every machine ID.")
@@ -48,10 +52,12 @@ class Baseline(ABC):
         return self
 
     def score(self, clips: Clips) -> np.ndarray:
-        """(n,) float64: the anomaly score of each clip for the machine ID that it claims, the higher the more anomalous.
+        """Return the anomaly score `(n,)` float64 of each clip for the machine ID that it claims.
+
+        The higher the score, the more anomalous is the clip.
 
         Raises:
-            ValueError: a machine ID that `fit` has not seen, waveforms are missing, or not fitted yet.
+            ValueError: the peer is not fitted yet or not to a clip's machine ID, or waveforms are missing.
         """
         if not self.machines:
             raise ValueError(f"{self.title}: not fitted; call fit(normal clips) first.")
@@ -68,18 +74,18 @@ class Baseline(ABC):
         return np.concatenate([np.zeros(0), *(np.asarray(score, dtype=np.float64) for score in scores)])
 
     def to(self, device: str | torch.device) -> "Baseline":
-        """Move what computes the score."""
+        """Move what computes the score to a device, and return the peer itself."""
         self.device = torch.device(device)
         if self.network is not None:
             self.network.to(self.device)
         return self
 
     def num_parameters(self) -> int:
-        """Trainable parameters of one network, as the papers count them; 0 without a network."""
+        """Return the trainable parameters of one network, as the papers count them; 0 without a network."""
         return 0 if self.network is None else sum(parameter.numel() for parameter in self.network.parameters())
 
     def network_inputs(self, clips: Clips) -> tuple[torch.Tensor, ...]:
-        """What `network` is called with to score these clips: every window of them where it sees windows."""
+        """Return what `network` is called with to score these clips, all windows where it takes windows."""
         raise NotImplementedError(f"{self.title} has no network.")
 
     @abstractmethod

@@ -18,8 +18,7 @@ class Clips:
         log_mels: (n, 128, frames) float32 in dB, 10 log10 of the mel power as `AttentionAsdFeatureExtractor.log_mel`
             gives it.
         waveforms: (n, samples) float32 at 16 kHz with `frames == 1 + samples // 512`; None where there are only log-mels.
-        machines: (n,) the machine IDs that the clips claim, such as `"fan_id_00"`; the machine type is what stands
-            before `_id_`.
+        machines: (n,) the machine IDs that the clips claim, such as `"fan_id_00"`. The machine type stands before `_id_`.
 
     Raises:
         ValueError: shapes or numbers of clips do not fit together, or a log-mel is not finite.
@@ -50,22 +49,29 @@ class Clips:
 
     @property
     def machine_types(self) -> list[str]:
+        """The machine type of each clip."""
         return [machine_type(name) for name in self.machines]
 
-    def take(self, indices: Sequence[int]) -> "Clips":
-        """The clips at `indices`, in that order."""
-        indices = np.asarray(indices, dtype=np.int64)
-        waveforms = None if self.waveforms is None else self.waveforms[indices]
-        return Clips(self.log_mels[indices], waveforms, [self.machines[index] for index in indices])
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Clips":
+        """Return the clips at `indices`, in that order."""
+        rows = np.asarray(indices, dtype=np.int64)
+        waveforms = None if self.waveforms is None else self.waveforms[rows]
+        return Clips(self.log_mels[rows], waveforms, [self.machines[row] for row in rows])
 
 
 def machine_type(machine: str) -> str:
-    """`"fan_id_00"` -> `"fan"`."""
+    """Return the machine type of a machine ID: `"fan_id_00"` -> `"fan"`."""
     return machine.split("_id_")[0]
 
 
 def excerpts(clips: Clips, starts: np.ndarray, frames: int) -> Clips:
-    """Of each clip the `frames` frames from its start on, and the samples that they are centred on."""
+    """Return `frames` frames of each clip from its start on, and the samples that the frames are centered on.
+
+    Args:
+        clips: the clips.
+        starts: first frame of each excerpt `(clips,)`.
+        frames: length of an excerpt.
+    """
     log_mels = np.stack([clip[:, start : start + frames] for clip, start in zip(clips.log_mels, starts, strict=True)])
     waveforms = None
     if clips.waveforms is not None:

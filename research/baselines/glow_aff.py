@@ -20,9 +20,9 @@ from .training_loop import excerpt_starts, initialised_with, train
 FRAMES, FOLDS = 8, ((8, 2), (2, 2), (2, 2))
 # Steps of flow in a level and channels of a coupling's network, for the published number of parameters.
 STEPS, HIDDEN = 19, 512
-# By how many nats a latent dimension another ID of the type is to be less likely.
+# Nats a latent dimension by which another ID of the type is to be less likely.
 MARGIN = 0.1
-# Of a latent, in the training clips' deviations: cells that never change would have a density without bound.
+# Smallest deviation of a latent, in the training clips' deviations: the density of a cell that never changes has no bound.
 MIN_DEVIATION = 1e-2
 # Clips of each machine ID that the Gaussians begin with.
 CLIPS_TO_BEGIN = 32
@@ -88,7 +88,7 @@ class Glow(nn.Module):
         return (prior.sum(2) - log_determinant.unsqueeze(1)) / z.shape[1]
 
     def latents(self, patches: torch.Tensor, coupled: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """`(patches, bins * FRAMES)` and the log-determinants. A level hands half of its channels to the next."""
+        """Return latents `(patches, bins * FRAMES)` and log-determinants; a level hands half of its channels to the next."""
         x, done = patches.unsqueeze(1), []
         log_determinant = torch.zeros(len(patches), device=patches.device)
         for level, ((bins, frames), steps) in enumerate(zip(FOLDS, self.levels, strict=True)):
@@ -105,7 +105,7 @@ class Glow(nn.Module):
     def initialise_latents(self, patches: torch.Tensor, labels: torch.Tensor) -> None:
         """Set the Gaussians to the latents of `patches`, each ID at its own mean and all with the deviation around it.
 
-        For a flow that is fresh: its couplings still do nothing, and are passed over.
+        The flow must be fresh: its couplings still do nothing, and are passed over.
         """
         z = self.latents(patches, coupled=False)[0]
         for label in labels.unique():
@@ -120,12 +120,13 @@ def fold(x: torch.Tensor, bins: int, frames: int) -> torch.Tensor:
 
 
 class GlowAff(Baseline):
-    """Anomaly score = minus log-likelihood under the claimed machine ID, averaged over the patches of a clip.
+    """The log-likelihood under the claimed machine ID, with its sign changed and averaged over the patches of a clip.
 
     29.9 M parameters with 41 machine IDs (30 M published). The paper fits a flow for each machine ID and lowers the
-    likelihood of the type's other IDs under it; here one flow serves all, with a Gaussian of latents for each ID
-    (Glow's own conditioning on a class), and it is under the claimed ID's Gaussian that the clip is kept likelier than
-    under the others'. One flow of this size in place of 16 or 41 is what a CPU can train, and all clips teach it.
+    likelihood of the type's other IDs under it. Here one flow serves all IDs, with a Gaussian of latents for each of them
+    (Glow's own conditioning on a class). Training keeps a clip likelier under the claimed ID's Gaussian than under the
+    others'. A CPU can train one flow of this size in place of 16 or 41, and all clips teach it.
+
     Length of the patches, folds, depth and margin are this project's choice: Glow's 32 steps on patches of 32 frames and
     2 x 2 folds have as many parameters and twenty times the arithmetic. A random patch of each clip makes a batch.
     """

@@ -15,22 +15,22 @@ from .training_loop import excerpt_starts, initialised_with, train
 
 
 class IdClassifier(Baseline):
-    """One network over all machine IDs. Anomaly score = cross-entropy of the claimed ID, its margin included.
+    """One network over all machine IDs. The anomaly score is the cross-entropy of the claimed ID, its margin included.
 
-    `build` gives a network that is called as `network(*network_inputs(clips), labels=...)`, with `mixup_partner` and
-    `mixup_lambda` where `mixup_alpha` is set, and returns an output with `loss` and `anomaly_scores`.
+    `build` returns a network that is called as `network(*network_inputs(clips), labels=...)`, with `mixup_partner` and
+    `mixup_lambda` where `mixup_alpha` is set. The network returns an output with `loss` and `anomaly_scores`.
     """
 
     # The papers have 1e-4 and a hundred times as many updates; this is the rate of this project's own short runs.
     learning_rate: ClassVar[float] = 1e-3
     # Mixup draws from Beta(alpha, alpha); 0 for none.
     mixup_alpha: ClassVar[float] = 0.0
-    # Frames of a clip that an update sees, at a random place; None for whole clips.
+    # Frames of a clip in an update, at a random place; None for whole clips.
     train_frames: ClassVar[int | None] = None
 
     @abstractmethod
     def build(self, clips: Clips, id2label: dict[int, str]) -> torch.nn.Module:
-        """The network for clips of this size."""
+        """Return the network for clips of this size; `id2label` names its classes."""
 
     def network_inputs(self, clips: Clips) -> tuple[torch.Tensor, ...]:
         log_mels = self._on_device(clips.log_mels)

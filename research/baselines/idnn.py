@@ -1,4 +1,4 @@
-"""IDNN: the centre of five frames from its four neighbours (Suefusa et al., ICASSP 2020).
+"""IDNN: the center of five frames from its four neighbours (Suefusa et al., ICASSP 2020).
 
 A frame that its neighbours do not foretell is anomalous; edges of the window, which an autoencoder reconstructs badly
 even of non-stationary normal sound, do not count.
@@ -24,9 +24,9 @@ class Idnn(Reconstruction):
         ]
         return nn.Sequential(*hidden, nn.Linear(widths[-1], num_bins))
 
-    def see(self, windows: torch.Tensor) -> torch.Tensor:
-        centre = WINDOW // 2
-        return torch.cat([windows[:, :centre], windows[:, centre + 1 :]], dim=1).flatten(1)
+    def inputs_of(self, windows: torch.Tensor) -> torch.Tensor:
+        center = WINDOW // 2
+        return torch.cat([windows[:, :center], windows[:, center + 1 :]], dim=1).flatten(1)
 
-    def aim(self, windows: torch.Tensor) -> torch.Tensor:
+    def targets_of(self, windows: torch.Tensor) -> torch.Tensor:
         return windows[:, WINDOW // 2]

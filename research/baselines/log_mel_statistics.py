@@ -9,7 +9,7 @@ from .clips import Clips
 
 
 class LogMelStatisticsBaseline(Baseline):
-    """Mean and standard deviation of each log-mel bin, distance to the nearest normal clip of the same machine ID.
+    """The distance to the nearest normal clip of the same machine ID, by mean and deviation of each log-mel bin.
 
     Nothing is trained: `updates`, `seed` and `batch_size` change nothing.
     """

@@ -14,16 +14,16 @@ from .clips import Clips
 from .id_classifier import IdClassifier
 
 
-# Frames that a window covers (2 s), and between two windows of a clip that is scored.
+# Frames of a window (2 s), and frames between two windows of a clip that is scored.
 WINDOW, HOP = 64, 32
 # A width of 0.65 makes the published number of parameters; that of the DCASE 2021 baseline of this kind, 0.5, 0.74 M.
 WIDTH = 0.65
 
 
 class MobileNetV2Classifier(nn.Module):
-    """`(clips, bins, frames)` in dB -> softmax over machine IDs in every window of `WINDOW` frames, averaged over windows.
+    """A softmax over machine IDs in every window of `WINDOW` frames, averaged over the windows of a clip.
 
-    Clips that are shorter than a window are one window.
+    The input is log-mels `(clips, bins, frames)` in dB. A clip that is shorter than a window is one window.
     """
 
     def __init__(self, num_bins: int, num_labels: int):
@@ -51,7 +51,7 @@ class MobileNetV2Classifier(nn.Module):
 
 
 class MobileNetV2(IdClassifier):
-    """1,118,041 parameters with 41 machine IDs (1.1 M published). An update sees two neighbouring windows of each clip."""
+    """1,118,041 parameters with 41 machine IDs (1.1 M published). An update takes two neighbouring windows of each clip."""
 
     title = "MobileNetV2"
     train_frames = WINDOW + HOP

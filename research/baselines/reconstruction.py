@@ -13,32 +13,33 @@ from .training_loop import excerpt_starts, initialised_with, train
 
 # Frames that a window covers, in the DCASE 2020 baseline and in IDNN alike.
 WINDOW = 5
-# Windows of a clip that an update sees: 16 clips make the DCASE baseline's batch of 512.
+# Windows of a clip in an update: 16 clips make the DCASE baseline's batch of 512.
 WINDOWS_PER_CLIP = 32
 
 
 class Reconstruction(Baseline):
-    """Anomaly score = mean squared error over a clip's windows, in units of the training clips' variance.
+    """A network that predicts frames. The anomaly score is its mean squared error over a clip's windows.
 
-    Each machine type's network takes all the `updates`: one costs a fiftieth of another peer's. The networks see what
-    a bin differs by from its mean over the type's training clips, all bins on one scale, so that the error is still
-    one in decibels; the papers feed decibels themselves, and a short training is then spent on learning the mean.
+    The error is in units of the training clips' variance. Each machine type's network takes all the `updates`: an update
+    costs a fiftieth of another peer's. The networks get each bin's difference from its mean over the type's training
+    clips, all bins on one scale, so that the error is still one in decibels. The papers feed decibels themselves; a short
+    training is then spent on learning the mean.
     """
 
     @abstractmethod
     def build(self, num_bins: int) -> nn.Module:
-        """The network, from `see`'s `(windows, inputs)` to `aim`'s `(windows, outputs)`."""
+        """Return the network, from `inputs_of`'s `(windows, inputs)` to `targets_of`'s `(windows, outputs)`."""
 
     @abstractmethod
-    def see(self, windows: torch.Tensor) -> torch.Tensor:
-        """What the network sees of `(windows, WINDOW, bins)`."""
+    def inputs_of(self, windows: torch.Tensor) -> torch.Tensor:
+        """Return the network's inputs of windows `(windows, WINDOW, bins)`."""
 
     @abstractmethod
-    def aim(self, windows: torch.Tensor) -> torch.Tensor:
-        """What it is to predict."""
+    def targets_of(self, windows: torch.Tensor) -> torch.Tensor:
+        """Return what the network is to predict of windows `(windows, WINDOW, bins)`."""
 
     def network_inputs(self, clips: Clips) -> tuple[torch.Tensor, ...]:
-        return (self.see(self._windows(clips).flatten(0, 1)),)
+        return (self.inputs_of(self._windows(clips).flatten(0, 1)),)
 
     def _fit(self, clips: Clips, progress: bool) -> None:
         frames = clips.log_mels.shape[2]
@@ -58,7 +59,7 @@ class Reconstruction(Baseline):
                 starts = excerpt_starts(frames, WINDOW, (len(batch), count), self.seed, update)
                 rows = torch.arange(len(batch), device=self.device).unsqueeze(1)
                 windows = self._windows(own.take(batch))[rows, torch.from_numpy(starts).to(self.device)].flatten(0, 1)
-                return (network(self.see(windows)).float() - self.aim(windows)).square().mean()
+                return (network(self.inputs_of(windows)).float() - self.targets_of(windows)).square().mean()
 
             label = f"{self.title}, {name}"
             train(network, loss_of, len(own), self.updates, self.batch_size, 1e-3, self.seed, label, progress)
@@ -74,11 +75,13 @@ class Reconstruction(Baseline):
         scores = []
         for index, name in enumerate(clips.machine_types):
             windows = self._windows(clips.take([index]))[0]
-            scores.append((self.networks[name](self.see(windows)) - self.aim(windows)).square().mean().item())
+            scores.append(
+                (self.networks[name](self.inputs_of(windows)) - self.targets_of(windows)).square().mean().item()
+            )
         return np.asarray(scores)
 
     def _windows(self, clips: Clips) -> torch.Tensor:
-        """`(clips, windows, WINDOW, bins)`, a view of the standardised frames."""
+        """Return `(clips, windows, WINDOW, bins)`, a view of the standardized frames."""
         means = np.stack([self.means[name] for name in clips.machine_types])
-        standardised = self._on_device((clips.log_mels - means[:, :, None]) / self.deviation)
-        return standardised.transpose(1, 2).unfold(1, WINDOW, 1).transpose(2, 3)
+        standardized = self._on_device((clips.log_mels - means[:, :, None]) / self.deviation)
+        return standardized.transpose(1, 2).unfold(1, WINDOW, 1).transpose(2, 3)

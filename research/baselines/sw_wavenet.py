@@ -13,7 +13,7 @@ from .clips import Clips
 from .id_classifier import IdClassifier
 
 
-# Six blocks see 127 frames (4 s). With these widths both WaveNets together make the published number of parameters.
+# Six blocks cover 127 frames (4 s). With these widths both WaveNets together make the published number of parameters.
 CHANNELS, DILATIONS = 512, (1, 2, 4, 8, 16, 32)
 
 
@@ -87,7 +87,7 @@ class SwWaveNet(IdClassifier):
     """ArcFace with s = 30 and m = 0.7 over all machine IDs, no mixup.
 
     26.6 M parameters with 41 machine IDs (27 M published). The paper's abstract gives the two branches and the number of
-    parameters; the widths, the number of blocks and the loss's constants are this project's choice. An update sees 1.5 s
+    parameters; the widths, the number of blocks and the loss's constants are this project's choice. An update takes 1.5 s
     of each clip: a step over whole clips takes several times as long.
     """
 

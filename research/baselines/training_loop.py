@@ -58,7 +58,7 @@ def train(
 
 
 def excerpt_starts(frames: int, excerpt: int, size: tuple[int, ...], seed: int, update: int) -> np.ndarray:
-    """First frames, of shape `size`, of random excerpts that lie within a clip of `frames`."""
+    """Return first frames, of shape `size`, of random excerpts that lie within a clip of `frames`."""
     return random_streams.excerpts(seed, update).integers(0, frames - excerpt + 1, size=size)
 
 

@@ -1,7 +1,8 @@
-"""Processes to measure in: fresh ones on given cores, whose memory and time nothing else has touched.
+"""Fresh processes on given cores to measure in: nothing else has touched their memory and time.
 
-Only the standard library is imported: as a script this file starts a command from a process so small that the
-command's peak memory is its own. (Linux counts the memory of the process that started it into a command's `ru_maxrss`.)
+Only the standard library is imported. As a script this file starts a command from a process so small that the
+command's peak memory is its own: Linux counts the memory of the process that starts a command into the command's
+`ru_maxrss`.
 """
 
 import json
@@ -23,8 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 class FreshProcess:
     """A new Python process that runs functions of importable modules, one after the other.
 
-    It sees `cores` alone (on systems that let a process choose) and starts with as many threads. What the functions leave
-    in their modules stays, so that several processes, each with what it measures, can take turns.
+    What the functions leave in their modules stays, so that several processes, each with what it measures, can take turns.
+
+    Args:
+        cores: the only cores that the process may run on, on systems that let a process choose. The process starts with
+            as many threads. None: all cores.
     """
 
     def __init__(self, cores: Sequence[int] | None = None):
@@ -44,6 +48,7 @@ class FreshProcess:
                 os.environ["OMP_NUM_THREADS"] = threads
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the function in the process and return its result."""
         return self._pool.submit(function, *arguments).result()
 
     def __enter__(self) -> "FreshProcess":
@@ -54,19 +59,20 @@ class FreshProcess:
 
 
 def available_cores() -> list[int]:
-    """The cores that this process may run on."""
+    """Return the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def set_cores(cores: Sequence[int]) -> None:
+    """Let this process run on these cores alone, where the system lets a process choose."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
 
 
 def peak_memory_mib() -> float:
-    """The most memory that this process has had resident, in MiB."""
+    """Return the most memory that this process has had resident, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -75,18 +81,24 @@ def peak_memory_mib() -> float:
 
 
 def maxrss_mib(usage: resource.struct_rusage) -> float:
+    """Return the peak memory of a usage in MiB; macOS counts it in bytes, Linux in KiB."""
     return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def timed_command(command: Sequence[str | Path], allowed: Sequence[int] = (0,), **environment: str) -> dict[str, Any]:
     """Run a command from the repository's root and measure it.
 
+    Args:
+        command: the command and its arguments.
+        allowed: exit codes that are no error.
+        environment: variables of the environment that the command gets besides this process's.
+
     Returns:
-        `seconds`, `first_line_s` (from its start until the first line on standard output), `peak_mib` (of it, or of the
-        largest process that it started), `first_line` and `returncode`.
+        `seconds`, `first_line_s` (from the start until the first line on standard output), `peak_mib` (of the command or
+        of the largest process that it started), `first_line` and `returncode`.
 
     Raises:
-        RuntimeError: it ended with another exit code than those `allowed`; the message has its standard error.
+        RuntimeError: the command ended with another exit code; the message has its standard error.
     """
     launcher = [sys.executable, "-S", str(Path(__file__)), *map(str, command)]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -99,6 +111,7 @@ def timed_command(command: Sequence[str | Path], allowed: Sequence[int] = (0,), 
 
 
 def measure_command(command: list[str]) -> dict[str, Any]:
+    """Run a command and return what `timed_command` returns."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     first_line = process.stdout.readline()

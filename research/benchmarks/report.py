@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
+from evaluation.markdown import markdown_table
+
 from .processes import available_cores
 
 
 def describe_machine() -> dict[str, Any]:
-    """What the figures depend on, and how busy the machine was when they were taken."""
+    """Return what the figures depend on, and how busy the machine was when they were taken."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -29,14 +31,13 @@ def describe_machine() -> dict[str, Any]:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """A table whose columns are the keys of the first row; `None` is a dash."""
+    """Return a table whose columns are the keys of the first row; `None` is a dash."""
     columns = list(rows[0])
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    lines += [f"| {' | '.join(cell(row.get(column)) for column in columns)} |" for row in rows]
-    return "\n".join(lines)
+    return markdown_table(columns, [[cell(row.get(column)) for column in columns] for row in rows])
 
 
 def cell(value: Any) -> str:
+    """Return a number with as many digits as say something."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -45,6 +46,7 @@ def cell(value: Any) -> str:
 
 
 def write_json(path: Path | None, results: dict[str, Any]) -> None:
+    """Write the results where there is a path."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

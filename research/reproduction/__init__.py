@@ -1,6 +1,14 @@
-"""The paper's tables and figures again: what was published, what is run, and how both are shown beside each other.
+"""The paper's tables and figures again; `python -m research.reproduce` is the command. Begin with targets.py.
 
-published -> what the paper and its peers report; systems -> which configuration each row is; data, runs, fit_peer ->
-train and score; protocol -> the published evaluation's faults, on request; measure, merit, bands -> figures of merit;
-tables, figures -> Markdown, CSV and PNG. `research/reproduce.py` is the command.
+| files | what they do |
+|---|---|
+| published | what the paper and its peers report |
+| study, systems | settings of a call; which configuration each row is |
+| data, runs, run_pool | prepared clips; what is trained; several processes at a time |
+| fit_peer, fit_log_mel_network | what a run's process does, where it is not train.py |
+| protocol | the faults of the published evaluation, on request |
+| measure, measured, merit, bands | costs and scores of a run; figures over seeds; AUC without a band |
+| table_1, table_2, ablation, figures_2_and_3, figure_4 | a report each |
+| report, wording, cells, dot_plot, frequencies | what reports share |
+| workshop, targets | from runs to reports |
 """

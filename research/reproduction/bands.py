@@ -1,21 +1,19 @@
 """Do high frequencies matter? Bands of the test clips are brought to the machine's normal level, and AUC is measured again.
 
-The paper reads from its Figure 4 that [1.7, 8] kHz and [0, 71] Hz matter, because the attention is high there. Attention
-says where the network looks; what a band is worth shows when it holds nothing unusual any more.
+The paper reads from its Figure 4 that [1.7, 8] kHz and [0, 71] Hz matter, because the attention is high there. But
+attention shows where the network looks. What a band is worth shows when the band holds nothing unusual any more.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from evaluation.figures import PAPER_BANDS_HZ
+from evaluation.loading import LoadedModel
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector
 from modeling.explanation_attention_asd import CellReplacement, at_normal_level
 
-from .measure import load_network
 from .merit import Rows
 
 
@@ -29,7 +27,7 @@ BANDS_HZ = {
 
 
 def band_bins(feature_extractor: AttentionAsdFeatureExtractor) -> dict[str, torch.Tensor]:
-    """Which mel bins (bins,) have their centre in each of `BANDS_HZ`; none of them in "none"."""
+    """Return which mel bins `(bins,)` have their center in each of `BANDS_HZ`; in "none" there is no bin."""
     hertz = torch.from_numpy(feature_extractor.mel_frequencies)
     return {
         name: torch.zeros(len(hertz), dtype=torch.bool)
@@ -40,29 +38,35 @@ def band_bins(feature_extractor: AttentionAsdFeatureExtractor) -> dict[str, torc
 
 
 @torch.no_grad()
-def score_without_bands(model_dir: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Rows]:
-    """The paper's score of each test clip with each of `BANDS_HZ` at its machine's normal level, waveform and log-mel alike.
+def score_without_bands(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> dict[str, Rows]:
+    """Score each test clip by the paper's score, with each of `BANDS_HZ` at its machine's normal level.
 
-    Normal level is the mean of the normal training clips give or take a standard deviation, bin by bin; what lies inside
-    is not touched.
+    Normal level is the mean of the normal training clips give or take a standard deviation, bin by bin. What lies inside
+    is not touched. Waveform and log-mel are changed alike.
+
+    Raises:
+        ValueError: the model has no detector, or the detector does not know the normal level of a machine.
     """
-    model, feature_extractor = load_network(model_dir)
-    detector = AnomalyDetector.from_pretrained(model_dir)
-    bins = band_bins(feature_extractor)
+    bins = band_bins(loaded.feature_extractor)
     scored: dict[str, Rows] = {name: [] for name in bins}
+    replaced = torch.stack(list(bins.values())).to(loaded.model.device, torch.float32)
+    labels = loaded.model.config.label2id
     for row in rows:
-        waveform = feature_extractor.fit_length(torch.from_numpy(feature_extractor.read_audio(row["path"]))).to(
-            model.device
-        )
-        mean, deviation = (torch.from_numpy(level).to(model.device) for level in detector.normal_level(row["label"]))
-        cells = CellReplacement(
-            waveform, at_normal_level(waveform, mean, deviation, feature_extractor), feature_extractor
-        )
-        replaced = torch.stack(list(bins.values())).to(model.device, torch.float32)
-        replaced = replaced[:, :, None].expand(-1, -1, cells.shape[1])
-        values, features = cells(replaced)
-        labels = torch.full((len(bins),), model.config.label2id[row["label"]], device=model.device)
-        output = model(input_values=values, input_features=features, labels=labels)
+        cells = cells_at_normal_level(loaded, row)
+        values, features = cells(replaced[:, :, None].expand(-1, -1, cells.shape[1]))
+        claimed = torch.tensor([labels[row["label"]]] * len(bins), device=loaded.model.device)
+        output = loaded.model(input_values=values, input_features=features, labels=claimed)
         for name, score in zip(bins, output.anomaly_scores.tolist(), strict=True):
             scored[name].append({**row, "file": row["path"], "score": score})
     return scored
+
+
+def cells_at_normal_level(loaded: LoadedModel, row: dict[str, Any]) -> CellReplacement:
+    """Return what replaces time-frequency cells of a clip by the clip at its machine's normal level."""
+    level = None if loaded.detector is None else loaded.detector.normal_level(row["label"])
+    if level is None:
+        raise ValueError(f"{loaded.model.name_or_path}: no detector that knows the normal level of {row['label']}.")
+    device, extractor = loaded.model.device, loaded.feature_extractor
+    waveform = extractor.read_clip(row["path"]).to(device)
+    mean, deviation = (torch.from_numpy(values).to(device) for values in level)
+    return CellReplacement(waveform, at_normal_level(waveform, mean, deviation, extractor), extractor)

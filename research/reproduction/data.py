@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from research.baselines.clips import Clips
 from dcase2020_task2 import label_name, list_clips
 from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
+from research.baselines import Clips
 
 
 # The archive of log-mels does not name its machine type.
@@ -24,14 +23,19 @@ LOG_MEL_TYPE = "ToyCar"
 
 @dataclass
 class Split:
-    """`clips` and, clip by clip, `rows` with path, machine_type, machine_id, label (fan_id_00) and is_anomaly."""
+    """The clips of a split.
+
+    Args:
+        clips: log-mels and, where there are some, waveforms.
+        rows: for each clip its `path`, `machine_type`, `machine_id`, `label` (fan_id_00) and `is_anomaly`.
+    """
 
     clips: Clips
     rows: list[dict[str, Any]]
 
 
 def load_split(folder: Path, split: str) -> Split:
-    """What `prepare_sounds` or `prepare_log_mels` wrote, mapped, not read."""
+    """Map what `prepare_sounds` or `prepare_log_mels` wrote into memory; nothing is read yet."""
     rows = json.loads((folder / f"{split}.json").read_text())
     arrays = {
         name: np.load(path, mmap_mode="r") if (path := folder / f"{split}_{name}.npy").exists() else None
@@ -41,10 +45,15 @@ def load_split(folder: Path, split: str) -> Split:
 
 
 def prepare_sounds(data_dir: Path, cache_dir: Path, clip_seconds: float) -> Path:
-    """Waveforms and log-mels of a folder in the DCASE layout; returns the folder that `load_split` takes.
+    """Write waveforms and log-mels of a folder in the DCASE layout, and return the folder that `load_split` takes.
 
     Test clips of machine IDs without a normal training clip are left out, and so are those without a label: nothing can
     be measured on them. Unreadable files are named and left out.
+
+    Args:
+        data_dir: folder in the DCASE 2020 Task 2 layout.
+        cache_dir: where the arrays go, into a folder that is named after the data and its digest.
+        clip_seconds: length of a clip.
 
     Raises:
         ValueError: no training clip, or no machine ID with normal and anomalous test clips.
@@ -71,7 +80,9 @@ def prepare_sounds(data_dir: Path, cache_dir: Path, clip_seconds: float) -> Path
     return folder
 
 
-def _write_sounds(folder: Path, split: str, rows: list[dict[str, Any]], feature_extractor) -> None:
+def _write_sounds(
+    folder: Path, split: str, rows: list[dict[str, Any]], feature_extractor: AttentionAsdFeatureExtractor
+) -> None:
     if (folder / f"{split}.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +93,7 @@ def _write_sounds(folder: Path, split: str, rows: list[dict[str, Any]], feature_
     kept = []
     for row in tqdm(rows, desc=f"Reading {split} clips", unit="clip"):
         try:
-            waveform = feature_extractor.fit_length(torch.from_numpy(feature_extractor.read_audio(row["path"])))
+            waveform = feature_extractor.read_clip(row["path"])
         except AudioReadError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
@@ -97,7 +108,12 @@ def _write_sounds(folder: Path, split: str, rows: list[dict[str, Any]], feature_
 
 
 def prepare_log_mels(log_mel_dir: Path, cache_dir: Path) -> Path:
-    """The archives `train.npz` and `test.npz` (log_mel (clips, bins, frames) in dB, machine_id, is_anomaly, filename).
+    """Write the log-mels of two archives as `prepare_sounds` does, and return the folder that `load_split` takes.
+
+    Args:
+        log_mel_dir: folder with `train.npz` and `test.npz`, each with `log_mel` (clips, bins, frames) in dB, `machine_id`,
+            `is_anomaly` and `filename`.
+        cache_dir: where the arrays go.
 
     Raises:
         ValueError: an archive is missing or has other arrays.
@@ -150,7 +166,7 @@ def _new_array(path: Path, clips: int, shape: Sequence[int]) -> np.memmap:
 
 
 def _write_rows(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
-    """Written last and at once: where it exists, the arrays are whole."""
+    """Write the rows last and at once: where their file exists, the arrays are whole."""
     partial = folder / f"{split}.json.partial"
     partial.write_text(json.dumps(rows))
     os.replace(partial, folder / f"{split}.json")

@@ -6,14 +6,15 @@ RUN gets the model, evaluation/scores.csv, the back ends' scores and, last, meas
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from evaluation.command import run
 from evaluation.evaluate_model import write_scores
+from evaluation.loading import load_network
 from evaluation.score_clips import ScoredClips
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel, AttentionAsdOutput
@@ -29,7 +30,7 @@ BATCH_SIZE = 32
 
 @torch.no_grad()
 def forward(model: AttentionAsdModel, test: Split) -> Iterator[tuple[list[dict[str, Any]], AttentionAsdOutput]]:
-    """Batches of rows with the network's output, the scores those of the claimed machine IDs."""
+    """Yield batches of rows with the network's output; the scores are those of the claimed machine IDs."""
     for start in range(0, len(test.rows), BATCH_SIZE):
         rows = test.rows[start : start + BATCH_SIZE]
         features = torch.from_numpy(test.clips.log_mels[start : start + BATCH_SIZE].copy())
@@ -37,11 +38,18 @@ def forward(model: AttentionAsdModel, test: Split) -> Iterator[tuple[list[dict[s
         yield rows, model(input_features=features, labels=labels)
 
 
-def fit_log_mel_network(log_mel_dir: Path, clips: Path, output_dir: Path, **recipe: float) -> None:
-    """`recipe` is what `train_on_log_mels` takes: epochs, batch_size, learning_rate, validation_fraction and seed."""
+def fit_log_mel_network(log_mel_dir: Path, clips: Path, output_dir: Path, **recipe: Any) -> None:
+    """Train the log-mel-only network, score the test clips and measure the time of a clip.
+
+    Args:
+        log_mel_dir: folder with train.npz.
+        clips: the same clips, prepared.
+        output_dir: where the model and its scores go.
+        recipe: what `train_on_log_mels` takes: epochs, batch_size, learning_rate, validation_fraction and seed.
+    """
     archive = log_mel_dir / "train.npz"
     seconds = train_on_log_mels(archive, output_dir, machine_type=LOG_MEL_TYPE, resume=True, **recipe)
-    model = AttentionAsdModel.from_pretrained(output_dir).eval()
+    model = load_network(output_dir).model
     scored = ScoredClips()
     outputs = list(forward(model, load_split(clips, "test")))
     for rows, output in outputs:
@@ -59,7 +67,7 @@ def fit_log_mel_network(log_mel_dir: Path, clips: Path, output_dir: Path, **reci
     write_measured(output_dir, model.num_parameters(), times, seconds)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--log_mel_dir", type=Path, required=True, help="folder with train.npz and test.npz")
     parser.add_argument("--clips", type=Path, required=True, help="the same clips, prepared")
@@ -71,12 +79,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="key of everything random (0)")
     keep_freed_memory()
     fit_log_mel_network(**vars(parser.parse_args()))
-    return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -6,25 +6,36 @@ RUN gets scores.csv, then measured.json.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-from research.baselines import BASELINES
+from evaluation.command import run
 from evaluation.evaluate_model import write_scores
 from evaluation.score_clips import ScoredClips
 from feature_extraction import AttentionAsdFeatureExtractor
+from research.baselines import BASELINES, Baseline
 from training.allocator import keep_freed_memory
 
 from .data import Split, load_split
 from .measure import noise, reference_call, side_by_side, write_measured
 
 
-def fit_peer(key: str, clips: Path, output_dir: Path, updates: int, batch_size: int, seed: int, data_dir: Path | None):
-    """Fit the baseline `key` and write what it gives into `output_dir`.
+def fit_peer(
+    key: str, clips: Path, output_dir: Path, updates: int, batch_size: int, seed: int, data_dir: Path | None
+) -> None:
+    """Fit a baseline, score the test clips and measure the time of a clip.
+
+    Args:
+        key: key of the baseline in `research.baselines.BASELINES`.
+        clips: folder of prepared clips.
+        output_dir: where scores.csv and measured.json go.
+        updates: optimiser steps in total.
+        batch_size: clips a step.
+        seed: key of everything random.
+        data_dir: folder that the clips' paths are written relative to.
 
     Raises:
-        ValueError: no such baseline, or what it raises itself.
+        ValueError: there is no such baseline, or the baseline cannot be fitted to these clips.
     """
     if key not in BASELINES:
         raise ValueError(f"{key}: no such baseline. Expected one of {', '.join(BASELINES)}.")
@@ -39,8 +50,8 @@ def fit_peer(key: str, clips: Path, output_dir: Path, updates: int, batch_size: 
     write_measured(output_dir, peer.num_parameters(), time_of_a_clip(peer, test), seconds)
 
 
-def time_of_a_clip(peer, test: Split) -> dict[str, float]:
-    """From a clip to its score on a CPU: the log-mel where there is a waveform, then the peer; beside this network."""
+def time_of_a_clip(peer: Baseline, test: Split) -> dict[str, float]:
+    """Return the milliseconds from a clip to its score on a CPU, beside those of this project's default network."""
     peer.to("cpu")
     one = test.clips.take([0])
     hop = AttentionAsdFeatureExtractor().hop_length
@@ -49,14 +60,14 @@ def time_of_a_clip(peer, test: Split) -> dict[str, float]:
     feature_extractor = AttentionAsdFeatureExtractor(clip_length=length)
     waveform = noise(length)
 
-    def system():
+    def system() -> None:
         feature_extractor.log_mel(waveform[None])
         peer.score(one)
 
     return side_by_side({"system": system, "reference": reference_call(length, waveform)})
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("key", help="the baseline, a key of research.baselines.BASELINES")
     parser.add_argument("--clips", type=Path, required=True, help="folder of prepared clips")
@@ -68,12 +79,7 @@ def main() -> int:
     arguments = parser.parse_args()
     keep_freed_memory()
     fit_peer(**vars(arguments))
-    return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

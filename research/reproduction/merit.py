@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from dcase2020_task2 import label_name
+
 
 Rows = list[dict[str, Any]]
 
 
 def read_scores(path: Path) -> Rows:
-    """The labelled clips of a scores.csv (file, machine_type, machine_id, label, score)."""
+    """Read the labelled clips of a scores.csv (file, machine_type, machine_id, label, score)."""
     with open(path, newline="") as file:
         return [
             {**row, "is_anomaly": row["label"] == "1", "score": float(row["score"])}
@@ -24,9 +26,14 @@ def read_scores(path: Path) -> Rows:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure over seeds, in per cent: mean, standard deviation (None for one seed), and the 95 % interval over test clips.
+    """A figure over seeds, in per cent.
 
-    The interval is the mean of the seeds' bootstrap intervals: what other test clips would change, not another training.
+    Args:
+        mean: mean over seeds.
+        deviation: standard deviation over seeds; None for one seed.
+        low: lower end of the 95 % interval over test clips, the mean of the seeds' bootstrap intervals. The interval says
+            what other test clips would change, not what another training would.
+        high: upper end of the interval.
     """
 
     mean: float
@@ -43,7 +50,14 @@ class Estimate:
 def estimate(
     seeds: Sequence[dict[str, Any]], metric: str, name: str, machine_type: str | None = None
 ) -> Estimate | None:
-    """One figure of several seeds' `asd_auc` results; `machine_type` None is the mean over types. None where undefined."""
+    """Return one figure of several seeds' `asd_auc` results, None where it is undefined.
+
+    Args:
+        seeds: results of `asd_auc`, one a seed.
+        metric: `"auc"` or `"pauc"`.
+        name: `"official"`, `"pooled"`, `"worst_id"` or `"all_clips_pooled"`.
+        machine_type: the type; None is the mean over types.
+    """
     tables = [
         seed[metric]["mean"] if machine_type is None else seed[metric]["per_type"][machine_type] for seed in seeds
     ]
@@ -57,11 +71,26 @@ def estimate(
 
 
 def official_replicates(seeds: Sequence[Rows], num_bootstrap: int = 1000, key: int = 0) -> np.ndarray:
-    """Mean official AUC, averaged over the seeds' scores: `(1 + num_bootstrap,)`, the clips themselves and bootstrap samples.
+    """Return the mean official AUC of the clips and of bootstrap samples of them.
 
-    Samples are drawn by file name, so that two systems meet the same ones and their results may be subtracted: the
-    interval of the difference is that of paired clips. AUC is the share of (anomalous, normal) pairs in the right order,
-    ties half.
+    The samples are drawn by file name, so that two systems meet the same samples and their results may be subtracted: the
+    interval of the difference is that of paired clips. AUC is the share of (anomalous, normal) pairs in the right order;
+    ties count half.
+
+    `metrics.asd_auc` has a bootstrap of its own. Its samples cannot be paired, because it sorts the clips of a system by
+    score before it draws; and it draws by `integers`, where `multinomial` is drawn here: with one in place of the other,
+    every measured interval of a difference would change.
+
+    Args:
+        seeds: scored clips, one list a seed. The AUC is averaged over the seeds.
+        num_bootstrap: number of samples.
+        key: key of the generator.
+
+    Returns:
+        `(1 + num_bootstrap,)`, the clips themselves first.
+
+    Raises:
+        ValueError: the seeds' scores are not of the same clips.
     """
     seeds = [sorted(rows, key=lambda row: row["file"]) for rows in seeds]
     first = seeds[0]
@@ -69,7 +98,7 @@ def official_replicates(seeds: Sequence[Rows], num_bootstrap: int = 1000, key: i
         raise ValueError("the seeds' scores are not of the same clips: evaluate all runs on the same data.")
     scores = np.array([[row["score"] for row in rows] for rows in seeds])
     is_anomaly = np.array([row["is_anomaly"] for row in first])
-    machines = np.array([f"{row['machine_type']}_id_{row['machine_id']}" for row in first])
+    machines = np.array([label_name(row["machine_type"], row["machine_id"]) for row in first])
     per_type: dict[str, list[np.ndarray]] = {}
     for machine in sorted(set(machines.tolist())):
         anomalous, normal = (scores[:, (machines == machine) & (is_anomaly == label)] for label in (True, False))
@@ -84,13 +113,13 @@ def official_replicates(seeds: Sequence[Rows], num_bootstrap: int = 1000, key: i
 
 
 def _counts(clips: int, num_bootstrap: int, key: list[int]) -> np.ndarray:
-    """How often each clip is in each sample; row 0 is the clips themselves."""
+    """Return how often each clip is in each sample; row 0 is the clips themselves."""
     drawn = np.random.default_rng(key).multinomial(clips, np.full(clips, 1 / clips), size=num_bootstrap)
     return np.concatenate([np.ones((1, clips)), drawn])
 
 
 def difference(replicates: np.ndarray, reference: np.ndarray) -> Estimate:
-    """Of two `official_replicates`, in percentage points."""
+    """Return the difference of two `official_replicates` with its 95 % interval, in percentage points."""
     points = 100 * (replicates - reference)
     low, high = np.quantile(points[1:], [0.025, 0.975])
     return Estimate(float(points[0]), None, float(low), float(high))

@@ -1,7 +1,6 @@
 """One table or figure as Markdown, CSV and PNG, under one name."""
 
 import csv
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,15 @@ from evaluation.figures import save
 
 @dataclass
 class Report:
-    """`name` is that of the files; `values` are the CSV's lines, all with the same columns."""
+    """A table or figure of the paper, made again.
+
+    Args:
+        name: name of the three files, without their endings.
+        markdown: the text with its tables.
+        values: the lines of the CSV file, all with the same columns.
+        figure: the picture.
+        picture: what the picture shows, in words.
+    """
 
     name: str
     markdown: str
@@ -22,7 +29,7 @@ class Report:
     picture: str
 
     def write(self, folder: Path) -> None:
-        """`picture` says in words what the PNG shows, for the Markdown's image."""
+        """Write `name.md`, `name.csv` and `name.png` into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         text = f"{self.markdown}\n\n![{self.picture}]({self.name}.png)\n\nAll figures: [`{self.name}.csv`]({self.name}.csv).\n"
         (folder / f"{self.name}.md").write_text(text)
@@ -34,12 +41,7 @@ class Report:
 
 
 def rounded(value: Any) -> Any:
-    """Whole numbers as they are, others to five digits: more of a percentage is no information."""
+    """Return whole numbers as they are, others to five digits: more digits of a percentage say nothing."""
     if not isinstance(value, float):
         return value
     return int(value) if value.is_integer() else f"{value:.5g}"
-
-
-def markdown_table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |" for row in rows)

@@ -1,16 +1,8 @@
-"""Runs: what is to be trained, several processes at a time; a finished run is skipped, a stopped one goes on."""
+"""Runs: the folder, the command and the last file of every training that a table needs."""
 
-import contextlib
-import fcntl
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from training.batches import KeyedBatches, hold_out
 
@@ -19,13 +11,17 @@ from .study import Study
 from .systems import NETWORKS
 
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
 @dataclass(frozen=True)
 class Run:
-    """One training: its folder, its command after `python`, the file that it writes last, and the digest of its clips, where
-    the command has none."""
+    """One training.
+
+    Args:
+        name: name of the run.
+        folder: where the run writes.
+        command: its command after `python`.
+        last_file: the file that the run writes last.
+        clips: digest of its clips, where the command has none.
+    """
 
     name: str
     folder: Path
@@ -35,13 +31,14 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
+        """Whether the file that the run writes last is there."""
         return (self.folder / self.last_file).exists()
 
     def check(self) -> None:
-        """Note the command and the clips in the folder, or hold them against those noted there.
+        """Note the command and the clips in the folder, or compare them with those noted there.
 
         Raises:
-            ValueError: the folder is another command's, or of other clips.
+            ValueError: the folder was made by another command, or of other clips.
         """
         note = self.folder / "command.json"
         now = [*self.command, *([f"clips {self.clips}"] if self.clips else [])]
@@ -59,7 +56,7 @@ class Run:
 
 
 def network_run(study: Study, key: str, seed: int, protocol: str) -> Run:
-    """A configuration of this project's network, trained by train.py, which goes on where it was stopped."""
+    """Return the run of a configuration of this project's network: train.py, which goes on where it was stopped."""
     name = f"{key}-seed{seed}" if protocol == "honest" else f"{key}-{protocol}-seed{seed}"
     folder = study.output_dir / "runs" / study.data_name / name
     command = ["train.py", "--data_dir", str(study.data_dir), "--output_dir", str(folder)]
@@ -71,12 +68,21 @@ def network_run(study: Study, key: str, seed: int, protocol: str) -> Run:
 
 
 def labels_file(study: Study) -> Path:
+    """Return the file for `train.py --labels` under the paper's protocol."""
     return study.output_dir / "published_labels.json"
 
 
 def peer_run(study: Study, key: str, seed: int, clips: Path, data_dir: Path | None) -> Run:
-    """A baseline with as many updates, of as many clips, as this project's network gets on the same data."""
-    data_name = study.data_name if data_dir else study.log_mel_dir.resolve().name
+    """Return the run of a baseline, with as many updates of as many clips as this project's network gets.
+
+    Args:
+        study: settings of this call.
+        key: key of the baseline.
+        seed: key of everything random.
+        clips: folder of prepared clips.
+        data_dir: folder that the clips' paths are written relative to; None for log-mels alone.
+    """
+    data_name = study.data_name if data_dir else study.log_mel_name
     folder = study.output_dir / "runs" / data_name / f"{key}-seed{seed}"
     command = ["-m", "research.reproduction.fit_peer", key, "--clips", str(clips), "--output_dir", str(folder)]
     epochs = study.epochs if data_dir else study.log_mel_epochs
@@ -87,9 +93,10 @@ def peer_run(study: Study, key: str, seed: int, clips: Path, data_dir: Path | No
 
 
 def log_mel_network_run(study: Study, seed: int, clips: Path) -> Run:
-    """This project's log-mel-only network on data that is log-mels alone."""
-    folder = study.output_dir / "runs" / study.log_mel_dir.resolve().name / f"log_mel-seed{seed}"
-    command = ["-m", "research.reproduction.fit_log_mel_network", "--log_mel_dir", str(study.log_mel_dir), "--clips", str(clips)]
+    """Return the run of this project's log-mel-only network on data that is log-mels alone."""
+    folder = study.output_dir / "runs" / study.log_mel_name / f"log_mel-seed{seed}"
+    command = ["-m", "research.reproduction.fit_log_mel_network", "--log_mel_dir", str(study.log_mel_dir)]
+    command += ["--clips", str(clips)]
     command += ["--output_dir", str(folder), "--epochs", str(study.log_mel_epochs), "--seed", str(seed)]
     command += ["--batch_size", study.recipe["per_device_train_batch_size"]]
     command += ["--learning_rate", study.recipe["learning_rate"]]
@@ -98,103 +105,10 @@ def log_mel_network_run(study: Study, seed: int, clips: Path) -> Run:
 
 
 def updates(study: Study, clips: Path, epochs: int) -> int:
-    """Optimiser steps that the recipe makes of the training clips, those held out taken off."""
+    """Return the optimiser steps that the recipe makes of the training clips without those held out."""
     labels = [row["label"] for row in load_split(clips, "train").rows]
     index_of = {label: index for index, label in enumerate(sorted(set(labels)))}
     fraction = float(study.recipe["validation_fraction"])
     kept, _ = hold_out([index_of[label] for label in labels], fraction, seed=0)
     batches = KeyedBatches(len(kept), int(study.recipe["per_device_train_batch_size"]))
     return epochs * batches.updates_per_epoch
-
-
-def complete(runs: Sequence[Run], jobs: int) -> None:
-    """Run what is not finished, `jobs` at a time with an equal share of the cores each.
-
-    On two cores two trainings of one thread each took less time together than one after the other with two. A lock in
-    the folder is held by the process that trains: after this one was killed, another call waits for what still runs
-    instead of training it twice.
-
-    Raises:
-        ValueError: a folder belongs to other settings, or runs have failed; their logs are named.
-    """
-    for run in runs:
-        run.check()
-    waiting = [run for run in runs if not run.is_finished]
-    print(f"{len(runs)} runs, of which {len(runs) - len(waiting)} are finished", flush=True)
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    started, total, done, failed = time.monotonic(), len(waiting), 0, []
-    active: dict[Run, tuple[subprocess.Popen, float]] = {}
-    with contextlib.ExitStack() as stack:
-        stack.callback(lambda: [stop(process) for process, _ in active.values()])
-        while waiting or active:
-            for run in [run for run, (process, _) in active.items() if process.poll() is not None]:
-                process, began = active.pop(run)
-                done += 1
-                if run.is_finished:
-                    report(f"{run.name}: finished in {words(time.monotonic() - began)}", started, done, total)
-                else:
-                    failed.append(run)
-                    report(f"{run.name}: FAILED, see {run.folder}/log.txt", started, done, total)
-            for run in list(waiting):
-                if len(active) == jobs:
-                    break
-                lock = try_lock(run.folder / ".lock")
-                if lock is None:  # another call trains it: looked at again in the next round
-                    continue
-                with lock:
-                    waiting.remove(run)
-                    if run.is_finished:
-                        done += 1
-                    else:
-                        active[run] = (start(run, environment, lock), time.monotonic())
-            time.sleep(0.2)
-    if failed:
-        raise ValueError(
-            f"{len(failed)} of {total} runs failed: {', '.join(run.name for run in failed)}. The end of "
-            f"{failed[0].folder}/log.txt:\n{tail(failed[0].folder / 'log.txt')}"
-        )
-
-
-def try_lock(path: Path) -> IO | None:
-    file = open(path, "w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def start(run: Run, environment: dict[str, str], lock: IO) -> subprocess.Popen:
-    with open(run.folder / "log.txt", "a") as log:
-        return subprocess.Popen(
-            [sys.executable, *run.command],
-            cwd=ROOT,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            # The open file is the lock: it is freed when the process ends, however it does.
-            pass_fds=[lock.fileno()],
-        )
-
-
-def stop(process: subprocess.Popen) -> None:
-    process.terminate()
-    process.wait()
-
-
-def report(line: str, started: float, done: int, total: int) -> None:
-    elapsed = time.monotonic() - started
-    left = elapsed / done * (total - done)
-    rest = f", about {words(left)} left" if left else ""
-    print(f"[{done}/{total}] {line}; {words(elapsed)} in all{rest}", flush=True)
-
-
-def words(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def tail(path: Path, lines: int = 12) -> str:
-    # A progress bar rewrites its line.
-    return "\n".join(path.read_text(errors="replace").replace("\r", "\n").splitlines()[-lines:])

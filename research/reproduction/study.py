@@ -37,7 +37,20 @@ FULL_CLIPS = 15_000
 
 @dataclass(frozen=True)
 class Study:
-    """One call's settings. `recipe` holds flags of train.py: those of the size, and what the user overrides."""
+    """Settings of one call of research/reproduce.py.
+
+    Args:
+        data_dir: folder in the DCASE 2020 Task 2 layout.
+        output_dir: where the runs go.
+        report_dir: where tables and figures go.
+        size: `"full"` or `"reduced"`.
+        protocol: `"honest"` or `"paper"`.
+        seeds: seeds of this project's networks.
+        peer_seeds: seeds of the peers.
+        jobs: runs side by side.
+        recipe: flags of train.py with their values: those of the size, and what the user overrides.
+        log_mel_dir: folder with train.npz and test.npz of log-mels.
+    """
 
     data_dir: Path
     output_dir: Path
@@ -52,11 +65,23 @@ class Study:
 
     @property
     def data_name(self) -> str:
+        """Name of the data's folder."""
         return self.data_dir.resolve().name
+
+    @property
+    def log_mel_name(self) -> str:
+        """Name of the folder of log-mels.
+
+        Raises:
+            ValueError: the study has no log-mels.
+        """
+        if self.log_mel_dir is None:
+            raise ValueError("--log_mel_dir is missing: these runs are of log-mels alone.")
+        return self.log_mel_dir.resolve().name
 
     @cached_property
     def clips_digest(self) -> str:
-        """Changes with any clip of the data."""
+        """A digest that changes with any clip of the data."""
         return list_clips(self.data_dir).digest[:12]
 
     @property
@@ -73,14 +98,14 @@ class Study:
 
 
 def choose_size(rows: Sequence[dict[str, Any]]) -> str:
-    """`"full"` for the clips of DCASE 2020 Task 2 as a whole, with or without the additional training set."""
+    """Return `"full"` for the clips of DCASE 2020 Task 2 as a whole, with or without the additional training set."""
     training = Counter(row["label"] for row in rows if row["split"] == "train")
     has_all = set(DEVELOPMENT_LABELS) <= training.keys()
     return "full" if has_all and training.total() >= FULL_CLIPS else "reduced"
 
 
 def describe_data(study: Study) -> str:
-    """Such as `machine_clips: 218 normal training clips of 16 machine IDs, 54 + 114 test clips of them`."""
+    """Return the data in words: its name, and how many clips and machine IDs there are."""
     rows = list_clips(study.data_dir).rows
     trained = Counter(row["label"] for row in rows if row["split"] == "train")
     test = Counter(bool(row["is_anomaly"]) for row in rows if row["split"] == "test" and row["label"] in trained)
@@ -91,7 +116,7 @@ def describe_data(study: Study) -> str:
 
 
 def parse_overrides(flags: Sequence[str]) -> dict[str, str]:
-    """`--name value` pairs, meant for train.py.
+    """Return flags that are meant for train.py, given as `--name value` pairs, by their names.
 
     Raises:
         ValueError: something else than pairs.

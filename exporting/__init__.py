@@ -1,1 +1,0 @@
-"""What other engines run: the graph, and the weights of the compiled engine."""

@@ -1,0 +1,1 @@
+../../modeling/decision_attention_asd.py

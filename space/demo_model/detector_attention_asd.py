@@ -1,0 +1,1 @@
+../../modeling/detector_attention_asd.py

@@ -1,0 +1,1 @@
+../../modeling/detector_files_attention_asd.py

@@ -1,0 +1,1 @@
+../../modeling/fitting_attention_asd.py

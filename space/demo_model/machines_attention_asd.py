@@ -1,0 +1,1 @@
+../../modeling/machines_attention_asd.py

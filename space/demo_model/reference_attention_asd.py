@@ -1,0 +1,1 @@
+../../modeling/reference_attention_asd.py

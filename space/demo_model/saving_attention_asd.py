@@ -1,0 +1,1 @@
+../../modeling/saving_attention_asd.py
