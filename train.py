@@ -25,10 +25,10 @@ from modeling import AttentionAsdModel
 from training.allocator import keep_freed_memory
 from training.arguments import Arguments, check_numbers
 from training.checkpoints import Progress
+from training.clips import TrainingClips
 from training.finish import fit_and_save_detector, repository_of, save_network, write_results_and_card
 from training.hub import HubRepository, check_token, push_model
 from training.loop import train
-from training.normal_clips import NormalClips
 from training.setup import load_data, make_accelerator, make_config, read_training_clips
 
 
@@ -43,7 +43,7 @@ QUICK_PRESET = {
 
 
 def parse_arguments(argv: list[str] | None = None) -> Arguments:
-    parser = HfArgumentParser(Arguments, description=__doc__)
+    parser = HfArgumentParser(Arguments, description=__doc__)  # pyright: ignore[reportArgumentType]  a NewType there
     if parser.parse_known_args(argv)[0].data_dir is None:
         parser.set_defaults(**QUICK_PRESET)
     arguments = parser.parse_args_into_dataclasses(argv)[0]
@@ -99,7 +99,7 @@ def training_record(
     arguments: Arguments,
     accelerator: Accelerator,
     splits: Splits,
-    clips: NormalClips,
+    clips: TrainingClips,
     model: AttentionAsdModel,
     progress: Progress,
 ) -> dict[str, Any]:

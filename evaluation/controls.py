@@ -9,7 +9,7 @@ class LogMelStatistics:
     """Anomaly score = distance to the nearest normal training clip of the same machine ID.
 
     A clip is described by the mean and the standard deviation over time of each log-mel bin (256 values for
-    128 bins). Each value is standardised by all normal training clips together; the distance is Euclidean.
+    128 bins). Each value is standardized by all normal training clips together; the distance is Euclidean.
     Nothing is tuned: one neighbour, one scale for all machine types, no weights.
 
     >>> import numpy as np
@@ -41,9 +41,9 @@ class LogMelStatistics:
         # A bin that never changes, such as one above a recorder's cut-off, is left unscaled.
         deviation = statistics.std(axis=0)
         self.deviation = np.where(deviation > 0, deviation, 1)
-        standardised = (statistics - self.mean) / self.deviation
+        standardized = (statistics - self.mean) / self.deviation
         owners = np.asarray(machine_ids)
-        self.normal_clips = {name: standardised[owners == name] for name in sorted(set(owners.tolist()))}
+        self.normal_clips = {name: standardized[owners == name] for name in sorted(set(owners.tolist()))}
         return self
 
     def score(self, log_mel: np.ndarray, machine_id: str) -> float:
@@ -58,8 +58,8 @@ class LogMelStatistics:
         """
         if machine_id not in self.normal_clips:
             raise ValueError(f"No training clip of machine ID {machine_id!r}; fit() saw {list(self.normal_clips)}.")
-        standardised = (_statistics(log_mel) - self.mean) / self.deviation
-        return float(np.linalg.norm(self.normal_clips[machine_id] - standardised, axis=1).min())
+        standardized = (_statistics(log_mel) - self.mean) / self.deviation
+        return float(np.linalg.norm(self.normal_clips[machine_id] - standardized, axis=1).min())
 
 
 def _statistics(log_mel: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Pictures of an evaluation and of single clips, after Figures 2 to 4 of the paper and for reports.
 
 Every function returns a `matplotlib.figure.Figure` of its own: no window, no pyplot, no figure left open in a
-server. Colour-blind readers can tell the colours apart (Okabe-Ito; viridis and cividis).
+server. Color-blind readers can tell the colors apart (Okabe-Ito; viridis and cividis).
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from metrics.asd_auc import asd_auc
 # Okabe and Ito, "Color Universal Design", 2008.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY_BLUE, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#767676"
-ID_COLOURS = (SKY_BLUE, ORANGE, GREEN, PURPLE, BLUE, VERMILION, GREY)
+ID_COLORS = (SKY_BLUE, ORANGE, GREEN, PURPLE, BLUE, VERMILION, GREY)
 
 FREQUENCY_TICKS_HZ = (125, 250, 500, 1000, 2000, 4000, 8000)
 REPORT_TICKS_HZ = (125, 500, 1000, 2000, 4000, 8000)  # its rows are too low for 250 beside 125
@@ -50,11 +50,11 @@ def score_histograms(scores: Sequence[float], labels: Sequence[int], machine_typ
     for ax, machine_type in zip(panels, types, strict=False):
         own = machine_types == machine_type
         edges = np.histogram_bin_edges(scores[own], bins=int(np.clip(np.sqrt(own.sum()), 8, 30)))
-        for label, name, colour in ((0, "normal", BLUE), (1, "anomalous", VERMILION)):
+        for label, name, color in ((0, "normal", BLUE), (1, "anomalous", VERMILION)):
             values = scores[own & (labels == label)]
             share = 100 * np.histogram(values, edges)[0] / max(len(values), 1)
-            ax.stairs(share, edges, fill=True, color=colour, alpha=0.35)
-            ax.stairs(share, edges, color=colour, linewidth=1.5, label=f"{name}, {len(values)} clips")
+            ax.stairs(share, edges, fill=True, color=color, alpha=0.35)
+            ax.stairs(share, edges, color=color, linewidth=1.5, label=f"{name}, {len(values)} clips")
         ax.set(title=machine_type, xlabel="anomaly score", ylabel="share of the class [%]")
         ax.set_ylim(0, ax.get_ylim()[1] * 1.25)  # room for the legend
         ax.set_yticks([tick for tick in ax.get_yticks() if tick <= 100])
@@ -87,13 +87,13 @@ def roc_curves(
         ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
         for position, number in enumerate(sorted(set(numbers[own].tolist()))):
             name = label_name(machine_type, number)
-            colour = ID_COLOURS[position % len(ID_COLOURS)]
+            color = ID_COLORS[position % len(ID_COLORS)]
             if name in figures["undefined"]:
                 ax.plot([], [], " ", label=f"id_{number}: {figures['undefined'][name]}")
                 continue
             areas = [figures[metric]["per_id"][name] for metric in ("auc", "pauc")]
             clips = own & (numbers == number)
-            _draw_roc(ax, labels[clips], scores[clips], f"id_{number}", areas, color=colour, linewidth=1.2)
+            _draw_roc(ax, labels[clips], scores[clips], f"id_{number}", areas, color=color, linewidth=1.2)
         pooled = [figures[metric]["per_type"][machine_type]["pooled"] for metric in ("auc", "pauc")]
         if None not in pooled:
             _draw_roc(ax, labels[own], scores[own], "pooled", pooled, color=BLACK, linewidth=2.6)
@@ -118,7 +118,7 @@ def paper_figure_2(
     Args:
         log_mel: (n_mels, frames) in dB.
         wavegram: (filters, frames), after the ReLU, without a unit.
-        frequencies_hz: (n_mels,) centre of each mel bin in Hz, rising.
+        frequencies_hz: (n_mels,) center of each mel bin in Hz, rising.
         clip_seconds: what the frames span.
         title: such as the clip's name.
     """
@@ -143,7 +143,7 @@ def paper_figure_3(
 
     Args:
         attention_maps: (channels, 128, frames), values in [0.5, 1).
-        frequencies_hz: (128,) centre of each mel bin in Hz, rising.
+        frequencies_hz: (128,) center of each mel bin in Hz, rising.
         clip_seconds: what the frames span.
         channel_names: of each channel, as in the configuration's `input_representations`.
     """
@@ -201,7 +201,7 @@ def clip_report(
         waveform: (samples,).
         log_mel: (n_mels, frames) in dB, over the same time as the waveform.
         attention_maps: (channels, n_mels, frames), or None for a model without attention.
-        frequencies_hz: (n_mels,) centre of each mel bin in Hz, rising.
+        frequencies_hz: (n_mels,) center of each mel bin in Hz, rising.
         sampling_rate: of the waveform, in Hz.
         title: such as the clip's name.
         verdict_line: the headline.
@@ -214,7 +214,7 @@ def clip_report(
     figure = Figure(figsize=(10, 1.1 + 0.95 * sum(heights)), layout="constrained")
     # File names may hold dollar signs, which are not mathematics here.
     figure.suptitle(verdict_line, fontsize=14, fontweight="bold", parse_math=False)
-    # The colour bars have a column of their own, so that all rows share one time axis.
+    # The color bars have a column of their own, so that all rows share one time axis.
     grid = figure.add_gridspec(len(heights), 2, height_ratios=heights, width_ratios=(50, 1))
     rows = [figure.add_subplot(grid[0, 0])]
     rows += [figure.add_subplot(grid[row, 0], sharex=rows[0]) for row in range(1, len(heights))]
@@ -243,7 +243,7 @@ def training_curves(history: Sequence[dict]) -> Figure:
     """
     figure = Figure(figsize=(9, 5), layout="constrained")
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    for ax, key, name, colour in (
+    for ax, key, name, color in (
         (losses, "loss", "training", BLUE),
         (losses, "eval_loss", "held-out normal clips", VERMILION),
         (rates, "learning_rate", "learning rate", BLACK),
@@ -251,7 +251,7 @@ def training_curves(history: Sequence[dict]) -> Figure:
         points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
         if points:
             marker = "o" if len(points) < 30 else None
-            ax.plot(*zip(*points, strict=False), color=colour, marker=marker, markersize=3.5, linewidth=1.5, label=name)
+            ax.plot(*zip(*points, strict=False), color=color, marker=marker, markersize=3.5, linewidth=1.5, label=name)
     losses.set_ylabel("loss")
     if losses.lines:
         losses.legend(frameon=False)
@@ -293,8 +293,8 @@ def _draw_log_mel(
     seconds: float,
     ticks_hz: Sequence[int] = FREQUENCY_TICKS_HZ,
 ) -> None:
-    """With the colour bar in the axes `bar`; None cuts it off `ax`. So in the next two functions."""
-    # Digital silence is -80 dB and would take most of the colours: they go to the upper 99 % of the values.
+    """With the color bar in the axes `bar`; None cuts it off `ax`. So in the next two functions."""
+    # Digital silence is -80 dB and would take most of the colors: they go to the upper 99 % of the values.
     image = _draw_map(ax, log_mel, seconds, cmap="viridis", vmin=np.quantile(log_mel, 0.01))
     ax.figure.colorbar(image, cax=bar, ax=ax, label="power [dB]", extend="min")
     ax.set(title="log-mel", ylabel="frequency [Hz]")
@@ -327,16 +327,16 @@ def _draw_attention(
         _frequency_ticks(ax.yaxis, frequencies_hz, ticks_hz)
 
 
-def _draw_map(ax: Axes, values: np.ndarray, seconds: float, **colours):
+def _draw_map(ax: Axes, values: np.ndarray, seconds: float, **colors):
     """Rows from the bottom up, columns over time."""
     extent = (0, seconds, -0.5, len(values) - 0.5)
-    return ax.imshow(values, origin="lower", aspect="auto", interpolation="nearest", extent=extent, **colours)
+    return ax.imshow(values, origin="lower", aspect="auto", interpolation="nearest", extent=extent, **colors)
 
 
 def _bins_of(hz: Sequence[float], frequencies_hz: np.ndarray) -> np.ndarray:
     """Positions of frequencies on an axis of mel bins, kept within the axis."""
     first, last = 0, len(frequencies_hz) - 1
-    # The outer filters reach one bin further than their centres: the last one ends at 8000 Hz.
+    # The outer filters reach one bin further than their centers: the last one ends at 8000 Hz.
     beyond = 2 * frequencies_hz[[first, last]] - frequencies_hz[[first + 1, last - 1]]
     known = np.concatenate([beyond[:1], frequencies_hz, beyond[1:]])
     return np.interp(hz, known, np.arange(first - 1, last + 2)).clip(first - 0.5, last + 0.5)

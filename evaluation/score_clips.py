@@ -45,10 +45,11 @@ def score_clips(
     attention = RunningMoments()
     parts = []
     for clips, output in forward_batches(model, feature_extractor, rows, scored, batch_size, progress):
-        predicted = output.cosines.argmax(1).tolist()
-        for row, score, closest in zip(clips, output.anomaly_scores.tolist(), predicted, strict=True):
-            scored.rows.append({**row, "score": score, "predicted": closest})
         parts.append(ClipOutputs.of(output))
+        predicted = parts[-1].cosines.argmax(1).tolist()
+        scores = output.anomaly_scores.tolist()  # pyright: ignore[reportOptionalMemberAccess]  the network gives them
+        for row, score, closest in zip(clips, scores, predicted, strict=True):
+            scored.rows.append({**row, "score": score, "predicted": closest})
         if output.attention_maps is not None:
             attention.add(output.attention_maps)
     if parts:
@@ -99,7 +100,7 @@ class RunningMoments:
     """Mean and standard deviation of attention maps by channel and mel bin, in one pass and float64."""
 
     def __init__(self):
-        self.count, self.sum, self.square_sum = 0, 0.0, 0.0
+        self.count, self.sum, self.square_sum = 0, np.zeros(()), np.zeros(())
 
     def add(self, attention_maps: torch.Tensor) -> None:
         maps = attention_maps.cpu().double()

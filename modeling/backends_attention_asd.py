@@ -23,7 +23,7 @@ def arcface_scores(clips: ClipVectors, machine: MachineReference, shared: Shared
 
     An enrolled machine has no center in the network: the direction of its centroid is added as one more.
     """
-    label, cosines = machine.label, clips.cosines
+    label, cosines = machine.label, clips.cosines.double()
     if label is None:
         own = 1.0 - centroid_scores(clips, machine, shared)
         cosines, label = torch.cat([cosines, own.unsqueeze(1)], dim=1), cosines.shape[1]

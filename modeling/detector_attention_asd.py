@@ -211,11 +211,9 @@ class AnomalyDetector:
         Raises:
             ValueError: for a machine that is not known, a back end that does not exist or an impossible rate.
         """
-        clips = ClipOutputs.of(outputs)
-        return [
-            self.decide_recording(clips[place : place + 1], machine, false_alarm_rate, backend)[0]
-            for place in range(len(clips))
-        ]
+        outputs = ClipOutputs.of(outputs)
+        clips = [outputs] if len(outputs) == 1 else [outputs[place] for place in range(len(outputs))]
+        return [self.decide_recording(clip, machine, false_alarm_rate, backend)[0] for clip in clips]
 
     @torch.inference_mode()
     def decide_recording(

@@ -138,7 +138,7 @@ class ClipOutputs:
 
 def on_cpu(array: torch.Tensor | np.ndarray) -> torch.Tensor:
     array = torch.as_tensor(array).cpu()
-    return array.to(torch.promote_types(array.dtype, torch.float32))
+    return array if array.dtype in (torch.float32, torch.float64) else array.float()
 
 
 __all__ = ["AttentionAsdOutput", "ClipOutputs"]

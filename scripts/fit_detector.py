@@ -22,8 +22,8 @@ from evaluation.loading import best_device, load_network
 from evaluation.splits import load_training_splits
 from modeling.backends_attention_asd import BACKENDS
 from training.allocator import keep_freed_memory
+from training.clips import read_clips
 from training.finish import fit_and_save_detector, write_results_and_card
-from training.normal_clips import read_normal_clips
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -55,7 +55,7 @@ def main() -> int:
     network = load_network(arguments.model, best_device())
     splits = load_training_splits(arguments.data_dir)
     label2id = numbered_as_in_training(network.model.config.label2id, splits.train_machines)
-    clips = read_normal_clips(splits.train, label2id, network.feature_extractor, fraction, seed)
+    clips = read_clips(splits.train, label2id, network.feature_extractor, fraction, seed)
     detector, altered_auc = fit_and_save_detector(
         arguments.model, network, clips, batch_size=arguments.batch_size, seed=seed, backend=arguments.backend
     )

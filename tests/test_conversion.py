@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
-from research.benchmarks.published_network import published_forward, random_checkpoint
 from feature_extraction import AttentionAsdFeatureExtractor
+from research.benchmarks.published_network import published_forward, random_checkpoint
 
 
 # Those of ../shared/fixtures/README.md; the embedding's is relative to its norm.

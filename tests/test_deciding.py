@@ -13,8 +13,8 @@ from evaluation.splits import Splits, load_splits, machine_of
 from evaluation.tables import decisions_tables
 from modeling import AnomalyDetector
 from training.alterations import ALTERATIONS, alterations
+from training.clips import TrainingClips, read_clips
 from training.fit_detector import fit_detector, network_outputs
-from training.normal_clips import NormalClips, read_normal_clips
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def splits(sound_folder) -> Splits:
 
 
 @pytest.fixture
-def clips(network, splits) -> NormalClips:
+def clips(network, splits) -> TrainingClips:
     """The normal clips that a detector is fitted on and calibrated with."""
     label2id = network.model.config.label2id
-    return read_normal_clips(splits.train, label2id, network.feature_extractor, 0.4, seed=0, progress=False)
+    return read_clips(splits.train, label2id, network.feature_extractor, 0.4, seed=0, progress=False)
 
 
-def fitted(network: LoadedModel, clips: NormalClips) -> tuple[AnomalyDetector, dict[str, float]]:
+def fitted(network: LoadedModel, clips: TrainingClips) -> tuple[AnomalyDetector, dict[str, float]]:
     return fit_detector(network.model, network.feature_extractor, clips, batch_size=8, seed=0, progress=False)
 
 
@@ -82,7 +82,9 @@ def test_evaluation_gives_every_back_end_and_the_false_alarms(network, splits, c
 def test_clips_of_a_machine_that_the_detector_does_not_know_are_scored_and_not_judged(network, splits, clips, tmp_path):
     is_known = clips.machines != "pump_id_02"
     outputs = network_outputs(network.model, network.feature_extractor, clips.bank, 8, progress=False)[is_known]
-    detector = AnomalyDetector.fit(network.model.config, outputs, clips.machines[is_known], clips.is_held_out[is_known])
+    detector = AnomalyDetector.fit(
+        network.model.config, outputs, clips.machines[is_known].tolist(), clips.is_held_out[is_known]
+    )
     loaded = replace(network, detector=detector)
     results = evaluate_model(loaded, replace(splits, train=()), tmp_path, num_bootstrap=20, progress=False)
     assert results["clips"] == 24 and set(results["auc"]["per_id"]) == set(clips.machines)
@@ -122,7 +124,7 @@ def test_a_detector_is_calibrated_with_the_clips_that_training_held_out(
     run = run_script(*script, "--validation_fraction", 0.5)
     assert run.returncode == 0, run.stderr
     label2id = {name: label for label, name in enumerate([*names, "fan_id_00"])}
-    clips = read_normal_clips(load_splits(folder).train, label2id, small_extractor, 0.5, seed=0, progress=False)
+    clips = read_clips(load_splits(folder).train, label2id, small_extractor, 0.5, seed=0, progress=False)
     expected, _ = fitted(LoadedModel(model, small_extractor), clips)
     detector = AnomalyDetector.from_pretrained(tmp_path / "model")
     for name in expected.machines:

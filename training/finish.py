@@ -17,8 +17,8 @@ from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
 
 from .arguments import Arguments
+from .clips import TrainingClips
 from .fit_detector import fit_detector
-from .normal_clips import NormalClips
 
 
 def save_network(
@@ -38,7 +38,7 @@ def save_network(
 def fit_and_save_detector(
     model_dir: Path,
     network: LoadedModel,
-    clips: NormalClips,
+    clips: TrainingClips,
     *,
     batch_size: int,
     seed: int,

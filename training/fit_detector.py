@@ -9,7 +9,7 @@ from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
 
 from .alterations import ALTERATIONS, alterations
-from .normal_clips import Bank, NormalClips
+from .clips import Bank, TrainingClips
 from .waveform_bank import WaveformBank, to_waveforms
 
 
@@ -20,7 +20,7 @@ ALTERED_CLIPS = 48
 def fit_detector(
     model: AttentionAsdModel,
     feature_extractor: AttentionAsdFeatureExtractor,
-    clips: NormalClips,
+    clips: TrainingClips,
     *,
     batch_size: int,
     seed: int,
@@ -42,7 +42,7 @@ def fit_detector(
         own.
     """
     outputs = network_outputs(model, feature_extractor, clips.bank, batch_size, progress)
-    detector = AnomalyDetector.fit(model.config, outputs, clips.machines, clips.is_held_out, seed=seed)
+    detector = AnomalyDetector.fit(model.config, outputs, clips.machines.tolist(), clips.is_held_out, seed=seed)
     if not isinstance(clips.bank, WaveformBank) or not len(clips.held_out_indices):
         return detector, {}
     chosen = clips_to_alter(clips)
@@ -69,7 +69,7 @@ def network_outputs(
     return ClipOutputs.concatenate(batches)
 
 
-def clips_to_alter(clips: NormalClips) -> np.ndarray:
+def clips_to_alter(clips: TrainingClips) -> np.ndarray:
     """Return the indices of at most `ALTERED_CLIPS` held-out clips, taken in turn from every machine ID.
 
     So no machine ID is left out where there are more clips than needed.
@@ -101,7 +101,7 @@ def altered_outputs(
 
 def altered_clips_auc(
     detector: AnomalyDetector,
-    clips: NormalClips,
+    clips: TrainingClips,
     outputs: ClipOutputs,
     chosen: np.ndarray,
     altered: ClipOutputs,

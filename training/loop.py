@@ -20,7 +20,7 @@ from modeling import AttentionAsdModel
 from .arguments import Arguments, run_settings
 from .batches import KeyedBatches, draw_mixup
 from .checkpoints import Progress, list_checkpoints, load_checkpoint, save_checkpoint
-from .normal_clips import Bank, NormalClips
+from .clips import Bank, TrainingClips
 
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -32,7 +32,7 @@ def train(
     accelerator: Accelerator,
     model: AttentionAsdModel,
     feature_extractor: AttentionAsdFeatureExtractor,
-    clips: NormalClips,
+    clips: TrainingClips,
 ) -> Progress:
     """Train `model`; on return it has the weights of the epoch with the smallest held-out loss.
 
@@ -56,7 +56,7 @@ class TrainingLoop:
         accelerator: Accelerator,
         model: AttentionAsdModel,
         feature_extractor: AttentionAsdFeatureExtractor,
-        clips: NormalClips,
+        clips: TrainingClips,
     ):
         self.arguments, self.accelerator = arguments, accelerator
         self.model, self.feature_extractor, self.clips = model, feature_extractor, clips
@@ -260,7 +260,7 @@ class ChosenClips(Dataset):
         return self.bank.fetch(self.indices[list(places)].tolist())
 
 
-def as_fetched(batch: Batch) -> Batch:
+def as_fetched(batch: Any) -> Any:
     """Leave a batch as it is: the bank already gives whole batches."""
     return batch
 

@@ -63,11 +63,11 @@ def convert_state_dict(original: dict[str, torch.Tensor]) -> tuple[dict[str, tor
         if reason:
             dropped[key] = reason
             continue
-        pattern, replacement = next(((p, r) for p, r in RENAMINGS if re.match(p, key)), (None, None))
-        if pattern is None:
+        renaming = next((renaming for renaming in RENAMINGS if re.match(renaming[0], key)), None)
+        if renaming is None:
             unknown.append(key)
             continue
-        renamed = re.sub(pattern, replacement, key, count=1)
+        renamed = re.sub(*renaming, key, count=1)
         for inner_pattern, inner_replacement in INNER_RENAMINGS:
             renamed = re.sub(inner_pattern, inner_replacement, renamed)
         converted[renamed] = tensor

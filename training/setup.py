@@ -12,7 +12,7 @@ from machine_room import generate_machine_room
 from modeling import AttentionAsdConfig
 
 from .arguments import Arguments
-from .normal_clips import NormalClips, read_normal_clips
+from .clips import TrainingClips, read_clips
 
 
 def make_accelerator(arguments: Arguments) -> Accelerator:
@@ -100,14 +100,14 @@ def read_training_clips(
     splits: Splits,
     label2id: dict[str, int],
     feature_extractor: AttentionAsdFeatureExtractor,
-) -> NormalClips:
+) -> TrainingClips:
     """Read the training clips once for all processes, and hold out `--validation_fraction` of each machine ID's.
 
     Raises:
         ValueError: not one clip of a machine ID can be read.
     """
     with accelerator.main_process_first():
-        clips = read_normal_clips(
+        clips = read_clips(
             splits.train,
             label2id,
             feature_extractor,

@@ -9,7 +9,7 @@ from feature_extraction import AttentionAsdFeatureExtractor
 
 
 class LogMelBank:
-    """Log-mels `(clips, num_mel_bins, num_frames)` in dB and their labels: a `training.normal_clips.Bank`."""
+    """Log-mels `(clips, num_mel_bins, num_frames)` in dB and their labels: a `training.clips.Bank`."""
 
     def __init__(self, log_mels: np.ndarray, labels: Sequence[int]):
         self.log_mels = log_mels

@@ -10,9 +10,9 @@ from dcase2020_task2 import label_name
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdConfig, AttentionAsdModel
 from training.arguments import Arguments
+from training.clips import TrainingClips
 from training.finish import fit_and_save_detector, save_network
 from training.loop import train
-from training.normal_clips import NormalClips
 
 from .log_mel_bank import LogMelBank
 
@@ -69,7 +69,7 @@ def train_on_log_mels(
         clip_length=clip_length, input_representations=["log_mel"], id2label=dict(enumerate(names))
     )
     bank = LogMelBank(log_mels, [names.index(machine) for machine in machines])
-    clips = NormalClips.split(bank, machines, validation_fraction, seed)
+    clips = TrainingClips.split(bank, machines, validation_fraction, seed)
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="bf16")
     torch.manual_seed(seed)
     model = AttentionAsdModel(config)

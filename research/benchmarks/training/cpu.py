@@ -27,8 +27,8 @@ from research.benchmarks.processes import FreshProcess, available_cores, peak_me
 from training.allocator import keep_freed_memory
 from training.arguments import Arguments
 from training.batches import KeyedBatches
+from training.clips import TrainingClips
 from training.loop import ChosenClips, as_fetched, train
-from training.normal_clips import NormalClips
 from training.waveform_bank import WaveformBank, to_waveforms
 
 from .loops import Loop, cpu_loops
@@ -163,7 +163,7 @@ def train_py(
         accelerator = Accelerator(cpu=True, mixed_precision=arguments.mixed_precision)
         torch.manual_seed(arguments.seed)
         machines = [config.id2label[label] for label in bank.labels.tolist()]
-        clips = NormalClips.split(bank, machines, arguments.validation_fraction, arguments.seed)
+        clips = TrainingClips.split(bank, machines, arguments.validation_fraction, arguments.seed)
         # What the loop says to people is not part of this report.
         with contextlib.redirect_stdout(io.StringIO()):
             progress = train(arguments, accelerator, AttentionAsdModel(config), extractor, clips)

@@ -38,7 +38,7 @@ class Bank(Protocol):
 
 
 @dataclass(frozen=True)
-class NormalClips:
+class TrainingClips:
     """Normal clips, split once: training, calibration and evaluation of a run rest on this one split.
 
     Attributes:
@@ -58,7 +58,7 @@ class NormalClips:
     @classmethod
     def split(
         cls, bank: Bank, machines: Sequence[str], fraction: float, seed: int, errors: Sequence[str] = ()
-    ) -> "NormalClips":
+    ) -> "TrainingClips":
         """Hold out a share of each machine ID's clips; see [`hold_out`]."""
         return cls(bank, np.asarray(machines), *hold_out(bank.labels, fraction, seed), errors)
 
@@ -71,14 +71,14 @@ class NormalClips:
         return np.isin(np.arange(len(self)), self.held_out_indices)
 
 
-def read_normal_clips(
+def read_clips(
     rows: Sequence[dict[str, Any]],
     label2id: dict[str, int],
     feature_extractor: AttentionAsdFeatureExtractor,
     fraction: float,
     seed: int,
     progress: bool = True,
-) -> NormalClips:
+) -> TrainingClips:
     """Read the training clips `rows` and hold out the share `fraction` of each machine ID's.
 
     Files that cannot be read are left out, and named in `errors`.
@@ -90,4 +90,4 @@ def read_normal_clips(
     if progress:
         for error in errors:
             print(f"left out: {error}", file=sys.stderr)
-    return NormalClips.split(bank, [machines[row] for row in bank.rows], fraction, seed, errors)
+    return TrainingClips.split(bank, [machines[row] for row in bank.rows], fraction, seed, errors)
