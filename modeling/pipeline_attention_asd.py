@@ -22,8 +22,8 @@ from transformers import Pipeline
 from transformers.utils import cached_file
 
 from .engine_attention_asd import EXPORT_FILE, ExportedModel
-from .explanation_attention_asd import find_reasons, sentence
 from .modeling_attention_asd import AttentionAsdModel, AttentionAsdOutput
+from .reasons_attention_asd import find_reasons, sentence
 from .scoring_attention_asd import ANOMALOUS, AnomalyDetector, Decision
 
 

@@ -36,18 +36,17 @@ from evaluation.figures import save  # noqa: E402
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from machine_room import planned_fault, render_clip  # noqa: E402
 from modeling import AttentionAsdModel  # noqa: E402
-from modeling.explanation_attention_asd import (  # noqa: E402
+from modeling.reasons_attention_asd import sentence  # noqa: E402
+from modeling.regions_attention_asd import Region, find_regions  # noqa: E402
+from modeling.relevance_attention_asd import (  # noqa: E402
     CellReplacement,
-    Region,
     Score,
     at_normal_level,
     distance_from_normal,
     equal_parts,
-    explain,
     integrated_gradients,
     level_difference,
     occlusion,
-    sentence,
 )
 from modeling.scoring_attention_asd import AnomalyDetector  # noqa: E402
 from training.allocator import keep_freed_memory  # noqa: E402
@@ -266,7 +265,7 @@ their healthy twins. Mean and 95 % bootstrap interval over clips. The true regio
 chance for the pointing game, the energy inside and the regions' part inside the truth.
 
 {markdown(rows, {**MAP_MEASURES, "seconds": "s a clip"}, seed)}
-The regions that `explain` makes of each map, at most three a clip; 0 is the healthy twin's score, 1 the clip's:
+The regions that `find_regions` makes of each map, at most three a clip; 0 is the healthy twin's score, 1 the clip's:
 
 {markdown(rows, REGION_MEASURES, seed)}"""
 
@@ -314,18 +313,6 @@ def draw(ax, start: float, end: float, low: float, high: float, hertz: np.ndarra
     ax.add_patch(Rectangle((start, bottom), end - start, top - bottom, fill=False, **style))
 
 
-def find_regions(example: Example, relevance: torch.Tensor, feature_extractor) -> list[Region]:
-    return explain(
-        feature_extractor.log_mel(example.waveform).numpy(),
-        example.normal_mean.numpy(),
-        example.normal_std.numpy(),
-        feature_extractor.mel_frequencies,
-        feature_extractor.hop_length / feature_extractor.sampling_rate,
-        relevance.numpy(),
-        waveform=example.waveform.numpy(),
-    )
-
-
 def write_csv(path: Path, rows: list[dict]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -357,7 +344,9 @@ def main(arguments: list[str] | None = None) -> None:
             started = time.perf_counter()
             relevance = compute().detach().float()
             seconds = time.perf_counter() - started
-            regions = find_regions(example, relevance, feature_extractor)
+            regions = find_regions(
+                example.waveform, example.normal_mean, example.normal_std, feature_extractor, relevance
+            )
             figures = measure(example, relevance, regions, feature_extractor, options.seed)
             clip = {"file": example.name, "fault": example.truth["fault"], "map": name}
             rows.append({**clip, **figures, "seconds": seconds})

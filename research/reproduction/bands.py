@@ -13,7 +13,7 @@ import torch
 from evaluation.figures import PAPER_BANDS_HZ
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector
-from modeling.explanation_attention_asd import CellReplacement, at_normal_level
+from modeling.relevance_attention_asd import CellReplacement, at_normal_level
 
 from .measure import load_network
 from .merit import Rows
