@@ -52,7 +52,7 @@ from training.allocator import keep_freed_memory
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"}
 SAMPLE_FORMATS = {"s16le": "<i2", "f32le": "<f4"}
 COLUMNS = (
-    "file verdict score threshold p_value false_alarm_rate machine predicted_machine closeness method "
+    "file verdict score threshold p_value false_alarm_rate machine predicted_machine similarity method "
     "calibration_clips backend duration_s start_s end_s reason note anomalous_s error"
 ).split()
 # Recordings that a process scores before the results of all are collected.

@@ -6,21 +6,20 @@ from typing import Any
 import numpy as np
 
 from metrics.asd_auc import asd_auc
-from modeling import AnomalyDetector
-from modeling.scoring_attention_asd import BACKENDS
+from modeling import AnomalyDetector, ClipOutputs
 
 
 FALSE_ALARM_RATES = (0.01, 0.05, 0.1)
 
 
 def evaluate_decisions(
-    detector: AnomalyDetector, outputs: Any, rows: Sequence[dict[str, Any]], num_bootstrap: int
+    detector: AnomalyDetector, outputs: ClipOutputs, rows: Sequence[dict[str, Any]], num_bootstrap: int
 ) -> dict[str, Any]:
     """Figures of merit by back end, and shares of normal and anomalous clips that are called anomalous.
 
     Args:
         detector: that knows the machine IDs that the rows name.
-        outputs: the network's for the rows: `embeddings`, `cosines` and `spectra`, `(clips, ...)` each.
+        outputs: the network's for the rows.
         rows: with `machine_type`, `machine_id` and `is_anomaly`.
         num_bootstrap: replicates behind the confidence intervals.
     """
@@ -28,13 +27,12 @@ def evaluate_decisions(
     is_anomaly = np.array([bool(row["is_anomaly"]) for row in rows])
     types, ids = ([row[name] for row in rows] for name in ("machine_type", "machine_id"))
     back_ends, alarms = {}, {}
-    for backend in BACKENDS:
+    for backend in detector.backends:
         scores = np.full(len(rows), np.nan)
         p_values = np.full((len(FALSE_ALARM_RATES), len(rows)), np.nan)
         for machine in np.unique(machines).tolist():
             own = np.flatnonzero(machines == machine)
-            clips = (outputs.embeddings[own], outputs.cosines[own], machine, backend, outputs.spectra[own])
-            of_machine = detector.scores(*clips)
+            of_machine = detector.scores(outputs[own], machine, backend)
             scores[own] = of_machine.numpy()
             for row, rate in enumerate(FALSE_ALARM_RATES):
                 p_values[row, own] = detector.p_value(of_machine, machine, rate, backend).numpy()

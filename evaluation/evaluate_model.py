@@ -18,7 +18,6 @@ from modeling import AnomalyDetector, AttentionAsdModel
 from .controls import LogMelStatistics
 from .decisions import evaluate_decisions, percent, with_interval
 from .figures import paper_figure_2, paper_figure_3, paper_figure_4, roc_curves, save, score_histograms
-from .network_outputs import taken
 from .score_clips import ScoredClips, score_clips
 
 
@@ -79,7 +78,7 @@ def evaluate_model(
             is_judged = [row["is_anomaly"] is not None and machine(row) not in strange for row in scored.rows]
             if any(is_judged):
                 judged = [row for row, it_is in zip(scored.rows, is_judged, strict=True) if it_is]
-                clips = taken(scored.outputs, np.array(is_judged))
+                clips = scored.outputs[np.array(is_judged)]
                 results["decisions"] = evaluate_decisions(detector, clips, judged, num_bootstrap)
     write_scores(scored, output_dir, data_dir)
     write_challenge_files(scored.rows, output_dir)

@@ -9,9 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
-from modeling import AttentionAsdModel, AttentionAsdOutput
-
-from .network_outputs import deciding_only, joined
+from modeling import AttentionAsdModel, AttentionAsdOutput, ClipOutputs
 
 
 @dataclass
@@ -26,7 +24,7 @@ class ScoredClips:
     rows: list[dict[str, Any]] = field(default_factory=list)
     attention_mean: np.ndarray | None = None
     attention_std: np.ndarray | None = None
-    outputs: AttentionAsdOutput | None = None
+    outputs: ClipOutputs | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
     unknown_machine_ids: dict[str, int] = field(default_factory=dict)
 
@@ -46,11 +44,11 @@ def score_clips(
         predicted = output.cosines.argmax(1).tolist()
         for row, score, closest in zip(clips, output.anomaly_scores.tolist(), predicted, strict=True):
             scored.rows.append({**row, "score": score, "predicted": closest})
-        parts.append(deciding_only(output))
+        parts.append(ClipOutputs.of(output))
         if output.attention_maps is not None:
             attention.add(output.attention_maps)
     if parts:
-        scored.outputs = joined(parts)
+        scored.outputs = ClipOutputs.concatenate(parts)
     if attention.count:
         scored.attention_mean, scored.attention_std = attention.mean_and_std()
     return scored

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdModel
+from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
 from modeling.modeling_attention_asd import spectral_statistics
 
 
@@ -156,11 +156,8 @@ class Graph(nn.Module):
         outputs["embeddings"] = backbone.embedding(hidden_states).flatten(1)
         outputs["cosines"] = self.model.arcface.cosines(outputs["embeddings"])
         outputs["spectra"] = spectral_statistics(log_mel)
-        arrays = outputs["embeddings"], outputs["cosines"]
-        scores = [
-            self.detector.scores(*arrays, machine, spectra=outputs["spectra"]) for machine in self.detector.machines
-        ]
-        scores = torch.stack(scores, dim=1)
+        clips = ClipOutputs(outputs["embeddings"], outputs["cosines"], outputs["spectra"])
+        scores = torch.stack([self.detector.scores(clips, machine) for machine in self.detector.machines], dim=1)
         outputs["scores"] = scores.float()
         outputs["is_anomalous"] = scores > self.thresholds
         return outputs

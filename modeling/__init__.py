@@ -1,10 +1,12 @@
-"""The detector as it goes to the Hub: configuration, network, scoring, reasons and pipeline."""
+"""The detector as it goes to the Hub: configuration, network, detector, reasons and pipeline."""
 
 from .configuration_attention_asd import AttentionAsdConfig
+from .decision_attention_asd import Decision
+from .detector_attention_asd import AnomalyDetector
 from .engine_attention_asd import ExportedModel
-from .modeling_attention_asd import AttentionAsdModel, AttentionAsdOutput, AttentionAsdPreTrainedModel
+from .modeling_attention_asd import AttentionAsdModel, AttentionAsdPreTrainedModel
+from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from .pipeline_attention_asd import AnomalousSoundDetectionPipeline
-from .scoring_attention_asd import AnomalyDetector, Decision
 
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "AttentionAsdModel",
     "AttentionAsdOutput",
     "AttentionAsdPreTrainedModel",
+    "ClipOutputs",
     "Decision",
     "ExportedModel",
 ]

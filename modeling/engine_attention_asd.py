@@ -17,8 +17,8 @@ import torch
 from transformers.utils import cached_file
 from transformers.utils.hub import resolve_revision
 
-from .modeling_attention_asd import AttentionAsdOutput
 from .native_attention_asd import SOURCE, load_native
+from .outputs_attention_asd import AttentionAsdOutput
 
 
 EXPORT_FILE = "export.json"
@@ -46,7 +46,7 @@ class ExportedModel:
     >>> network = ExportedModel.from_exported("my-model-openvino")
     >>> detector = AnomalyDetector.from_pretrained("my-model-openvino")
     >>> outputs = network(waveforms)  # (batch, 160000), float32
-    >>> detector.decide(outputs.embeddings, outputs.cosines, spectra=outputs.spectra)[0].verdict
+    >>> detector.decide(outputs)[0].verdict
     'normal'
     ```
 

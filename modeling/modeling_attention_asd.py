@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,51 +19,10 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
 from transformers.utils.hub import resolve_revision
 
 from .configuration_attention_asd import AttentionAsdConfig
-
-
-@dataclass
-class AttentionAsdOutput(ModelOutput):
-    """
-    Output of [`AttentionAsdModel`].
-
-    Args:
-        loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
-            The angular loss, averaged over the batch.
-        logits (`torch.FloatTensor` of shape `(batch_size, num_labels)`):
-            Scaled cosines to the machine IDs' centres, s cos(theta); with `labels`, the claimed ID's carries ArcFace's
-            margin, s cos(theta + m), as in the published code.
-        anomaly_scores (`torch.FloatTensor` of shape `(batch_size,)`):
-            Cross-entropy of the scored machine ID, its margin included; the higher, the more anomalous.
-        scored_labels (`torch.LongTensor` of shape `(batch_size,)`):
-            The machine ID that each score is about: the claimed one where `labels` is provided, else the one with the
-            smallest score.
-        cosines (`torch.FloatTensor` of shape `(batch_size, num_labels)`):
-            Cosines between the embedding and the machine IDs' centres, without scale and margin.
-        embeddings (`torch.FloatTensor` of shape `(batch_size, embedding_size)`):
-            The embedding, not normalised.
-        attention_maps (`torch.FloatTensor` of shape `(batch_size, channels, num_mel_bins, num_frames)`, *optional*):
-            One map per representation (channel 0 the log-mel, channel 1 the Wavegram by default). In [0.5, 1), because
-            the published code's sigmoid sits on a ReLU. `None` for a model without attention.
-        representations (`torch.FloatTensor` of shape `(batch_size, channels, num_mel_bins, num_frames)`):
-            The log-mel and the Wavegram before the attention map.
-        spectra (`torch.FloatTensor` of shape `(batch_size, 3, num_mel_bins)`, *optional*):
-            Statistics of the log-mel over time, see [`spectral_statistics`]; where `input_features` are given, and not in
-            training.
-    """
-
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    anomaly_scores: torch.FloatTensor | None = None
-    scored_labels: torch.LongTensor | None = None
-    cosines: torch.FloatTensor | None = None
-    embeddings: torch.FloatTensor | None = None
-    attention_maps: torch.FloatTensor | None = None
-    representations: torch.FloatTensor | None = None
-    spectra: torch.FloatTensor | None = None
+from .outputs_attention_asd import AttentionAsdOutput
 
 
 def spectral_statistics(log_mel: torch.Tensor) -> torch.Tensor:

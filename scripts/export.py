@@ -51,7 +51,7 @@ from exporting.graph import Graph, write_onnx, write_openvino  # noqa: E402
 from exporting.native import native_network  # noqa: E402
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from metrics.asd_auc import asd_auc  # noqa: E402
-from modeling import AnomalyDetector, AttentionAsdModel, AttentionAsdOutput, native_attention_asd  # noqa: E402
+from modeling import AnomalyDetector, AttentionAsdModel, AttentionAsdOutput, ClipOutputs, native_attention_asd  # noqa: E402
 from modeling.engine_attention_asd import (  # noqa: E402
     ENGINE_FILES,
     EXPORT_FILE,
@@ -62,7 +62,6 @@ from modeling.engine_attention_asd import (  # noqa: E402
     load_openvino,
 )
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline  # noqa: E402
-from modeling.scoring_attention_asd import BACKENDS  # noqa: E402
 from training.allocator import keep_freed_memory  # noqa: E402
 
 
@@ -168,8 +167,7 @@ def compare(
     differences = {name: (outputs[0][name] - outputs[1][name]).abs().max().item() for name in outputs[1]}
     machines = [label_name(row["machine_type"], row["machine_id"]) if row else detector.machines[0] for row in rows]
     back_ends, disagreeing = {}, None
-    lacking = () if detector.spectrum_whitening.numel() else ("spectrum", "combined")
-    for backend in (name for name in BACKENDS if name not in lacking):
+    for backend in detector.backends:
         (scores, verdicts, auc), (new_scores, new_verdicts, new_auc) = (
             judged(detector, output, machines, rows, backend) for output in outputs
         )
@@ -203,16 +201,8 @@ def judged(
     backend: str,
 ) -> tuple[np.ndarray, list[str], float | None]:
     """Scores and verdicts of clips of known machines, and the mean official AUC where clips are labelled."""
-    decisions = [
-        detector.decide(
-            outputs.embeddings[i : i + 1],
-            outputs.cosines[i : i + 1],
-            machine,
-            backend=backend,
-            spectra=outputs.spectra[i : i + 1],
-        )[0]
-        for i, machine in enumerate(machines)
-    ]
+    clips = ClipOutputs.of(outputs)
+    decisions = [detector.decide(clips[i], machine, backend=backend)[0] for i, machine in enumerate(machines)]
     scores = np.array([math.nan if decision.score is None else decision.score for decision in decisions])
     auc = None
     if all(rows) and np.isfinite(scores).all() and len({row["is_anomaly"] for row in rows}) == 2:

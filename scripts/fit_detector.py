@@ -26,7 +26,7 @@ from evaluation.evaluate_model import evaluate_model  # noqa: E402
 from evaluation.model_card import render_model_card  # noqa: E402
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from modeling import AttentionAsdModel  # noqa: E402
-from modeling.scoring_attention_asd import BACKENDS  # noqa: E402
+from modeling.backends_attention_asd import BACKENDS  # noqa: E402
 from training.allocator import keep_freed_memory  # noqa: E402
 from training.batches import hold_out  # noqa: E402
 from training.fit_detector import fit_detector  # noqa: E402
@@ -90,7 +90,7 @@ def main() -> int:
     _, held_out = hold_out(bank.labels, fraction, seed)
     detector, heard = fit_detector(model, feature_extractor, bank, machines, held_out, arguments.batch_size, seed)
     if arguments.backend:
-        detector.backend = arguments.backend
+        detector = detector.with_backend(arguments.backend)
     detector.save_pretrained(arguments.model)
     record = arguments.model / "all_results.json"
     if record.exists() and Path(training.get("data_dir") or "").absolute() == arguments.data_dir.absolute():

@@ -165,7 +165,7 @@ window.asd = (() => {
       ["p-value", number(result.p_value)],
       ["Machine", result.machine === null ? "none of the enrolled ones"
         : result.machine + (result.machine === result.predicted_machine ? "" : (result.predicted_machine ? ` (closest: ${result.predicted_machine})` : " (close to none)"))],
-      ["Closeness to it", result.closeness === null || result.closeness === undefined ? "–" : result.closeness.toFixed(2)],
+      ["Similarity to it", result.similarity === null || result.similarity === undefined ? "–" : result.similarity.toFixed(2)],
       ["Rests on", method ? `${method} (${clips} ${clips === 1 ? "clip" : "clips"})` : "–"],
       ["Duration", seconds(result.duration_s, 1)],
     ];

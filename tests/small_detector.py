@@ -5,9 +5,8 @@ import torch
 from conftest import SMALL
 
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AttentionAsdConfig, AttentionAsdModel
+from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
-from modeling.scoring_attention_asd import AnomalyDetector
 
 
 RATE = 16_000
@@ -42,12 +41,5 @@ def small_pipeline(clips: int = 24) -> AnomalousSoundDetectionPipeline:
         optimizer.zero_grad()
     with torch.no_grad():
         outputs = model.eval()(**inputs)
-    detector = AnomalyDetector.fit(
-        config,
-        outputs.embeddings,
-        outputs.cosines,
-        names,
-        held_out,
-        spectra=outputs.spectra,
-    )
+    detector = AnomalyDetector.fit(config, outputs, names, held_out)
     return AnomalousSoundDetectionPipeline(model=model, feature_extractor=extractor, detector=detector, device="cpu")

@@ -9,12 +9,12 @@ import pytest
 import soundfile
 import torch
 
-from research.benchmarks import processes, scaling, speed, training
-from research.benchmarks.processes import FreshProcess, available_cores, timed_command
-from research.benchmarks.published_network import PublishedLogMel
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel
 from modeling.modeling_attention_asd import AttentionAsdPReLU
+from research.benchmarks import processes, scaling, speed, training
+from research.benchmarks.processes import FreshProcess, available_cores, timed_command
+from research.benchmarks.published_network import PublishedLogMel
 
 
 MACHINES = {0: "fan_id_00", 1: "fan_id_02"}
@@ -46,9 +46,7 @@ def model_dir(tmp_path_factory):
     with torch.no_grad():
         outputs = model(**extractor(clips, sampling_rate=16_000))
     held_out = np.arange(len(machines)) // 2 % 2 == 1
-    detector = AnomalyDetector.fit(
-        model.config, outputs.embeddings, outputs.cosines, machines, held_out, spectra=outputs.spectra
-    )
+    detector = AnomalyDetector.fit(model.config, outputs, machines, held_out)
     for part in (model, extractor, detector):
         part.save_pretrained(directory)
     return directory

@@ -13,11 +13,11 @@ from small_detector import MACHINES, RATE, machine_sound, small_pipeline
 
 from exporting.graph import Graph, LogMel, write_onnx
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdModel, native_attention_asd
+from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs, native_attention_asd
+from modeling.backends_attention_asd import BACKENDS
 from modeling.engine_attention_asd import ENGINE_FILES, EXPORT_FILE, ExportedModel, load_onnx, load_openvino
 from modeling.native_attention_asd import SOURCE, library
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
-from modeling.scoring_attention_asd import BACKENDS
 from scripts.export import PACKAGES, what_to_mind
 from scripts.export import main as export
 
@@ -124,7 +124,7 @@ def test_graphs_own_scores_and_verdicts_are_the_detectors(exported, clips, engin
     results = load(str(directory / ENGINE_FILES[engine][0]), ["scores", "is_anomalous"], 1)(clips.numpy())
     outputs, detector = ExportedModel.from_exported(directory)(clips), AnomalyDetector.from_pretrained(directory)
     for column, machine in enumerate(detector.machines):
-        decisions = detector.decide(outputs.embeddings, outputs.cosines, machine, spectra=outputs.spectra)
+        decisions = detector.decide(outputs, machine)
         assert results["scores"][:, column] == pytest.approx([decision.score for decision in decisions], rel=1e-3)
         assert results["is_anomalous"][:, column].tolist() == [d.verdict == "anomalous" for d in decisions]
     assert results["is_anomalous"][:2, 0].tolist() == [False, True]
@@ -132,14 +132,14 @@ def test_graphs_own_scores_and_verdicts_are_the_detectors(exported, clips, engin
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @torch.no_grad()
-def test_every_back_end_can_be_part_of_a_graph(eager, clips, tmp_path, monkeypatch, backend):
+def test_every_back_end_can_be_part_of_a_graph(eager, clips, tmp_path, backend):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(eager.detector, "backend", backend)
-    write_onnx(Graph(eager.model, eager.feature_extractor, eager.detector).eval(), RATE, tmp_path / "network.onnx")
+    detector = eager.detector.with_backend(backend)
+    write_onnx(Graph(eager.model, eager.feature_extractor, detector).eval(), RATE, tmp_path / "network.onnx")
     scores = load_onnx(str(tmp_path / "network.onnx"), ["scores"], 1)(clips.numpy())["scores"]
     outputs = eager_outputs(eager, clips)
-    for column, machine in enumerate(eager.detector.machines):
-        expected = eager.detector.scores(outputs.embeddings, outputs.cosines, machine, spectra=outputs.spectra)
+    for column, machine in enumerate(detector.machines):
+        expected = detector.scores(outputs, machine)
         assert scores[:, column] == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-5)
 
 
@@ -219,7 +219,9 @@ def test_a_detector_without_spectra_is_exported(eager, sounds, clips, tmp_path):
     pytest.importorskip("onnxruntime")
     outputs = eager_outputs(eager, clips.repeat(4, 1))
     names, is_held_out = ["fan_id_00", "fan_id_00", "pump_id_00"] * 4, np.arange(12) % 2 == 0
-    detector = AnomalyDetector.fit(eager.model.config, outputs.embeddings, outputs.cosines, names, is_held_out)
+    detector = AnomalyDetector.fit(
+        eager.model.config, ClipOutputs(outputs.embeddings, outputs.cosines), names, is_held_out
+    )
     eager.save_pretrained(tmp_path / "model")
     detector.save_pretrained(tmp_path / "model")
     arguments = ["--model", tmp_path / "model", "--output_dir", tmp_path / "out", "--engine", "onnx"]

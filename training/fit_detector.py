@@ -7,10 +7,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
-from evaluation.network_outputs import deciding_only, joined, taken
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdModel, AttentionAsdOutput
-from modeling.scoring_attention_asd import BACKENDS
+from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
 
 from .alterations import ALTERATIONS, alterations
 from .log_mel_bank import LogMelBank
@@ -28,15 +26,15 @@ def network_outputs(
     bank: WaveformBank | LogMelBank,
     batch_size: int,
     progress: bool = True,
-) -> AttentionAsdOutput:
+) -> ClipOutputs:
     """The network's outputs for every clip of the bank."""
     model.eval()
     batches = []
     for start in tqdm(range(0, len(bank), batch_size), desc="Embedding", unit="batch", disable=not progress):
         samples, _ = bank.__getitems__(range(start, min(start + batch_size, len(bank))))
         output = model(**bank.inputs(samples.to(model.device), feature_extractor))
-        batches.append(deciding_only(output))
-    return joined(batches)
+        batches.append(ClipOutputs.of(output))
+    return ClipOutputs.concatenate(batches)
 
 
 def fit_detector(
@@ -58,15 +56,13 @@ def fit_detector(
     outputs = network_outputs(model, feature_extractor, bank, batch_size, progress)
     held_out = np.zeros(len(bank), dtype=bool)
     held_out[np.asarray(held_out_indices, dtype=np.int64)] = True
-    detector = AnomalyDetector.fit(
-        model.config, outputs.embeddings, outputs.cosines, machines, held_out, spectra=outputs.spectra, seed=seed
-    )
+    detector = AnomalyDetector.fit(model.config, outputs, machines, held_out, seed=seed)
     heard = {}
     if isinstance(bank, WaveformBank) and held_out.any():
         heard = altered_clips_auc(
             detector, model, feature_extractor, bank, np.asarray(machines), outputs, held_out, seed, progress
         )
-        detector.backend = max(heard, key=heard.get)
+        detector = detector.with_backend(max(heard, key=heard.get))
     return detector, heard
 
 
@@ -77,7 +73,7 @@ def altered_clips_auc(
     feature_extractor: AttentionAsdFeatureExtractor,
     bank: WaveformBank,
     machines: np.ndarray,
-    outputs: AttentionAsdOutput,
+    outputs: ClipOutputs,
     held_out: np.ndarray,
     seed: int,
     progress: bool,
@@ -94,17 +90,14 @@ def altered_clips_auc(
         versions = alterations(to_waveforms(samples)[0].numpy(), seed, index)
         waveforms = torch.from_numpy(np.stack(list(versions.values()))).to(model.device)
         output = model(input_values=waveforms, input_features=feature_extractor.log_mel(waveforms))
-        altered.append(deciding_only(output))
-    altered = joined(altered)
-    areas = {backend: [] for backend in BACKENDS}
+        altered.append(ClipOutputs.of(output))
+    altered = ClipOutputs.concatenate(altered)
+    areas = {backend: [] for backend in detector.backends}
     for machine in np.unique(machines[chosen]).tolist():
-        normal = taken(outputs, held_out & (machines == machine))
-        faulty = taken(altered, np.repeat(machines[chosen] == machine, len(ALTERATIONS)))
-        is_altered = np.repeat([0, 1], [len(normal.embeddings), len(faulty.embeddings)])
-        for backend in BACKENDS:
-            scores = [
-                detector.scores(clips.embeddings, clips.cosines, machine, backend, clips.spectra)
-                for clips in (normal, faulty)
-            ]
+        normal = outputs[held_out & (machines == machine)]
+        faulty = altered[np.repeat(machines[chosen] == machine, len(ALTERATIONS))]
+        is_altered = np.repeat([0, 1], [len(normal), len(faulty)])
+        for backend in detector.backends:
+            scores = [detector.scores(clips, machine, backend) for clips in (normal, faulty)]
             areas[backend].append(roc_auc_score(is_altered, torch.cat(scores).numpy()))
     return {backend: round(float(np.mean(of_ids)), 4) for backend, of_ids in areas.items()}

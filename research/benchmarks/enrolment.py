@@ -27,9 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dcase2020_task2 import load_clips  # noqa: E402
 from evaluation.figures import BLUE, GREEN, GREY, VERMILION, save  # noqa: E402
-from evaluation.network_outputs import taken  # noqa: E402
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
-from modeling import AnomalyDetector, AttentionAsdModel, AttentionAsdOutput  # noqa: E402
+from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs  # noqa: E402
 from training.allocator import keep_freed_memory  # noqa: E402
 from training.fit_detector import network_outputs  # noqa: E402
 from training.waveform_bank import WaveformBank  # noqa: E402
@@ -74,10 +73,9 @@ def leave_out(data_dir: Path, machines: Sequence[str], folder: Path) -> None:
 
 
 def scores_of(
-    detector: AnomalyDetector, outputs: AttentionAsdOutput, clips: np.ndarray, machine: str, backend: str
+    detector: AnomalyDetector, outputs: ClipOutputs, clips: np.ndarray, machine: str, backend: str
 ) -> np.ndarray:
-    own = taken(outputs, clips)
-    return detector.scores(own.embeddings, own.cosines, machine, backend, own.spectra).numpy()
+    return detector.scores(outputs[clips], machine, backend).numpy()
 
 
 def judged(
@@ -102,8 +100,7 @@ def identified(detector: AnomalyDetector, sounds: Sounds, machines: Sequence[str
     answers = {"right": 0, "other": 0, "none": 0}
     for machine in machines:
         for clip in sounds.of(machine)[~sounds.is_anomaly[sounds.of(machine)]]:
-            own = taken(sounds.outputs, [clip])
-            closest, _, is_close = detector.closest(own.embeddings, own.cosines, own.spectra)
+            closest, _, is_close = detector.closest(sounds.outputs[clip])
             answers["none" if not is_close else "right" if closest == machine else "other"] += 1
     total = sum(answers.values())
     return {answer: count / total for answer, count in answers.items()} | {"clips": total}
@@ -150,8 +147,8 @@ def main() -> int:
             if len(own) < clips:
                 continue
             generator = np.random.default_rng([arguments.seed, clips, draw, place])
-            drawn = taken(normal.outputs, generator.choice(own, clips, replace=False))
-            detector.enroll(machine, drawn.embeddings, drawn.cosines, drawn.spectra)
+            drawn = normal.outputs[generator.choice(own, clips, replace=False)]
+            detector.enroll(machine, drawn)
             for backend in BACKENDS:
                 row = judged(detector, heard, machine, backend)
                 rows.append({"machine": machine, "backend": backend, "clips": clips, "draw": draw, **row})

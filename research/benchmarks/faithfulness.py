@@ -36,6 +36,7 @@ from evaluation.figures import save  # noqa: E402
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from machine_room import planned_fault, render_clip  # noqa: E402
 from modeling import AttentionAsdModel  # noqa: E402
+from modeling.detector_attention_asd import AnomalyDetector  # noqa: E402
 from modeling.reasons_attention_asd import sentence  # noqa: E402
 from modeling.regions_attention_asd import Region, find_regions  # noqa: E402
 from modeling.relevance_attention_asd import (  # noqa: E402
@@ -48,7 +49,6 @@ from modeling.relevance_attention_asd import (  # noqa: E402
     level_difference,
     occlusion,
 )
-from modeling.scoring_attention_asd import AnomalyDetector  # noqa: E402
 from training.allocator import keep_freed_memory  # noqa: E402
 
 
@@ -119,7 +119,7 @@ def examples(model, feature_extractor, detector: AnomalyDetector, room: Path, ba
 
         def score(values: torch.Tensor, features: torch.Tensor, machine: str = machine) -> torch.Tensor:
             outputs = model(input_values=values, input_features=features)
-            return detector.scores(outputs.embeddings, outputs.cosines, machine, backend, outputs.spectra)
+            return detector.scores(outputs, machine, backend)
 
         def attention(values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
             return model(input_values=values, input_features=features).attention_maps[:, channel]

@@ -23,7 +23,7 @@ import torch
 from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdConfig
+from modeling import AnomalyDetector, AttentionAsdConfig, ClipOutputs
 from training.batches import KeyedBatches
 from training.waveform_bank import WaveformBank, bank_digest
 
@@ -56,8 +56,8 @@ def fitted_detector(generator: np.random.Generator) -> AnomalyDetector:
     embeddings = torch.cat([clips_near(centre, 2 * CLIPS_OF_A_MACHINE, generator) for centre in centres])
     machines = [name for name in names for _ in range(2 * CLIPS_OF_A_MACHINE)]
     held_out = np.arange(len(machines)) % 2 == 1
-    cosines, spectra = cosines_of(embeddings), spectra_of(len(machines), generator)
-    return AnomalyDetector.fit(config, embeddings, cosines, machines, held_out, spectra=spectra)
+    outputs = ClipOutputs(embeddings, cosines_of(embeddings), spectra_of(len(machines), generator))
+    return AnomalyDetector.fit(config, outputs, machines, held_out)
 
 
 def cosines_of(embeddings: torch.Tensor) -> torch.Tensor:
@@ -77,11 +77,11 @@ def measure_fleet(sizes: list[int]) -> list[dict[str, Any]]:
             started = time.perf_counter()
             for index in tqdm(range(enrolled, size), desc=f"Enrolling up to {size:,}", unit="machine"):
                 clips = clips_near(generator.standard_normal(EMBEDDING_SIZE), CLIPS_OF_A_MACHINE, generator)
-                spectra = spectra_of(len(clips), generator)
-                detector.enroll(f"machine_{index:05d}", clips, cosines_of(clips), spectra)
+                outputs = ClipOutputs(clips, cosines_of(clips), spectra_of(len(clips), generator))
+                detector.enroll(f"machine_{index:05d}", outputs)
             enrol_s = (time.perf_counter() - started) / (size - enrolled)
-            known_s = decide_seconds(detector, clips[:1], spectra[:1], "machine_00000")
-            unknown_s = decide_seconds(detector, clips[:1], spectra[:1], None)
+            known_s = decide_seconds(detector, outputs[:1], "machine_00000")
+            unknown_s = decide_seconds(detector, outputs[:1], None)
             started = time.perf_counter()
             detector.save_pretrained(folder)
             save_s = time.perf_counter() - started
@@ -105,14 +105,12 @@ def measure_fleet(sizes: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def decide_seconds(
-    detector: AnomalyDetector, clip: torch.Tensor, spectra: torch.Tensor, machine: str | None, repeats: int = 21
-) -> float:
+def decide_seconds(detector: AnomalyDetector, clip: ClipOutputs, machine: str | None, repeats: int = 21) -> float:
     """Median time of a decision, after one that is not counted."""
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        detector.decide(clip, cosines_of(clip), machine, spectra=spectra)
+        detector.decide(clip, machine)
         times.append(time.perf_counter() - started)
     return float(np.median(times[1:]))
 

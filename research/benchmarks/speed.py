@@ -122,7 +122,7 @@ def load_systems(task: Task) -> list[System]:
     decode = clip_reader(extractor)
 
     def decide(outputs: AttentionAsdOutput) -> Any:
-        return outputs, detector.decide(outputs.embeddings, outputs.cosines, spectra=outputs.spectra)
+        return outputs, detector.decide(outputs)
 
     steps = {
         "decode": decode,
@@ -167,8 +167,7 @@ def load_published(task: Task) -> System:
         return AttentionAsdOutput(embeddings=arrays["embedding"], cosines=arrays["cosine"], spectra=spectra)
 
     def decide(computed: tuple[dict[str, torch.Tensor], torch.Tensor]) -> Any:
-        outputs = outputs_of(computed)
-        return computed, detector.decide(outputs.embeddings, outputs.cosines, spectra=outputs.spectra)
+        return computed, detector.decide(outputs_of(computed))
 
     steps = {
         "decode": decode,
@@ -304,8 +303,8 @@ def measure_accuracy(task: Task) -> list[dict[str, Any]]:
         machine, waveforms = label_name(row["machine_type"], row["machine_id"]), decode([row["path"]])
         for system in systems:
             found = system.network(waveforms)
-            paper = detector.scores(found.embeddings, found.cosines, machine, "arcface").item()
-            decision = detector.decide(found.embeddings, found.cosines, machine, spectra=found.spectra)[0]
+            paper = detector.scores(found, machine, "arcface").item()
+            decision = detector.decide(found, machine)[0]
             outputs[system.name].append((paper, decision.score, decision.verdict))
 
     def auc(scores: Sequence[float]) -> float:

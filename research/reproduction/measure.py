@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 from evaluation.evaluate_model import write_scores
 from evaluation.score_clips import ScoredClips, forward_batches
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel, AttentionAsdOutput
+from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel, AttentionAsdOutput, ClipOutputs
 
 from .systems import BACK_ENDS
 
@@ -109,8 +109,7 @@ def write_back_end_scores(
         for name in np.unique(names):
             own = np.flatnonzero(names == name)
             for key, back_end in BACK_ENDS.items():
-                spectra = output.spectra[own]
-                scores = detector.scores(output.embeddings[own], output.cosines[own], str(name), back_end, spectra)
+                scores = detector.scores(ClipOutputs.of(output)[own], str(name), back_end)
                 scored[key].rows += [
                     {**clips[index], "score": score} for index, score in zip(own, scores.tolist(), strict=True)
                 ]

@@ -1,0 +1,144 @@
+"""What the network says about clips: all of it, and the part that the detector needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class AttentionAsdOutput(ModelOutput):
+    """
+    Output of [`AttentionAsdModel`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
+            The angular loss, averaged over the batch.
+        logits (`torch.FloatTensor` of shape `(batch_size, num_labels)`):
+            Scaled cosines to the machine IDs' centres, s cos(theta); with `labels`, the claimed ID's carries ArcFace's
+            margin, s cos(theta + m), as in the published code.
+        anomaly_scores (`torch.FloatTensor` of shape `(batch_size,)`):
+            Cross-entropy of the scored machine ID, its margin included; the higher, the more anomalous.
+        scored_labels (`torch.LongTensor` of shape `(batch_size,)`):
+            The machine ID that each score is about: the claimed one where `labels` is provided, else the one with the
+            smallest score.
+        cosines (`torch.FloatTensor` of shape `(batch_size, num_labels)`):
+            Cosines between the embedding and the machine IDs' centres, without scale and margin.
+        embeddings (`torch.FloatTensor` of shape `(batch_size, embedding_size)`):
+            The embedding, not normalised.
+        attention_maps (`torch.FloatTensor` of shape `(batch_size, channels, num_mel_bins, num_frames)`, *optional*):
+            One map per representation (channel 0 the log-mel, channel 1 the Wavegram by default). In [0.5, 1), because
+            the published code's sigmoid sits on a ReLU. `None` for a model without attention.
+        representations (`torch.FloatTensor` of shape `(batch_size, channels, num_mel_bins, num_frames)`):
+            The log-mel and the Wavegram before the attention map.
+        spectra (`torch.FloatTensor` of shape `(batch_size, 3, num_mel_bins)`, *optional*):
+            Statistics of the log-mel over time, see [`spectral_statistics`]; where `input_features` are given, and not in
+            training.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    anomaly_scores: torch.FloatTensor | None = None
+    scored_labels: torch.LongTensor | None = None
+    cosines: torch.FloatTensor | None = None
+    embeddings: torch.FloatTensor | None = None
+    attention_maps: torch.FloatTensor | None = None
+    representations: torch.FloatTensor | None = None
+    spectra: torch.FloatTensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ClipOutputs:
+    """What the detector needs of clips, on the CPU. Make one with [`ClipOutputs.of`].
+
+    Args:
+        embeddings (`torch.Tensor` of shape `(clips, embedding_size)`):
+            The network's embeddings, not normalized.
+        cosines (`torch.Tensor` of shape `(clips, num_labels)`):
+            Cosines between the embeddings and the machine IDs' centers in the network.
+        spectra (`torch.Tensor` of shape `(clips, 3, num_mel_bins)`, *optional*):
+            Statistics of the log-mel over time, or `None` where they are not known.
+
+    Raises:
+        ValueError: for shapes that do not match.
+
+    Example:
+
+    ```python
+    >>> clips = ClipOutputs.concatenate([ClipOutputs.of(model(**batch)) for batch in batches])
+    >>> len(clips), len(clips[:10])
+    (64, 10)
+    ```
+    """
+
+    embeddings: torch.Tensor
+    cosines: torch.Tensor
+    spectra: torch.Tensor | None = None
+
+    def __post_init__(self):
+        embeddings, cosines, spectra = self.embeddings, self.cosines, self.spectra
+        is_paired = embeddings.ndim == cosines.ndim == 2 and len(embeddings) == len(cosines)
+        if is_paired and spectra is not None:
+            is_paired = spectra.ndim == 3 and len(spectra) == len(embeddings) and spectra.shape[1] == 3
+        if not is_paired:
+            arrays = (embeddings, cosines, spectra)
+            shapes = ", ".join("none" if array is None else str(tuple(array.shape)) for array in arrays)
+            raise ValueError(
+                f"embeddings, cosines and spectra have the shapes {shapes}: expected (clips, embedding_size), (clips, "
+                "num_labels) and (clips, 3, num_mel_bins), as the network gives them."
+            )
+
+    @classmethod
+    def of(cls, outputs: Any) -> "ClipOutputs":
+        """The detector's part of an [`AttentionAsdOutput`], or of anything with its attributes.
+
+        Args:
+            outputs: has `embeddings`, `cosines` and `spectra`, each a tensor on any device or an array; `spectra` may
+                be `None`. Gradients are kept, half precision becomes float32.
+
+        Raises:
+            ValueError: for shapes that do not match.
+        """
+        if isinstance(outputs, cls):
+            return outputs
+        return cls(
+            on_cpu(outputs.embeddings),
+            on_cpu(outputs.cosines),
+            None if outputs.spectra is None else on_cpu(outputs.spectra),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["ClipOutputs"]) -> "ClipOutputs":
+        """All clips of all parts, in their order. Spectra are known only where every part has them."""
+        spectra = [part.spectra for part in parts if part.spectra is not None]
+        return cls(
+            torch.cat([part.embeddings for part in parts]),
+            torch.cat([part.cosines for part in parts]),
+            torch.cat(spectra) if len(spectra) == len(parts) else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def __getitem__(self, clips: int | slice | Sequence[int] | np.ndarray | torch.Tensor) -> "ClipOutputs":
+        """Some of the clips, by number, numbers, slice or mask; one number gives one clip."""
+        index = clips if isinstance(clips, slice) else torch.as_tensor(clips).reshape(-1)
+        spectra = None if self.spectra is None else self.spectra[index]
+        return ClipOutputs(self.embeddings[index], self.cosines[index], spectra)
+
+    @property
+    def is_finite(self) -> torch.Tensor:
+        """Which clips have neither NaN nor infinity anywhere, `(clips,)`."""
+        arrays = [self.embeddings, self.cosines] + ([] if self.spectra is None else [self.spectra.flatten(1)])
+        return torch.cat(arrays, dim=1).isfinite().all(1)
+
+
+def on_cpu(array: torch.Tensor | np.ndarray) -> torch.Tensor:
+    array = torch.as_tensor(array).cpu()
+    return array.to(torch.promote_types(array.dtype, torch.float32))
+
+
+__all__ = ["AttentionAsdOutput", "ClipOutputs"]
