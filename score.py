@@ -319,7 +319,7 @@ class Results:
             return
         self.format = "csv" if arguments.output.suffix == ".csv" else "json"
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(arguments.output, "a+b", buffering=0)
+        self.file = open(arguments.output, "a+b", buffering=0)  # noqa: SIM115  # open as long as the results
         self.file.seek(0)
         content = self.file.read()
         whole = content[: content.rfind(b"\n") + 1]

@@ -168,6 +168,7 @@ def add_repository_routes(app: FastAPI, hub: HubServer) -> None:
         if branch in repository.branches:
             return JSONResponse({"error": f"branch {branch} exists"}, 409)
         repository.branches[branch] = sha
+        return None
 
 
 def add_reading_routes(app: FastAPI, hub: HubServer) -> None:
