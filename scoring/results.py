@@ -88,7 +88,7 @@ class ResultsFile(Results):
     def __init__(self, path: Path, settings: dict[str, Any]):
         super().__init__(FORMAT_OF_SUFFIX[path.suffix])
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(path, "a+b", buffering=0)
+        self.file = open(path, "a+b", buffering=0)  # noqa: SIM115  # open as long as results come
         text = self.whole_lines()
         try:
             rows = parse_rows(text, self.form)
