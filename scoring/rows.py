@@ -7,10 +7,8 @@ from typing import Any
 
 
 COLUMNS: tuple[str, ...] = tuple(
-    (
-        "file verdict score threshold p_value false_alarm_rate machine predicted_machine similarity method "
-        "calibration_clips backend duration_s start_s end_s reason note anomalous_s error"
-    ).split()
+    "file verdict score threshold p_value false_alarm_rate machine predicted_machine similarity method "
+    "calibration_clips backend duration_s start_s end_s reason note anomalous_s error".split()
 )
 TABLE_HEADER = f"{'verdict':<12} {'p-value':>8} {'score':>10} {'threshold':>10}  {'machine':<18} recording"
 
