@@ -15,7 +15,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
 from modeling.modeling_attention_asd import spectral_statistics
-from modeling.outputs_attention_asd import ClipOutputs
 
 
 class LogMel(nn.Module):

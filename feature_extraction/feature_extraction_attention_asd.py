@@ -1,12 +1,13 @@
 """
-Section II.A of Neri and Carli (2024): from a recording to the waveform and the log-mel that the network sees.
+Section II.A of Neri and Carli (2024): from a recording to the network's inputs, the waveform and the log-mel.
 
-The log-mel is defined once, in [`AttentionAsdFeatureExtractor.log_mel`], for training, inference and export.
+The log-mel is defined once, in [`AttentionAsdFeatureExtractor.log_mel`], for training, inference and export. Reading,
+resampling and cutting a recording into windows are defined once as well, all of them block by block.
 """
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,16 +19,9 @@ from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
 from transformers.dynamic_module_utils import get_relative_import_files
 
 
-try:
-    import soundfile
-    import soxr
-except ImportError:  # reading files is optional: arrays work without
-    soundfile = soxr = None
-
-
 AudioSource = str | os.PathLike | bytes | BinaryIO
 
-# Full scale of the integer formats that recordings come in.
+# Full scale of the integer formats of recordings.
 INTEGER_FULL_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31}
 MAX_CHANNELS = 64
 # Over all channels: 16 MiB of float32. A minute of 8 channels at 655,350 Hz, which FLAC can have, would be 1.2 GiB.
@@ -40,13 +34,15 @@ class AudioReadError(ValueError):
 
 class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
     r"""
-    Turns recordings into the waveform and the log-mel of Section II.A, 10 log10(mel power + 1e-8) in dB: FFT of 1024
-    samples every 512, periodic Hann window, centred frames with reflected edges, 128 mel bins from 0 to 8 kHz on the HTK
-    scale with Slaney's norm. (The paper's text has 20 log10; its code, which gave the figures, has this.)
+    Turns recordings into the waveform and the log-mel of Section II.A: 10 log10(mel power + 1e-8), in dB.
+
+    The FFT takes 1024 samples every 512, with a periodic Hann window, in centered frames with reflected edges. There are
+    128 mel bins from 0 to 8 kHz on the HTK scale with Slaney's norm. The paper's text has 20 log10. Its code, which gave
+    the published figures, has 10 log10, and so does this.
 
     Args:
         sampling_rate (`int`, *optional*, defaults to 16000):
-            Samples per second that the model was made for.
+            The model's sampling rate, in Hz.
         clip_length (`int`, *optional*, defaults to 160000):
             Samples in a clip (10 s).
         n_fft (`int`, *optional*, defaults to 1024):
@@ -66,9 +62,9 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         mel_floor (`float`, *optional*, defaults to 1e-8):
             Power added before the logarithm: silence is at -80 dB.
         short_clips (`str`, *optional*, defaults to `"repeat"`):
-            What fills a clip that is too short: `"repeat"` (itself, from its start) or `"zeros"`.
+            How a short clip is filled: `"repeat"` (by itself, from its start) or `"zeros"`.
         channels (`str`, *optional*, defaults to `"first"`):
-            What becomes of several channels: `"first"` is kept (as DCASE 2020 did), or their `"mean"`.
+            How several channels become one: the `"first"` is kept (as in DCASE 2020), or their `"mean"`.
 
     Example:
 
@@ -130,12 +126,12 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
 
     @property
     def mel_frequencies(self) -> np.ndarray:
-        """Centre frequency of each mel bin in Hz, `(num_mel_bins,)`."""
+        """Center frequency of each mel bin in Hz, `(num_mel_bins,)`."""
         low, high = (hertz_to_mel(f, self.mel_scale) for f in (self.min_frequency, self.max_frequency))
-        return mel_to_hertz(np.linspace(low, high, self.num_mel_bins + 2), self.mel_scale)[1:-1]
+        return np.asarray(mel_to_hertz(np.linspace(low, high, self.num_mel_bins + 2), self.mel_scale))[1:-1]
 
     def log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
-        """The log-mel in dB of waveforms in [-1, 1], in float32 on the waveform's device.
+        """Compute the log-mel in dB of waveforms in [-1, 1], in float32 on the waveform's device.
 
         `(..., samples)` -> `(..., num_mel_bins, 1 + samples // hop_length)`. Differentiable and exportable.
         """
@@ -157,27 +153,27 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         split: bool = False,
         **kwargs,
     ) -> BatchFeature:
-        """
+        """Turn one recording or a list of recordings into the network's inputs.
+
         Args:
             audio (`np.ndarray`, `torch.Tensor`, `list[float]`, or a list of them):
                 One recording or a list of recordings. A recording is `(samples,)`, or `(channels, samples)` or
                 `(samples, channels)` where the shorter axis, of at most 64, is taken for the channels; a batch is a list.
                 Floats are in [-1, 1]; int16 and int32 are scaled by their full scale.
             sampling_rate (`int`, *optional*):
-                Samples per second of `audio`. Pass it: it guards against sounds recorded at another rate.
+                Samples per second of `audio`. Pass it: the check guards against sounds recorded at another rate.
             return_tensors (`str`, *optional*, defaults to `"pt"`):
                 `"pt"` or `"np"`.
             split (`bool`, *optional*, defaults to `False`):
-                Cut long recordings into windows of one clip instead of keeping their first; `clip_index` then says
-                which recording a window belongs to and `start_seconds` where it starts. The last window ends with the
-                recording.
+                Cut long recordings into windows, see [`cut_windows`], instead of keeping their first clip. `clip_index`
+                then says which recording a window belongs to, and `start_seconds` where the window starts.
 
         Returns:
             [`BatchFeature`] with `input_values` (batch, clip_length) and `input_features` (batch, num_mel_bins, frames).
 
         Raises:
             ValueError: for another sampling rate, an empty recording, samples that are not finite, three dimensions, or
-                a type that is no sound; the message names the value.
+                a type that is no sound. The message names the value.
         """
         if kwargs:
             raise TypeError(f"unexpected arguments {sorted(kwargs)}: expected sampling_rate, return_tensors or split.")
@@ -192,7 +188,8 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         windows, clip_index, start_seconds = [], [], []
         for index, recording in enumerate(recordings):
             waveform = self.to_mono(recording)
-            for start in self.window_starts(len(waveform)) if split else [0]:
+            starts = [start for start, _ in self.cut_windows([waveform.numpy(force=True)])] if split else [0]
+            for start in starts:
                 windows.append(self.fit_length(waveform[start : start + self.clip_length]))
                 clip_index.append(index)
                 start_seconds.append(start / self.sampling_rate)
@@ -204,21 +201,12 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature(data).convert_to_tensors(return_tensors)
 
     def to_mono(self, recording: np.ndarray | torch.Tensor | list[float]) -> torch.Tensor:
-        """A recording in any accepted form as float32 `(samples,)`, checked."""
-        try:
-            waveform = torch.as_tensor(np.asarray(recording) if isinstance(recording, (list, tuple)) else recording)
-        except (TypeError, RuntimeError, ValueError):
-            raise ValueError(
-                f"audio is {type(recording).__name__}, which is no array of numbers: expected an array, a tensor or a list "
-                "of samples; give files to `read_audio`."
-            ) from None
-        if waveform.dtype in INTEGER_FULL_SCALE:
-            waveform = waveform.float() / INTEGER_FULL_SCALE[waveform.dtype]
-        elif not waveform.is_floating_point():
-            raise ValueError(
-                f"audio has type {waveform.dtype}: expected floats in [-1, 1], int16 or int32, whose full scale is known."
-            )
-        waveform = waveform.float()
+        """Check a recording in any accepted form, and return it as float32 `(samples,)`.
+
+        Raises:
+            ValueError: as [`__call__`] does.
+        """
+        waveform = as_float(recording)
         if waveform.ndim == 2:
             if waveform.shape[0] > waveform.shape[1]:
                 waveform = waveform.T
@@ -228,23 +216,11 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
                     f"recording of at most {MAX_CHANNELS} channels; give several recordings as a list."
                 )
             waveform = waveform.mean(0) if self.channels == "mean" and len(waveform) else waveform[:1].flatten()
-        if waveform.ndim != 1:
-            raise ValueError(
-                f"audio has {waveform.ndim} dimensions, shape {tuple(waveform.shape)}: expected (samples,) or "
-                "(channels, samples); give several recordings as a list."
-            )
-        if waveform.numel() == 0:
-            raise ValueError("audio is empty (0 samples): expected at least one sample.")
-        if not torch.isfinite(waveform).all():
-            bad = int((~torch.isfinite(waveform)).sum())
-            raise ValueError(
-                f"audio holds {bad} samples of {waveform.numel()} that are not finite (NaN or infinite): repair or drop "
-                "the recording."
-            )
+        check_samples(waveform)
         return waveform
 
     def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
-        """`(samples,)` -> `(clip_length,)`: cut to the clip's length, or filled as `short_clips` says."""
+        """Cut a waveform to the clip's length, or fill it as `short_clips` says: `(samples,)` -> `(clip_length,)`."""
         missing = self.clip_length - len(waveform)
         if missing <= 0:
             return waveform[: self.clip_length]
@@ -252,15 +228,53 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
             return F.pad(waveform, (0, missing))
         return waveform.repeat(-(-self.clip_length // len(waveform)))[: self.clip_length]
 
-    def window_starts(self, num_samples: int) -> list[int]:
-        """Where the windows of a recording start: one after the other, and a last one that ends with the recording."""
-        last = max(num_samples - self.clip_length, 0)
-        return [*range(0, last, self.clip_length), last]
+    # Recordings, block by block
+
+    def cut_windows(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        """Cut a recording into windows of one clip, each as soon as it is complete, with its first sample's position.
+
+        The windows follow each other, and a last one ends with the recording. Only a recording shorter than a clip gives
+        a shorter window.
+
+        Args:
+            blocks: the recording in parts `(samples,)` at the model's sampling rate.
+        """
+        clip_length = self.clip_length
+        start, before, pending = 0, np.empty(0, np.float32), np.empty(0, np.float32)
+        for block in blocks:
+            pending = np.concatenate([pending, block])
+            while len(pending) >= clip_length:
+                before, pending = pending[:clip_length], pending[clip_length:]
+                yield start, before
+                start += clip_length
+        if len(pending):
+            last = np.concatenate([before, pending])[-clip_length:]
+            yield start + len(pending) - len(last), last
+
+    def resample(self, blocks: Iterable[np.ndarray], sampling_rate: float) -> Iterator[np.ndarray]:
+        """Resample a recording in parts `(samples,)` from `sampling_rate`, in Hz, to the model's.
+
+        Raises:
+            ImportError: the rates differ and soxr is not installed.
+        """
+        if sampling_rate == self.sampling_rate:
+            yield from blocks
+            return
+        try:
+            import soxr
+        except ImportError:
+            raise ImportError(
+                f"Resampling from {sampling_rate} to {self.sampling_rate} Hz needs soxr: pip install soxr"
+            ) from None
+        stream = soxr.ResampleStream(sampling_rate, self.sampling_rate, 1, dtype="float32")
+        for block in blocks:
+            yield stream.resample_chunk(np.ascontiguousarray(block))
+        yield stream.resample_chunk(np.empty(0, np.float32), last=True)
 
     def read_audio(self, source: AudioSource) -> np.ndarray:
-        """A recording from a path, bytes or a binary file: `(samples,)` float32 at this model's sampling rate.
+        """Read a recording from a path, bytes or a binary file: `(samples,)` float32 at the model's sampling rate.
 
-        Reads what libsndfile reads (WAV, FLAC, OGG, MP3, ...) and resamples with soxr where needed.
+        Reads what libsndfile reads (WAV, FLAC, OGG, MP3, ...), and resamples with soxr where needed.
 
         Raises:
             AudioReadError: the message names the file and what is wrong with it.
@@ -269,21 +283,45 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
     def read_clip(self, source: AudioSource) -> torch.Tensor:
-        """A recording as the network's clip: `(clip_length,)` float32, read by [`read_audio`], cut or filled by
-        [`fit_length`]."""
+        """Read a recording as the network's clip `(clip_length,)`, float32, cut or filled by [`fit_length`].
+
+        Raises:
+            AudioReadError: as [`read_audio`] does.
+        """
         return self.fit_length(torch.from_numpy(self.read_audio(source)))
 
     def stream_audio(self, source: AudioSource, block_seconds: float = 60.0) -> Iterator[np.ndarray]:
-        """The recording that [`read_audio`] gives, block by block, in memory that does not grow with its length."""
-        if soundfile is None:
-            raise ImportError("Reading audio files needs soundfile and soxr: pip install soundfile soxr")
+        """Read a recording block by block, in memory that does not grow with its length.
+
+        Args:
+            source: a path, the bytes of a sound file, or a binary file.
+            block_seconds: length of a block; a block of many channels is shorter.
+
+        Returns:
+            Iterator over `(samples,)` float32 at the model's sampling rate.
+
+        Raises:
+            AudioReadError: the message names the file and what is wrong with it.
+            ImportError: soundfile is not installed.
+        """
+        try:
+            import soundfile
+        except ImportError:
+            raise ImportError("Reading audio files needs soundfile and soxr: pip install soundfile soxr") from None
         name = str(source) if isinstance(source, (str, os.PathLike)) else "audio data"
         try:
             with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
                 if file.channels > MAX_CHANNELS:
                     raise ValueError(f"{file.channels} channels, expected at most {MAX_CHANNELS}")
                 frames = min(round(block_seconds * file.samplerate), MAX_BLOCK_SAMPLES // file.channels)
-                yield from self._blocks(file, frames)
+                is_empty = True
+                for block in self.resample(self._first_or_mean(file, frames), file.samplerate):
+                    if len(block):
+                        is_empty = False
+                        # Full scale is where 16-bit recordings end: training and scoring get the same sound.
+                        yield block.clip(-1.0, 1.0)
+                if is_empty:
+                    raise ValueError("it holds no samples")
         except FileNotFoundError:
             raise AudioReadError(f"{name}: no such file.") from None
         except (soundfile.LibsndfileError, OSError, ValueError) as error:
@@ -294,31 +332,16 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
                 "OGG or MP3; check that it is whole."
             ) from None
 
-    def _blocks(self, file: "soundfile.SoundFile", frames: int) -> Iterator[np.ndarray]:
-        resampler = None
-        if file.samplerate != self.sampling_rate:
-            resampler = soxr.ResampleStream(file.samplerate, self.sampling_rate, 1, dtype="float32")
-        is_empty = True
-        # 16-bit samples, as nearly all are, are read as they are: libsndfile takes three times as long to the same floats.
+    def _first_or_mean(self, file: Any, frames: int) -> Iterator[np.ndarray]:
+        """Read blocks of `frames` from an open `soundfile.SoundFile`, as one channel at the file's sampling rate."""
+        # Nearly all files have 16-bit samples. libsndfile takes three times as long to the same floats.
         is_16_bit = file.subtype == "PCM_16"
-        dtype = "int16" if is_16_bit else "float32"
-        block = file.read(frames, dtype=dtype, always_2d=True)
-        while len(block):
-            # A short block is the last one.
-            following = block[:0] if len(block) < frames else file.read(frames, dtype=dtype, always_2d=True)
+        while len(block := file.read(frames, dtype="int16" if is_16_bit else "float32", always_2d=True)):
             samples = block * np.float32(1.0 / INTEGER_FULL_SCALE[torch.int16]) if is_16_bit else block
             mono = samples.mean(1) if self.channels == "mean" and file.channels > 1 else samples[:, 0]
             if not is_16_bit and not np.isfinite(mono).all():
                 raise ValueError(f"{int((~np.isfinite(mono)).sum())} samples are not finite (NaN or infinite)")
-            if resampler is not None:
-                mono = resampler.resample_chunk(np.ascontiguousarray(mono), last=not len(following))
-            if len(mono):
-                is_empty = False
-                # Full scale is where 16-bit recordings end: training and scoring hear the same.
-                yield mono if is_16_bit and resampler is None else mono.clip(-1.0, 1.0)
-            block = following
-        if is_empty:
-            raise ValueError("it holds no samples")
+            yield mono
 
     def _mel_filters(self) -> np.ndarray:
         return mel_filter_bank(
@@ -336,7 +359,7 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         if device in self._constants:
             return self._constants[device]
         window, mel_filters = (constant.to(device) for constant in self._constants[torch.device("cpu")])
-        # What a tracer makes is no tensor, and must not be met again outside it.
+        # A tracer's values are no tensors, and must not be met again outside the trace.
         if not torch.compiler.is_compiling():
             self._constants[device] = (window, mel_filters)
         return window, mel_filters
@@ -356,8 +379,51 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
 
 
 def is_list_of_recordings(audio: np.ndarray | torch.Tensor | list) -> bool:
-    """A list of numbers is one recording; a list of arrays, tensors or lists is several."""
+    """Tell several recordings, a list of arrays, tensors or lists, from one recording, which may be a list of numbers."""
     return isinstance(audio, (list, tuple)) and (not audio or not np.isscalar(audio[0]))
+
+
+def as_float(recording: np.ndarray | torch.Tensor | list[float]) -> torch.Tensor:
+    """Convert an array of samples to float32, integers by their full scale.
+
+    Raises:
+        ValueError: for a type that is no array of samples.
+    """
+    try:
+        waveform = torch.as_tensor(np.asarray(recording) if isinstance(recording, (list, tuple)) else recording)
+    except (TypeError, RuntimeError, ValueError):
+        raise ValueError(
+            f"audio is {type(recording).__name__}, which is no array of numbers: expected an array, a tensor or a list "
+            "of samples; give files to `read_audio`."
+        ) from None
+    if waveform.dtype in INTEGER_FULL_SCALE:
+        return waveform.float() / INTEGER_FULL_SCALE[waveform.dtype]
+    if not waveform.is_floating_point():
+        raise ValueError(
+            f"audio has type {waveform.dtype}: expected floats in [-1, 1], int16 or int32, whose full scale is known."
+        )
+    return waveform.float()
+
+
+def check_samples(waveform: torch.Tensor) -> None:
+    """Check that a waveform has one axis, samples, and only finite ones.
+
+    Raises:
+        ValueError: the message names the value.
+    """
+    if waveform.ndim != 1:
+        raise ValueError(
+            f"audio has {waveform.ndim} dimensions, shape {tuple(waveform.shape)}: expected (samples,) or "
+            "(channels, samples); give several recordings as a list."
+        )
+    if waveform.numel() == 0:
+        raise ValueError("audio is empty (0 samples): expected at least one sample.")
+    if not torch.isfinite(waveform).all():
+        bad = int((~torch.isfinite(waveform)).sum())
+        raise ValueError(
+            f"audio holds {bad} samples of {waveform.numel()} that are not finite (NaN or infinite): repair or drop "
+            "the recording."
+        )
 
 
 AttentionAsdFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 
 @dataclass
@@ -39,15 +39,15 @@ class AttentionAsdOutput(ModelOutput):
             training.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    anomaly_scores: torch.FloatTensor | None = None
-    scored_labels: torch.LongTensor | None = None
-    cosines: torch.FloatTensor | None = None
-    embeddings: torch.FloatTensor | None = None
-    attention_maps: torch.FloatTensor | None = None
-    representations: torch.FloatTensor | None = None
-    spectra: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    anomaly_scores: torch.Tensor | None = None
+    scored_labels: torch.Tensor | None = None
+    cosines: torch.Tensor | None = None
+    embeddings: torch.Tensor | None = None
+    attention_maps: torch.Tensor | None = None
+    representations: torch.Tensor | None = None
+    spectra: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,14 @@
 """
 `pipeline("anomalous-sound-detection", model=..., trust_remote_code=True)`: from a recording in any form to a verdict.
 
-The network's outputs go to [`AnomalyDetector.decide_recording`], which makes the verdict; nothing here does.
+A recording goes through `preprocess` (opened), `_forward` (windows through the network) and `decide` (verdict and reason).
+[`AnomalyDetector.decide_recording`] makes the verdict from the network's outputs; nothing here does.
 """
 
-import http.client
 import math
 import os
-import time
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -20,59 +18,40 @@ from transformers import Pipeline
 
 from .decision_attention_asd import ANOMALOUS, Decision
 from .detector_attention_asd import AnomalyDetector
-from .explanation_attention_asd import find_reasons, sentence
+from .modeling_attention_asd import AttentionAsdModel
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
+from .reasons_attention_asd import find_reasons, sentence
+from .recordings_attention_asd import Recording, open_recording
+from .regions_attention_asd import Region
+from .results_attention_asd import DecidedWindow, Result, TimelineEntry
 from .saving_attention_asd import write_code
 
-
-try:
-    import soxr
-except ImportError:  # only for arrays at another sampling rate than the model's
-    soxr = None
-
-
-# A recording by URL: 100 MiB are 54 minutes of 16 kHz, 16 bit, mono.
-MAX_DOWNLOAD_BYTES = 100 * 2**20
-CONNECT_SECONDS = 10.0
-DOWNLOAD_SECONDS = 120.0
 
 # Below the step of 16 bits (-90 dB of full scale) there is no sound, only a microphone that is off.
 SILENCE_RMS = 2.0**-15
 
 
-@dataclass
-class Recording:
-    """A recording that is read when it is needed, as often as it is needed, in memory that does not grow with it.
+@dataclass(frozen=True, eq=False)
+class ProcessedRecording:
+    """A recording whose windows went through the network.
 
-    `open` gives its samples at the model's sampling rate, float32 in [-1, 1], block by block.
+    Attributes:
+        recording: the recording, to read a window again.
+        starts: each window's first sample.
+        duration: of the recording, in samples.
+        silent: true for each window that holds no sound.
+        outputs: the network's, of all windows.
+        last_window: the last window's samples. A recording of one window, as most are, need not be read again.
+        last_maps: the last window's attention maps `(channels, num_mel_bins, frames)`; `None` without attention.
     """
 
-    name: str
-    open: Callable[[], Iterable[np.ndarray]]
-
-    def windows(self, clip_length: int) -> Iterator[tuple[int, np.ndarray]]:
-        """As [`cut_windows`]; a ValueError where there are none: few samples at a high rate are none at the model's."""
-        is_empty = True
-        for start, window in cut_windows(self.open(), clip_length):
-            is_empty = False
-            yield start, window
-        if is_empty:
-            raise ValueError(f"{self.name}: is empty at the model's sampling rate. Expected one sample or more.")
-
-
-def cut_windows(blocks: Iterable[np.ndarray], clip_length: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Windows of one clip as soon as they are complete, each with its first sample's position: one after the other, and
-    a last one that ends with the recording. Only a recording shorter than a clip gives a window that is shorter too."""
-    start, before, pending = 0, np.empty(0, np.float32), np.empty(0, np.float32)
-    for block in blocks:
-        pending = np.concatenate([pending, block])
-        while len(pending) >= clip_length:
-            before, pending = pending[:clip_length], pending[clip_length:]
-            yield start, before
-            start += clip_length
-    if len(pending):
-        last = np.concatenate([before, pending])[-clip_length:]
-        yield start + len(pending) - len(last), last
+    recording: Recording
+    starts: list[int]
+    duration: int
+    silent: list[bool]
+    outputs: ClipOutputs
+    last_window: np.ndarray
+    last_maps: torch.Tensor | None
 
 
 class AnomalousSoundDetectionPipeline(Pipeline):
@@ -83,10 +62,12 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         model, feature_extractor:
             [`AttentionAsdModel`] and its [`AttentionAsdFeatureExtractor`].
         detector ([`AnomalyDetector`], *optional*):
-            What was fitted on normal clips; by default what lies beside the model's files, at the same revision.
+            The detector that was fitted on normal clips; by default the one beside the model's files, at the same
+            revision.
         engine (`str`, *optional*):
-            What runs the network: `"torch"`, or the engine that `scripts/export.py` exported the model's directory for;
-            by default the latter where there is one. Reasons come from torch whatever the engine.
+            What runs the network. This class knows `"torch"` alone; the pipeline of a directory that
+            `scripts/export.py` wrote knows that export's engine as well, and takes it by default. Reasons come from
+            torch whatever the engine.
 
     Example:
 
@@ -106,6 +87,9 @@ class AnomalousSoundDetectionPipeline(Pipeline):
     _load_feature_extractor = True
     _load_tokenizer = False
 
+    model: AttentionAsdModel
+    feature_extractor: Any  # transformers declares it optional
+
     def __init__(
         self,
         *args,
@@ -124,37 +108,12 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             if not self.model.name_or_path:
                 raise ValueError("This model was not loaded from files: pass detector=, made by AnomalyDetector.fit.")
             detector = AnomalyDetector.from_pretrained(self.model.name_or_path, **self.model.source)
-        self.detector = detector
+        self.detector: AnomalyDetector = detector
         self.network = self.make_network(engine)
 
-    def make_network(self, engine: str | None) -> Callable[[torch.Tensor], Any]:
-        """Return what computes the outputs of waveforms `(batch, clip_length)`, here PyTorch.
+    def __call__(self, inputs: Any, *, batch_size: int | None = None, **kwargs) -> Any:
+        """Judge one recording or several.
 
-        The pipeline of an export overrides this method.
-
-        Raises:
-            ValueError: another engine was asked for.
-        """
-        name = self.model.name_or_path
-        if engine in (None, "torch"):
-            return self.run_model
-        if not name:
-            raise ValueError(
-                f"engine={engine!r}: this model was not loaded from files. Export it, and load the export."
-            )
-        raise ValueError(
-            f"engine={engine!r}: {name} was not exported. Export it with scripts/export.py --engine {engine}, and load "
-            "what that wrote."
-        )
-
-    def run_model(self, input_values: torch.Tensor) -> AttentionAsdOutput:
-        input_values = input_values.to(self.device)
-        return self.model(input_values=input_values, input_features=self.feature_extractor.log_mel(input_values))
-
-    def __call__(
-        self, inputs: Any, *, batch_size: int | None = None, **kwargs
-    ) -> dict[str, Any] | list[dict[str, Any]]:
-        """
         Args:
             inputs:
                 A recording, or a list, generator or dataset of them: a path, an http(s) URL, the bytes of a sound file,
@@ -172,11 +131,11 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                 Windows of a recording per forward pass.
 
         Returns:
-            `dict`, ready for JSON, or a list or iterator of them: the fields of [`Decision`], and `duration_s`; where
-            anomalous, why the window with the highest score is: `reason` in one sentence and the `regions` in time and
-            frequency that it is about; and for a recording longer than a clip `windows`, each with `start_s`, `end_s`,
-            `score`, `p_value` and `verdict`. With `return_attention_maps` also `attention_maps`, by
-            representation, `(num_mel_bins, frames)`, and `attention_start_s`.
+            `dict`, ready for JSON, or a list or iterator of them. It has the fields of [`Decision`], and `duration_s`. An
+            anomalous recording has a `reason`, one sentence about the window with the highest score, and the `regions` in
+            time and frequency that the reason is about. A recording longer than a clip has `windows`, each with
+            `start_s`, `end_s`, `score`, `p_value` and `verdict`. With `return_attention_maps` there are also
+            `attention_maps`, by representation, `(num_mel_bins, frames)`, and `attention_start_s`.
 
         Raises:
             ValueError: for a recording that cannot be read, a machine that is not enrolled or an impossible rate. The
@@ -186,119 +145,50 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             if not inputs:
                 return []
             # A list of numbers is one recording; the base class would take them for as many.
-            inputs = (
-                np.asarray(inputs)
-                if np.isscalar(inputs[0]) and not isinstance(inputs[0], (str, bytes))
-                else list(inputs)
-            )
+            is_one = np.isscalar(inputs[0]) and not isinstance(inputs[0], (str, bytes))
+            inputs = np.asarray(inputs) if is_one else list(inputs)
         if batch_size is not None:
             kwargs["windows_per_batch"] = batch_size
         # Windows are batched within a recording, where they arrive as a stream, not across recordings.
         return super().__call__(inputs, num_workers=0, batch_size=1, **kwargs)
 
-    def _sanitize_parameters(self, return_attention_maps=None, windows_per_batch=None, **decision):
-        unexpected = set(decision) - {"machine", "false_alarm_rate", "backend"}
-        if unexpected:
-            raise TypeError(
-                f"unexpected arguments {sorted(unexpected)}: expected machine, false_alarm_rate, backend, "
-                "return_attention_maps or batch_size."
-            )
-        if windows_per_batch is not None and windows_per_batch < 1:
-            raise ValueError(f"batch_size={windows_per_batch}: expected a number of windows above 0.")
-        forward = {} if windows_per_batch is None else {"windows_per_batch": windows_per_batch}
-        if return_attention_maps is not None:
-            decision["return_attention_maps"] = return_attention_maps
-        return {}, forward, decision
+    def judge(self, recording: Any, *, batch_size: int | None = None, **options) -> Result:
+        """Judge one recording, as `__call__` does, and return the answer as an object.
 
-    def preprocess(self, source: Any) -> dict[str, Recording]:
-        return {"recording": self.open_recording(source)}
+        Args:
+            recording: one recording in any form that `__call__` takes. It is fetched and opened once.
+            batch_size: windows per forward pass.
+            options: those of `__call__`. With `return_attention_maps` the result has the window that was decided on.
 
-    def _forward(self, model_inputs: dict[str, Recording], windows_per_batch: int = 8) -> dict[str, Any]:
-        recording, clip_length = model_inputs["recording"], self.feature_extractor.clip_length
-        starts, silent, parts, duration = [], [], [], 0
-        windows = recording.windows(clip_length)
-        while batch := list(islice(windows, windows_per_batch)):
-            outputs = self.run_network([window for _, window in batch])
-            parts.append(ClipOutputs.of(outputs))
-            for start, window in batch:
-                starts.append(start)
-                silent.append(bool(window.std() < SILENCE_RMS))
-                duration = start + len(window)
-        return {
-            "recording": recording,
-            "starts": starts,
-            "silent": silent,
-            "duration": duration,
-            "outputs": ClipOutputs.concatenate(parts),
-            # A recording of one window, as most are, need not be read and computed again for its map.
-            "last_window": window,
-            "last_maps": None if outputs.attention_maps is None else outputs.attention_maps[-1],
-        }
+        Raises:
+            ValueError: as `__call__` does.
+        """
+        if batch_size is not None:
+            options["windows_per_batch"] = batch_size
+        _, forward, decision = self._sanitize_parameters(**options)
+        processed: Any = self.forward(self.preprocess(recording), **{**self._forward_params, **forward})
+        return self.decide(processed, **{**self._postprocess_params, **decision})
 
-    def postprocess(
-        self, model_outputs: dict[str, Any], return_attention_maps: bool = False, **decision: Any
-    ) -> dict[str, Any]:
-        verdict, windows = self.detector.decide_recording(
-            model_outputs["outputs"], silent=model_outputs["silent"], **decision
-        )
-        rate, clip_length = self.feature_extractor.sampling_rate, self.feature_extractor.clip_length
-        starts = [start / rate for start in model_outputs["starts"]]
-        duration = model_outputs["duration"] / rate
-        timeline = [
-            {
-                "start_s": start,
-                "end_s": min(start + clip_length / rate, duration),
-                "score": window.score,
-                "p_value": window.p_value,
-                "verdict": window.verdict,
-            }
-            for start, window in zip(starts, windows, strict=True)
-        ]
-        result = {
-            **verdict.to_dict(),
-            "duration_s": duration,
-            "reason": None,
-            "regions": [],
-            "windows": timeline if len(timeline) > 1 else [],
-        }
-        highest = int(np.argmax([-math.inf if window.score is None else window.score for window in windows]))
-        window, maps = model_outputs["last_window"], model_outputs["last_maps"]
-        if highest < len(starts) - 1 and (verdict.verdict == ANOMALOUS or return_attention_maps):
-            window = self.window_at(model_outputs["recording"], highest)
-            if return_attention_maps and maps is not None:
-                with torch.no_grad():
-                    maps = self.run_network([window]).attention_maps[0]
-        if verdict.verdict == ANOMALOUS:
-            result |= self.reasons(window, starts[highest], verdict)
-        if return_attention_maps:
-            result["attention_start_s"] = starts[highest]
-            result["attention_maps"] = self.named_maps(maps)
-        return result
-
-    def enroll(self, name: str, clips: list[Any]) -> None:
+    def enroll(self, name: str, clips: Sequence[Any]) -> None:
         """Add a machine to `detector` from recordings of its normal operation; `save_pretrained` keeps it.
 
         Args:
-            name: what the machine is to be called.
+            name: the machine's name.
             clips: one recording or more, in any form that the pipeline takes; a long one counts as its windows.
 
         Raises:
             ValueError: for a recording that cannot be read or is silent, or a name that cannot be used.
         """
-        clip_length = self.feature_extractor.clip_length
         parts = []
         for clip in clips:
-            recording = self.open_recording(clip)
-            for start, window in recording.windows(clip_length):
-                # The last window overlaps the one before it, and would make the machine look steadier than it is.
-                if start % clip_length:
+            recording = open_recording(clip, self.feature_extractor)
+            for start, window in recording.windows():
+                # The last window overlaps the one before, and would make the machine look steadier than it is.
+                if start % self.feature_extractor.clip_length:
                     continue
-                if window.std() < SILENCE_RMS:
-                    raise ValueError(
-                        f"{recording.name}: silent at {start / self.feature_extractor.sampling_rate:.1f} s."
-                    )
-                with torch.no_grad():
-                    parts.append(ClipOutputs.of(self.run_network([window])))
+                if is_silent(window):
+                    raise ValueError(f"{recording.name}: silent at {self.seconds(start):.1f} s.")
+                parts.append(ClipOutputs.of(self.run_network([window])))
         if not parts:
             raise ValueError(f"{name}: no clips were given; expected one recording of its normal operation or more.")
         self.detector.enroll(name, ClipOutputs.concatenate(parts))
@@ -312,131 +202,156 @@ class AnomalousSoundDetectionPipeline(Pipeline):
 
     # The network
 
-    def fitted(self, window: np.ndarray) -> torch.Tensor:
-        return self.feature_extractor.fit_length(torch.from_numpy(window))
+    def make_network(self, engine: str | None) -> Callable[[torch.Tensor], Any]:
+        """Return the function that computes the outputs of waveforms `(batch, clip_length)`, here PyTorch's.
 
-    def run_network(self, windows: list[np.ndarray]) -> Any:
+        The pipeline of an export overrides this method.
+
+        Raises:
+            ValueError: for another engine.
+        """
+        if engine in (None, "torch"):
+            return self.run_model
+        if not self.model.name_or_path:
+            raise ValueError(
+                f"engine={engine!r}: this model was not loaded from files. Export it, and load the export."
+            )
+        raise ValueError(
+            f"engine={engine!r}: {self.model.name_or_path} was not exported. Export it with scripts/export.py --engine "
+            f"{engine}, and load what that wrote."
+        )
+
+    def run_model(self, input_values: torch.Tensor) -> AttentionAsdOutput:
+        """Compute the outputs of waveforms `(batch, clip_length)` with PyTorch, on the pipeline's device."""
+        input_values = input_values.to(self.device)
+        return self.model(input_values=input_values, input_features=self.feature_extractor.log_mel(input_values))
+
+    @torch.no_grad()
+    def run_network(self, windows: Sequence[np.ndarray]) -> Any:
+        """Compute the network's outputs of windows `(samples,)`, each filled to a clip.
+
+        Returns:
+            [`AttentionAsdOutput`], or an engine's outputs with its `embeddings`, `cosines`, `spectra` and
+            `attention_maps`.
+        """
         return self.network(torch.stack([self.fitted(window) for window in windows]))
 
-    def named_maps(self, maps: torch.Tensor | None) -> dict[str, list[list[float]]] | None:
-        """The paper's attention map (Section II.B) of a window, `(num_mel_bins, frames)` by representation."""
-        if maps is None:
-            return None
-        return dict(zip(self.model.config.input_representations, maps.float().cpu().numpy().tolist(), strict=True))
+    def fitted(self, window: np.ndarray) -> torch.Tensor:
+        """Fill a window `(samples,)` to the network's clip `(clip_length,)`."""
+        return self.feature_extractor.fit_length(torch.from_numpy(window))
 
-    def reasons(self, window: np.ndarray, start_s: float, decision: Decision) -> dict[str, Any]:
-        """Why a window is anomalous: `reason` in one sentence and `regions`, in seconds of the window and hertz."""
-        level = self.detector.normal_level(decision.machine)
-        if level is None:
-            return {}
+    # The steps
+
+    def _sanitize_parameters(
+        self, return_attention_maps: bool | None = None, windows_per_batch: int | None = None, **decision: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        unexpected = set(decision) - {"machine", "false_alarm_rate", "backend"}
+        if unexpected:
+            raise TypeError(
+                f"unexpected arguments {sorted(unexpected)}: expected machine, false_alarm_rate, backend, "
+                "return_attention_maps or batch_size."
+            )
+        if windows_per_batch is not None and windows_per_batch < 1:
+            raise ValueError(f"batch_size={windows_per_batch}: expected a number of windows above 0.")
+        forward: dict[str, Any] = {} if windows_per_batch is None else {"windows_per_batch": windows_per_batch}
+        if return_attention_maps is not None:
+            decision["return_attention_maps"] = return_attention_maps
+        return {}, forward, decision
+
+    # The base class hands dictionaries from step to step; here they are objects.
+
+    def preprocess(self, input_: Any) -> Recording:  # pyright: ignore[reportIncompatibleMethodOverride]  # an object
+        return open_recording(input_, self.feature_extractor)
+
+    def _forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # objects
+        self, input_tensors: Recording, windows_per_batch: int = 8
+    ) -> ProcessedRecording:
+        starts, silent, parts = [], [], []
+        last_window, last_maps = np.empty(0, np.float32), None
+        windows = input_tensors.windows()
+        while batch := list(islice(windows, windows_per_batch)):
+            outputs = self.run_network([window for _, window in batch])
+            parts.append(ClipOutputs.of(outputs))
+            starts += [start for start, _ in batch]
+            silent += [is_silent(window) for _, window in batch]
+            last_window, last_maps = batch[-1][1], outputs.attention_maps
+        return ProcessedRecording(
+            recording=input_tensors,
+            starts=starts,
+            duration=starts[-1] + len(last_window),
+            silent=silent,
+            outputs=ClipOutputs.concatenate(parts),
+            last_window=last_window,
+            last_maps=None if last_maps is None else last_maps[-1].float().cpu(),
+        )
+
+    def postprocess(  # pyright: ignore[reportIncompatibleMethodOverride]  # an object
+        self, model_outputs: ProcessedRecording, return_attention_maps: bool = False, **decision
+    ) -> dict[str, Any]:
+        result = self.decide(model_outputs, return_attention_maps, **decision)
+        return result.to_dict() if result.window is None else {**result.to_dict(), **result.window.to_dict()}
+
+    def decide(self, processed: ProcessedRecording, return_attention_maps: bool = False, **decision) -> Result:
+        """Decide about a recording that went through the network, and find the reason."""
+        verdict, decisions = self.detector.decide_recording(processed.outputs, silent=processed.silent, **decision)
+        highest = int(np.argmax([-math.inf if window.score is None else window.score for window in decisions]))
+        start_s, is_last = self.seconds(processed.starts[highest]), highest == len(decisions) - 1
+        is_shown = verdict.verdict == ANOMALOUS or return_attention_maps
+        window = processed.last_window if is_last or not is_shown else processed.recording.window(highest)
+        reason, regions = self.reasons(window, start_s, verdict) if verdict.verdict == ANOMALOUS else (None, [])
+        decided = None
+        if return_attention_maps:
+            maps = processed.last_maps
+            if maps is not None and not is_last:
+                maps = self.run_network([window]).attention_maps[0]
+            decided = DecidedWindow(start_s, self.fitted(window).numpy(), self.named_maps(maps))
+        return Result(
+            decision=verdict,
+            duration_s=self.seconds(processed.duration),
+            timeline=self.timeline(processed, decisions),
+            reason=reason,
+            regions=regions,
+            window=decided,
+        )
+
+    def timeline(self, processed: ProcessedRecording, decisions: Sequence[Decision]) -> list[TimelineEntry]:
+        """Place the decisions about windows in time."""
+        duration_s, clip_s = self.seconds(processed.duration), self.seconds(self.feature_extractor.clip_length)
+        starts_s = [self.seconds(start) for start in processed.starts]
+        return [
+            TimelineEntry(start_s, min(start_s + clip_s, duration_s), decision)
+            for start_s, decision in zip(starts_s, decisions, strict=True)
+        ]
+
+    def reasons(self, window: np.ndarray, start_s: float, decision: Decision) -> tuple[str | None, list[Region]]:
+        """Find why a window `(samples,)` is anomalous: one sentence, and the regions, in seconds of the window."""
+        machine = decision.machine
+        level = None if machine is None else self.detector.normal_level(machine)
+        if machine is None or level is None:
+            return None, []
 
         def score(input_values: torch.Tensor, input_features: torch.Tensor) -> torch.Tensor:
             outputs = self.model(input_values=input_values, input_features=input_features)
-            return self.detector.scores(outputs, decision.machine, decision.backend)
+            return self.detector.scores(outputs, machine, decision.backend)
 
         regions = find_reasons(score, self.fitted(window).to(self.device), *level, self.feature_extractor)
         reason = sentence(regions)
-        return {
-            "reason": f"From {start_s:.1f} s: {reason}" if start_s else reason,
-            "regions": [asdict(region) for region in regions],
-        }
+        return (f"From {start_s:.1f} s: {reason}" if start_s else reason), regions
 
-    # Recordings
+    def named_maps(self, maps: torch.Tensor | None) -> dict[str, np.ndarray] | None:
+        """Name the attention maps `(channels, num_mel_bins, frames)` of a window by their representations."""
+        if maps is None:
+            return None
+        return dict(zip(self.model.config.input_representations, maps.float().cpu().numpy(), strict=True))
 
-    def window_at(self, recording: Recording, index: int) -> np.ndarray:
-        """A window, read again so that none need be kept."""
-        return next(islice(recording.windows(self.feature_extractor.clip_length), index, None))[1]
-
-    def open_recording(self, source: Any) -> Recording:
-        """A recording in any form that [`__call__`] names.
-
-        Raises:
-            ValueError: for a form that it does not name, an array that is no sound, or a URL that cannot be had.
-        """
-        read = self.feature_extractor.stream_audio
-        if isinstance(source, str) and "://" in source:
-            data = download(source)
-            return Recording(source, lambda: named(source, read(data)))
-        if isinstance(source, (str, os.PathLike)):
-            return Recording(str(source), lambda: read(source))
-        if isinstance(source, (bytes, bytearray)):
-            return Recording("audio data", lambda: read(bytes(source)))
-        sampling_rate = self.feature_extractor.sampling_rate
-        if isinstance(source, dict):
-            array = source.get("raw", source.get("array"))
-            if array is None or source.get("sampling_rate") is None:
-                raise ValueError(
-                    f"a recording as a dictionary has the keys {sorted(source)}: expected 'raw' (or 'array') with the "
-                    "samples and 'sampling_rate' in Hz."
-                )
-            source, sampling_rate = array, source["sampling_rate"]
-        if not isinstance(source, (np.ndarray, torch.Tensor, list, tuple)):
-            raise ValueError(
-                f"a recording of type {type(source).__name__}: expected a path, an http(s) URL, the bytes of a sound "
-                "file, an array, a tensor, or a dictionary with 'raw' and 'sampling_rate'."
-            )
-        mono = self.feature_extractor.to_mono(source).cpu().numpy()
-        wanted = self.feature_extractor.sampling_rate
-        return Recording("audio array", lambda: resample_blocks([mono], sampling_rate, wanted))
+    def seconds(self, samples: int) -> float:
+        """Convert a number of samples to seconds."""
+        return samples / self.feature_extractor.sampling_rate
 
 
-def named(name: str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The blocks; an error about them says where they come from."""
-    try:
-        yield from blocks
-    except ValueError as error:
-        raise ValueError(str(error).replace("audio data", name, 1)) from None
-
-
-def resample_blocks(blocks: Iterable[np.ndarray], sampling_rate: float, wanted: int) -> Iterator[np.ndarray]:
-    """Blocks of one recording `(samples,)` at another sampling rate, as the feature extractor resamples files."""
-    if not 1_000 <= sampling_rate <= 1_000_000:
-        raise ValueError(f"sampling_rate={sampling_rate}: expected 1,000 to 1,000,000 Hz.")
-    if sampling_rate == wanted:
-        yield from blocks
-        return
-    if soxr is None:
-        raise ImportError(f"Resampling from {sampling_rate} to {wanted} Hz needs soxr: pip install soxr")
-    stream = soxr.ResampleStream(sampling_rate, wanted, 1, dtype="float32")
-    for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
-
-
-def download(url: str) -> bytes:
-    """A file by http or https, with a limit on its size and on the time it takes.
-
-    Raises:
-        ValueError: for another scheme, a server that does not answer as it should, or a file beyond the limits.
-    """
-    if not url.lower().startswith(("http://", "https://")):
-        raise ValueError(f"{url}: expected an http or https URL, or the path of a file.")
-    # Python's usual opener would follow a redirection to ftp as well.
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
-    deadline = time.monotonic() + DOWNLOAD_SECONDS
-    data = bytearray()
-    try:
-        with opener.open(url, timeout=CONNECT_SECONDS) as response:
-            # Not read, which waits until a slow server has sent all of the block.
-            while chunk := response.read1(2**16):
-                data += chunk
-                if len(data) > MAX_DOWNLOAD_BYTES:
-                    raise ValueError(f"it is larger than {MAX_DOWNLOAD_BYTES} bytes")
-                if time.monotonic() > deadline:
-                    raise ValueError(f"it took longer than {DOWNLOAD_SECONDS:.0f} s")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ValueError(f"{url}: cannot be downloaded ({error}). Download it yourself and give the file.") from None
-    return bytes(data)
+def is_silent(window: np.ndarray) -> bool:
+    """Tell whether a window `(samples,)` holds no sound."""
+    return bool(window.std() < SILENCE_RMS)
 
 
 __all__ = ["AnomalousSoundDetectionPipeline"]

@@ -109,6 +109,12 @@ def is_user(request: Request) -> bool:
     return request.headers.get("Authorization") == f"Bearer {TOKEN}"
 
 
+def must_be_user(request: Request) -> None:
+    if not is_user(request):
+        message = "Invalid credentials in Authorization header"
+        raise HTTPException(401, message, headers={"X-Error-Message": message})
+
+
 def make_app(hub: HubServer) -> Callable:
     app = FastAPI()
 
@@ -117,10 +123,13 @@ def make_app(hub: HubServer) -> Callable:
             hub.requests.append((scope["method"], scope["path"]))
         await app(scope, receive, send)
 
-    def must_be_user(request: Request) -> None:
-        if not is_user(request):
-            message = "Invalid credentials in Authorization header"
-            raise HTTPException(401, message, headers={"X-Error-Message": message})
+    for add_routes in (add_repository_routes, add_reading_routes, add_large_file_routes, add_commit_routes):
+        add_routes(app, hub)
+    return record
+
+
+def add_repository_routes(app: FastAPI, hub: HubServer) -> None:
+    """Who asks, and new repositories and branches."""
 
     @app.get("/api/whoami-v2")
     async def whoami(request: Request):
@@ -159,6 +168,11 @@ def make_app(hub: HubServer) -> Callable:
         if branch in repository.branches:
             return JSONResponse({"error": f"branch {branch} exists"}, 409)
         repository.branches[branch] = sha
+        return None
+
+
+def add_reading_routes(app: FastAPI, hub: HubServer) -> None:
+    """What a repository holds."""
 
     @app.get("/api/{kind}/{user}/{name}")
     @app.get("/api/{kind}/{user}/{name}/revision/{revision:path}")
@@ -183,22 +197,18 @@ def make_app(hub: HubServer) -> Callable:
         listed = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(folders)]
         return listed + [hub.entry(path, files[path]) for path in direct]
 
-    @app.post("/api/{kind}/{user}/{name}/preupload/{revision:path}")
-    async def preupload(request: Request, kind: str, user: str, name: str, revision: str):
-        must_be_user(request)
+    @app.api_route("/{kind}/{user}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
+    @app.api_route("/{user}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
+    async def resolve(request: Request, user: str, name: str, revision: str, path: str, kind: str = "models"):
         repository, sha = hub.find(request, kind, f"{user}/{name}", revision)
-        files = (await request.json())["files"]
-        return {
-            "files": [
-                {
-                    "path": file["path"],
-                    "uploadMode": "lfs" if b"\0" in base64.b64decode(file["sample"]) else "regular",
-                    "shouldIgnore": False,
-                    "oid": repository.commits[sha].get(file["path"]),
-                }
-                for file in files
-            ]
-        }
+        oid = repository.commits[sha].get(path)
+        if oid is None:
+            raise error(404, "EntryNotFound", f"no file {path}", {"X-Repo-Commit": sha})
+        return FileResponse(hub.folder / oid, headers={"ETag": f'"{oid}"', "X-Repo-Commit": sha})
+
+
+def add_large_file_routes(app: FastAPI, hub: HubServer) -> None:
+    """Git LFS: large files arrive before the commit that names them."""
 
     @app.post("/{kind}/{user}/{name}.git/info/lfs/objects/batch")
     @app.post("/{user}/{name}.git/info/lfs/objects/batch")
@@ -224,6 +234,27 @@ def make_app(hub: HubServer) -> Callable:
         if (hub.folder / oid).stat().st_size != (await request.json())["size"]:
             raise HTTPException(400, "the content has another size")
 
+
+def add_commit_routes(app: FastAPI, hub: HubServer) -> None:
+    """A commit, and the question before it: which of its files are large."""
+
+    @app.post("/api/{kind}/{user}/{name}/preupload/{revision:path}")
+    async def preupload(request: Request, kind: str, user: str, name: str, revision: str):
+        must_be_user(request)
+        repository, sha = hub.find(request, kind, f"{user}/{name}", revision)
+        files = (await request.json())["files"]
+        return {
+            "files": [
+                {
+                    "path": file["path"],
+                    "uploadMode": "lfs" if b"\0" in base64.b64decode(file["sample"]) else "regular",
+                    "shouldIgnore": False,
+                    "oid": repository.commits[sha].get(file["path"]),
+                }
+                for file in files
+            ]
+        }
+
     @app.post("/api/{kind}/{user}/{name}/commit/{branch:path}")
     async def commit(request: Request, kind: str, user: str, name: str, branch: str):
         must_be_user(request)
@@ -235,31 +266,25 @@ def make_app(hub: HubServer) -> Callable:
             raise HTTPException(412, "A commit has happened since. Please refresh and try again.")
         files = dict(repository.commits[parent])
         for operation in lines[1:]:
-            value = operation["value"]
-            path = value["path"]
-            if operation["key"] == "file":
-                content = base64.b64decode(value["content"])
-                oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-                files[path] = hub.store(content, oid)
-            elif operation["key"] == "lfsFile":
-                if not (hub.folder / value["oid"]).is_file():
-                    raise HTTPException(422, f"{path} points to a large file that was not uploaded")
-                files[path] = value["oid"]
-            elif files.pop(path, None) is None:
-                raise error(404, "EntryNotFound", f"A file with this name doesn't exist: {path}")
+            apply_operation(hub, files, operation)
         sha = repository.commit(branch, files, header["summary"])
         return {"commitOid": sha, "commitUrl": f"{hub.url}/{KINDS[kind]}{user}/{name}/commit/{sha}"}
 
-    @app.api_route("/{kind}/{user}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
-    @app.api_route("/{user}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
-    async def resolve(request: Request, user: str, name: str, revision: str, path: str, kind: str = "models"):
-        repository, sha = hub.find(request, kind, f"{user}/{name}", revision)
-        oid = repository.commits[sha].get(path)
-        if oid is None:
-            raise error(404, "EntryNotFound", f"no file {path}", {"X-Repo-Commit": sha})
-        return FileResponse(hub.folder / oid, headers={"ETag": f'"{oid}"', "X-Repo-Commit": sha})
 
-    return record
+def apply_operation(hub: HubServer, files: dict[str, str], operation: dict[str, Any]) -> None:
+    """Change `files`, path -> object ID, by one line of a commit."""
+    value = operation["value"]
+    path = value["path"]
+    if operation["key"] == "file":
+        content = base64.b64decode(value["content"])
+        oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        files[path] = hub.store(content, oid)
+    elif operation["key"] == "lfsFile":
+        if not (hub.folder / value["oid"]).is_file():
+            raise HTTPException(422, f"{path} points to a large file that was not uploaded")
+        files[path] = value["oid"]
+    elif files.pop(path, None) is None:
+        raise error(404, "EntryNotFound", f"A file with this name doesn't exist: {path}")
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 """The figures of `metrics/asd_auc` against scikit-learn, hand-made cases and the `evaluate` library."""
 
+import doctest
+import importlib
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -213,11 +212,12 @@ def test_a_thousand_replicates_of_a_set_as_large_as_dcases_take_seconds():
     assert results["n_bootstrap"] == 1000
 
 
-def test_evaluate_loads_the_module_outside_the_project_and_gives_the_same_figures(tmp_path):
+def test_evaluate_loads_the_module_outside_the_project_and_gives_the_same_figures(warm_python, tmp_path):
     columns = random_clips(TWO_TYPES, decimals=1)
+    (tmp_path / "columns.json").write_text(json.dumps(columns))
     code = f"""
-import evaluate, json, sys
-columns = json.load(sys.stdin)
+import evaluate, json
+columns = json.load(open("columns.json"))
 metric = evaluate.load({str(ROOM)!r})
 inputs = {{"predictions": columns.pop("scores"), "references": columns.pop("labels"), **columns}}
 print(json.dumps(metric.compute(**inputs, n_bootstrap=30, seed=5)))
@@ -227,24 +227,15 @@ try:
 except ValueError as error:
     print(error)
 """
-    completed = run([sys.executable, "-c", code], tmp_path, tmp_path, json.dumps(columns))
-    result, error = completed.stdout.splitlines()
+    process = warm_python.start(["-c", code], tmp_path)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    result, error = stdout.splitlines()
     assert json.loads(result) == asd_auc(**columns, n_bootstrap=30, seed=5)
     assert "label at index 3 is 0.7" in error
 
 
-def test_documented_examples_run_as_written(tmp_path):
-    module = ROOM / "asd_auc.py"
-    completed = run([sys.executable, "-m", "doctest", "-v", str(module)], ROOM.parents[1], tmp_path)
-    assert "6 passed" in completed.stdout
-
-
-def run(command: list[str], folder: Path, cache: Path, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a command that does not find the project, and that must succeed."""
-    environment = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
-    environment.pop("PYTHONPATH", None)
-    completed = subprocess.run(
-        command, cwd=folder, env=environment, input=text, capture_output=True, text=True, timeout=120
-    )
-    assert completed.returncode == 0, completed.stdout + completed.stderr
-    return completed
+def test_documented_examples_run_as_written(monkeypatch):
+    monkeypatch.chdir(ROOM.parents[1])
+    results = doctest.testmod(importlib.import_module("metrics.asd_auc.asd_auc"))
+    assert (results.failed, results.attempted) == (0, 6)

@@ -1,4 +1,4 @@
-"""From sound to the network's inputs."""
+"""The feature extractor: log-mel, clips and windows, files and arrays, and their errors."""
 
 import io
 
@@ -90,6 +90,18 @@ def test_a_long_recording_is_cut_or_split_into_windows_that_cover_it(extractor, 
     assert split["start_seconds"].tolist() == [0.0, 10.0, 15.0, 0.0]
     assert split["clip_index"].tolist() == [0, 0, 0, 1]
     assert torch.equal(split["input_values"][2], recording[-160_000:])
+
+
+@pytest.mark.parametrize("samples", [1, 999, 1000, 1001, 1999, 2000, 2001, 4300])
+@pytest.mark.parametrize("block", [1, 300, 1000, 5000])
+def test_windows_of_a_stream_follow_each_other_and_the_last_ends_with_it(samples, block):
+    extractor = AttentionAsdFeatureExtractor(clip_length=1000)
+    signal = np.arange(samples, dtype=np.float32)
+    windows = list(extractor.cut_windows(signal[i : i + block] for i in range(0, samples, block)))
+    last = max(samples - 1000, 0)
+    assert [start for start, _ in windows] == [*range(0, last, 1000), last]
+    for start, window in windows:
+        np.testing.assert_array_equal(window, signal[start : start + 1000])
 
 
 def test_eight_channels_give_the_first_or_their_mean(noise):

@@ -1,15 +1,9 @@
-"""The pipeline: recordings in every form, long ones, bad ones, and the same verdict wherever it is asked for."""
+"""The pipeline: verdicts and reasons, long recordings, bad ones, and the same verdict wherever it is asked for."""
 
-import contextlib
-import http.server
-import io
 import json
 import os
 import subprocess
 import sys
-import threading
-import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +11,10 @@ import pytest
 import soundfile
 import torch
 from small_detector import RATE, machine_sound, small_pipeline
+from sound_server import sound_server
 
-import modeling.pipeline_attention_asd as pipeline_module
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
-from modeling.pipeline_attention_asd import cut_windows
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,42 +42,8 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder):
-    """A web server of the recordings' folder, with a few paths that misbehave."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=folder)
-
-        def do_GET(self):
-            if self.path == "/to-file":
-                self.send_response(302)
-                self.send_header("Location", f"file://{folder}/normal.wav")
-                self.end_headers()
-            elif self.path == "/to-ftp":
-                self.send_response(302)
-                self.send_header("Location", "ftp://127.0.0.1/normal.wav")
-                self.end_headers()
-            elif self.path == "/moved.wav":
-                self.send_response(302)
-                self.send_header("Location", "/normal.wav")
-                self.end_headers()
-            elif self.path == "/drip.wav":
-                self.send_response(200)
-                self.end_headers()
-                with contextlib.suppress(OSError):
-                    for _ in range(1000):
-                        self.wfile.write(b"R")
-                        time.sleep(0.05)
-            else:
-                super().do_GET()
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
+    with sound_server(folder) as serving:
+        yield serving
 
 
 def test_normal_recording_is_normal_and_a_faulty_one_anomalous_with_a_reason(detect, folder):
@@ -99,23 +58,9 @@ def test_normal_recording_is_normal_and_a_faulty_one_anomalous_with_a_reason(det
     json.dumps([normal, faulty], allow_nan=False)
 
 
-def test_every_form_of_a_recording_gives_the_same_result(detect, folder, server):
+def test_one_recording_and_several_in_any_form_give_the_same_results(detect, folder, server):
     waveform = machine_sound(220.0, 1000)
-    buffer = io.BytesIO()
-    soundfile.write(buffer, waveform, RATE, format="WAV", subtype="FLOAT")
-    forms = [
-        folder / "normal.wav",
-        str(folder / "normal.wav"),
-        f"{server}/normal.wav",
-        f"{server}/moved.wav",
-        buffer.getvalue(),
-        waveform,
-        torch.from_numpy(waveform),
-        np.stack([waveform, 0 * waveform]),
-        np.stack([waveform, 0 * waveform], axis=1),
-        {"raw": waveform, "sampling_rate": RATE},
-        {"array": waveform, "sampling_rate": RATE, "path": None},
-    ]
+    forms = [folder / "normal.wav", f"{server.url}/normal.wav", waveform, {"raw": waveform, "sampling_rate": RATE}]
     expected = detect(forms[0])
     assert expected["machine"] == "fan_id_00"
     assert [detect(form) for form in forms] == [expected] * len(forms)
@@ -125,24 +70,21 @@ def test_every_form_of_a_recording_gives_the_same_result(detect, folder, server)
     assert detect([]) == []
 
 
-def test_array_at_another_rate_is_resampled_as_its_file_is(detect, tmp_path):
-    times = np.arange(2 * 44_100) / 44_100
-    sound = 0.1 * np.sin(2 * np.pi * 220.0 * times).astype(np.float32)
-    soundfile.write(tmp_path / "cd.wav", np.stack([sound] * 8, axis=1), 44_100, subtype="FLOAT")
-    from_file = detect(tmp_path / "cd.wav")
-    assert len(from_file["windows"]) == 2 and from_file["duration_s"] == pytest.approx(2.0, abs=0.01)
-    assert detect({"raw": np.stack([sound] * 8), "sampling_rate": 44_100}) == from_file
+def test_a_recording_by_url_is_fetched_once_for_verdict_reason_and_picture(detect, folder, server):
+    parts = [machine_sound(220.0, 2000 + i, hiss=0.1 if i == 1 else 0.0) for i in range(4)]
+    soundfile.write(folder / "long.wav", np.concatenate(parts), RATE, subtype="FLOAT")
+    result = detect.judge(f"{server.url}/long.wav", machine="fan_id_00", return_attention_maps=True)
+    assert server.requests["/long.wav"] == 1
+    assert result.decision.verdict == "anomalous" and result.reason.startswith("From 1.0 s")
+    assert result.window.start_s == 1.0
+    np.testing.assert_array_equal(result.window.waveform, parts[1])
 
 
-@pytest.mark.parametrize("samples", [1, 999, 1000, 1001, 1999, 2000, 2001, 4300])
-@pytest.mark.parametrize("block", [1, 300, 1000, 5000])
-def test_windows_of_a_stream_are_those_of_the_feature_extractor(detect, samples, block):
-    signal = np.arange(samples, dtype=np.float32)
-    windows = list(cut_windows((signal[i : i + block] for i in range(0, samples, block)), 1000))
-    last = max(samples - 1000, 0)
-    assert [start for start, _ in windows] == [*range(0, last, 1000), last]
-    for start, window in windows:
-        np.testing.assert_array_equal(window, signal[start : start + 1000])
+def test_a_judged_recording_is_what_the_call_returns(detect, folder):
+    options = {"machine": "fan_id_00", "batch_size": 1}
+    result = detect.judge(folder / "faulty.wav", **options)
+    assert result.to_dict() == detect(folder / "faulty.wav", **options)
+    assert result.window is None
 
 
 def test_fault_in_a_long_recording_is_placed_on_its_timeline(detect):
@@ -162,35 +104,6 @@ def test_batch_size_changes_memory_and_nothing_else(detect):
     assert one["score"] == pytest.approx(all_at_once["score"], abs=1e-6)
 
 
-def test_long_recording_is_scored_in_constant_memory(detect, tmp_path):
-    """Python's and NumPy's memory: ten times the length may not need twice the peak."""
-    peaks = []
-    for seconds in (130, 1300):
-        with soundfile.SoundFile(tmp_path / "long.wav", "w", RATE, 1, "PCM_16") as file:
-            for part in range(seconds // 10):
-                file.write(machine_sound(220.0, part, seconds=10.0))
-        recording = detect.open_recording(tmp_path / "long.wav")
-        tracemalloc.start()
-        count = sum(1 for _ in recording.windows(RATE))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        assert count == seconds
-    assert peaks[1] < 1.5 * peaks[0]
-
-
-def test_many_channels_at_a_high_rate_take_no_more_memory(detect, tmp_path):
-    """5 s of 8 channels at the highest rate that FLAC has are 105 MB of float32."""
-    rate = 655_350
-    with soundfile.SoundFile(tmp_path / "high.flac", "w", rate, 8, "PCM_16") as file:
-        for _ in range(5):
-            file.write(np.zeros((rate, 8), np.int16))
-    tracemalloc.start()
-    assert sum(map(len, detect.feature_extractor.stream_audio(tmp_path / "high.flac"))) == 5 * RATE
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 60e6
-
-
 def test_silence_is_no_verdict(detect):
     for silence in (np.zeros(RATE, np.float32), np.full(3 * RATE, 0.25, np.float32)):
         result = detect(silence, machine="fan_id_00")
@@ -205,45 +118,9 @@ def test_short_recording_is_judged(detect):
     assert result["duration_s"] == 0.2 and result["verdict"] in ("normal", "anomalous")
 
 
-@pytest.mark.parametrize(
-    ("recording", "message"),
-    [
-        ("missing.wav", "missing.wav: no such file"),
-        (b"", "audio data: cannot be read"),
-        (b"not a sound", "audio data: cannot be read"),
-        (np.array([]), "empty"),
-        (np.full(RATE, np.nan), "not finite"),
-        (np.zeros((2, 3, 4)), "3 dimensions"),
-        ({"raw": np.zeros(5)}, "'sampling_rate'"),
-        ({"raw": np.zeros(5), "sampling_rate": 0}, "1,000 to 1,000,000"),
-        ({"raw": [0.1], "sampling_rate": 1_000_000}, "audio array: is empty at the model's sampling rate"),
-        (3.5, "type float"),
-        ("ftp://127.0.0.1/x.wav", "expected an http or https URL"),
-        ("file:///etc/hostname", "expected an http or https URL"),
-    ],
-)
-def test_bad_recording_is_an_error_that_names_it(detect, recording, message):
-    with pytest.raises(ValueError, match=message):
-        detect(recording)
-
-
-def test_urls_have_limits(detect, server, monkeypatch):
-    for path in ("/missing.wav", "/to-file", "/to-ftp"):
-        with pytest.raises(ValueError, match=f"{server}{path}: cannot be downloaded"):
-            detect(server + path)
-    with pytest.raises(ValueError, match=f"{server}/: cannot be read as audio"):
-        detect(f"{server}/")
-    monkeypatch.setattr(pipeline_module, "MAX_DOWNLOAD_BYTES", 1000)
-    with pytest.raises(ValueError, match="larger than 1000 bytes"):
-        detect(f"{server}/normal.wav")
-
-
-def test_a_server_that_drips_is_left_when_the_time_is_up(detect, server, monkeypatch):
-    monkeypatch.setattr(pipeline_module, "DOWNLOAD_SECONDS", 0.5)
-    start = time.monotonic()
-    with pytest.raises(ValueError, match="/drip.wav: cannot be downloaded .it took longer"):
-        detect(f"{server}/drip.wav")
-    assert time.monotonic() - start < 5
+def test_bad_recording_is_an_error_that_names_it(detect):
+    with pytest.raises(ValueError, match="missing.wav: no such file"):
+        detect("missing.wav")
 
 
 def test_bad_option_is_an_error_that_names_it(detect, folder):
@@ -253,6 +130,16 @@ def test_bad_option_is_an_error_that_names_it(detect, folder):
         detect(folder / "normal.wav", false_alarm_rate=2)
     with pytest.raises(TypeError, match="threshold"):
         detect(folder / "normal.wav", threshold=0.5)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        detect.judge(folder / "normal.wav", batch_size=0)
+
+
+def test_another_engine_is_refused_and_the_message_names_the_exporter(detect, directory):
+    parts = {"feature_extractor": detect.feature_extractor, "detector": detect.detector}
+    with pytest.raises(ValueError, match="not loaded from files. Export it"):
+        type(detect)(model=detect.model, engine="onnx", **parts)
+    with pytest.raises(ValueError, match="not exported. Export it with scripts/export.py --engine onnx"):
+        type(detect)(model=AttentionAsdModel.from_pretrained(directory), engine="onnx", **parts)
 
 
 def test_attention_map_is_the_networks(detect):

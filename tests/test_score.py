@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 import soundfile
 from small_detector import RATE, machine_sound, small_pipeline
+from sound_server import sound_server
 
 import score
+from scoring.inputs import find_recordings
+from scoring.rows import anomalous_stretches
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -174,7 +177,7 @@ def test_long_recording_has_a_timeline(capsys, model, tmp_path):
     soundfile.write(tmp_path / "long.wav", np.concatenate(parts), RATE)
     _, (row,), _ = run_here(capsys, tmp_path / "long.wav", "--model", model, "--false_alarm_rate", "0.001")
     assert [w["start_s"] for w in row["windows"] if w["verdict"] == "anomalous"] == [4.0, 5.0]
-    assert score.anomalous_stretches(row) == "4-6"
+    assert anomalous_stretches(row) == "4-6"
 
 
 def test_pictures_are_written(capsys, model, folder, tmp_path):
@@ -184,6 +187,16 @@ def test_pictures_are_written(capsys, model, folder, tmp_path):
     assert len(names) == 2 and names[0].startswith("id_00_00000007-") and names[1].startswith("zz_faulty-")
     assert all((pictures / name).read_bytes().startswith(b"\x89PNG") for name in names)
     assert "attention_maps" not in rows[0]
+
+
+def test_a_recording_by_url_is_fetched_once_for_verdict_and_picture(capsys, model, tmp_path):
+    parts = [machine_sound(220.0, 900 + i, hiss=0.1 if i == 1 else 0.0) for i in range(4)]
+    soundfile.write(tmp_path / "long.wav", np.concatenate(parts), RATE)
+    pictures = tmp_path / "pictures"
+    with sound_server(tmp_path) as server:
+        code, (row,), _ = run_here(capsys, f"{server.url}/long.wav", "--model", model, "--picture", pictures)
+    assert code == 1 and row["reason"].startswith("From 1.0 s")
+    assert server.requests["/long.wav"] == 1 and len(list(pictures.iterdir())) == 1
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
@@ -310,7 +323,7 @@ def test_several_processes_share_an_archive_and_keep_its_order(model, folder, ba
     command = [ROOT / "score.py", folder, bad_folder, folder / "missing.wav", "--model", model, "--output", output]
     run = subprocess.run([*launcher, *command], env=environment, capture_output=True, text=True, timeout=120)
     names = [Path(json.loads(line)["file"]).name for line in output.read_text().splitlines()]
-    expected = [Path(path).name for path in score.find_recordings([str(folder), str(bad_folder)])] + ["missing.wav"]
+    expected = [Path(path).name for path in find_recordings([str(folder), str(bad_folder)])] + ["missing.wav"]
     assert names == expected, run.stderr
     assert run.returncode != 0
 

@@ -12,7 +12,7 @@ import torch
 from evaluation.figures import PAPER_BANDS_HZ
 from evaluation.loading import LoadedModel
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling.explanation_attention_asd import CellReplacement, at_normal_level
+from modeling.relevance_attention_asd import CellReplacement, at_normal_level
 
 from .merit import Rows
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from evaluation.figures import ATTENTION_LIMITS, paper_figure_2, paper_figure_3
-from evaluation.loading import load_model
+from evaluation.loading import load_network
 from evaluation.markdown import markdown_table
 from modeling import AttentionAsdModel
 
@@ -28,7 +28,7 @@ class ShownClip:
 
     def __init__(self, model_dir: Path, rows: Sequence[dict[str, Any]]):
         row = next(row for row in rows if row["is_anomaly"])
-        loaded = load_model(model_dir)
+        loaded = load_network(model_dir)
         extractor = loaded.feature_extractor
         inputs = extractor(extractor.read_clip(row["path"]), sampling_rate=extractor.sampling_rate)
         output, before_relu = forward_with_wavegram(loaded.model, inputs)

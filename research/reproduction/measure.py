@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from evaluation.evaluate_model import write_scores
-from evaluation.loading import best_device, load_model
+from evaluation.loading import best_device, load_network
 from evaluation.score_clips import ScoredClips, forward_batches
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel, AttentionAsdOutput, ClipOutputs
@@ -68,7 +68,7 @@ def noise(clip_length: int) -> torch.Tensor:
 
 def measure_network(run: Path) -> None:
     """Write `measured.json` into `run`, a directory that train.py wrote."""
-    loaded = load_model(run)
+    loaded = load_network(run)
     length = loaded.feature_extractor.clip_length
     waveform = noise(length)
     system = network_call(loaded.model, loaded.feature_extractor, waveform)
@@ -97,7 +97,7 @@ def write_measured(run: Path, parameters: int, times: dict[str, float], train_se
 
 def score_with_back_ends(run: Path, rows: list[dict[str, Any]], data_dir: Path) -> None:
     """Score the test clips `rows` with the back ends of `run`, a directory that train.py wrote."""
-    loaded = load_model(run, best_device())
+    loaded = load_network(run, best_device())
     outputs = forward_batches(loaded.model, loaded.feature_extractor, rows, ScoredClips(), 16, progress=False)
     write_back_end_scores(run, outputs, data_dir)
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from dcase2020_task2 import label_name
 from evaluation.evaluate_model import write_scores
-from evaluation.loading import best_device, load_model
+from evaluation.loading import best_device, load_network
 from evaluation.score_clips import ScoredClips, score_clips
 from metrics.asd_auc import asd_auc
 from training.checkpoints import list_checkpoints
@@ -90,7 +90,7 @@ def choose_epoch_on_test(model_dir: Path, rows: Sequence[dict[str, Any]], data_d
     Raises:
         ValueError: there is no checkpoint.
     """
-    loaded = load_model(model_dir, best_device())
+    loaded = load_network(model_dir, best_device())
     auc: dict[str, float] = {}
     best: tuple[str, ScoredClips] | None = None
     for checkpoint in list_checkpoints(model_dir / "checkpoints"):

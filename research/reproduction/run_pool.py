@@ -120,7 +120,7 @@ class Pool:
 
 def try_lock(path: Path) -> IO | None:
     """Return the open file that is the lock, or None where another process holds the lock."""
-    file = open(path, "w")
+    file = open(path, "w")  # noqa: SIM115  # open for as long as the lock is held
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -24,7 +24,8 @@ from transformers.utils import logging as transformers_logging
 from evaluation.command import run
 from evaluation.figures import save
 from evaluation.loading import LoadedModel, load_model
-from modeling.explanation_attention_asd import Region, sentence
+from modeling.reasons_attention_asd import sentence
+from modeling.regions_attention_asd import Region
 from research.detectors import detector_of
 from training.allocator import keep_freed_memory
 

@@ -12,7 +12,7 @@ import torch
 from dcase2020_task2 import label_name, parse_clip_name
 from evaluation.loading import LoadedModel
 from machine_room import planned_fault, render_clip
-from modeling.explanation_attention_asd import Score
+from modeling.relevance_attention_asd import Score
 from research.detectors import detector_of
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from modeling.explanation_attention_asd import (
+from modeling.relevance_attention_asd import (
     CellReplacement,
     Score,
     at_normal_level,

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from modeling.explanation_attention_asd import CellReplacement, Region, explain
+from modeling.regions_attention_asd import Region, find_regions
+from modeling.relevance_attention_asd import CellReplacement
 
 from .examples import Example
 
@@ -85,15 +86,7 @@ def area(curve: torch.Tensor, end: float) -> float:
 
 def regions_of_map(example: Example, relevance: torch.Tensor, feature_extractor) -> list[Region]:
     """Return the regions that the detector's reasons would be made of with this map."""
-    return explain(
-        feature_extractor.log_mel(example.waveform).numpy(),
-        example.normal_mean.numpy(),
-        example.normal_std.numpy(),
-        feature_extractor.mel_frequencies,
-        feature_extractor.hop_length / feature_extractor.sampling_rate,
-        relevance.numpy(),
-        waveform=example.waveform.numpy(),
-    )
+    return find_regions(example.waveform, example.normal_mean, example.normal_std, feature_extractor, relevance)
 
 
 def region_mask(regions: list[Region], shape: torch.Size, feature_extractor) -> torch.Tensor:

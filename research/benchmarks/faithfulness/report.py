@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from evaluation.markdown import markdown_table
-from modeling.explanation_attention_asd import Region, sentence
+from modeling.reasons_attention_asd import sentence
+from modeling.regions_attention_asd import Region
 
 from .examples import Example
 
@@ -65,7 +66,7 @@ their healthy twins. Mean and 95 % bootstrap interval over clips. The true regio
 chance for the pointing game, the energy inside and the regions' part inside the truth.
 
 {measures_table(rows, {**MAP_MEASURES, "seconds": "s a clip"}, seed)}
-The regions that `explain` makes of each map, at most three a clip; 0 is the healthy twin's score, 1 the clip's:
+The regions that `find_regions` makes of each map, at most three a clip; 0 is the healthy twin's score, 1 the clip's:
 
 {measures_table(rows, REGION_MEASURES, seed)}"""
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
+from engines import ExportedModel, load_pipeline
 from evaluation.loading import LoadedModel, load_model
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdConfig, AttentionAsdModel, AttentionAsdOutput
-from modeling.engine_attention_asd import ExportedModel
 from modeling.modeling_attention_asd import spectral_statistics
-from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
 from research.baselines import BASELINES, Clips
 from research.benchmarks.published_network import PublishedLogMel, published_forward, random_checkpoint
 from research.detectors import detector_of
@@ -72,7 +71,7 @@ class System:
 def load_systems(task: Task) -> list[System]:
     """Load this project's systems, eager first."""
     loaded = load_model(task.model)
-    calls = [pipeline_system(directory, loaded) for directory in [task.model, *task.exported]]
+    calls = [pipeline_system(directory) for directory in [task.model, *task.exported]]
     return [eager_system(loaded), *(exported_system(directory, loaded) for directory in task.exported), *calls]
 
 
@@ -102,11 +101,9 @@ def exported_system(directory: str, loaded: LoadedModel) -> System:
     return System(Path(directory).name, steps, network)
 
 
-def pipeline_system(directory: str, loaded: LoadedModel) -> System:
+def pipeline_system(directory: str) -> System:
     """Return the model or an export of it behind one pipeline call."""
-    detect = AnomalousSoundDetectionPipeline(
-        model=AttentionAsdModel.from_pretrained(directory), feature_extractor=loaded.feature_extractor, device="cpu"
-    )
+    detect = load_pipeline(directory)
     call = {"all": lambda paths: detect(list(paths), return_attention_maps=True)}
     return System(f"{PIPELINE}, {Path(directory).name}", call)
 

@@ -1,0 +1,1 @@
+"""From files, folders and streams to a line of results for each: the parts of score.py."""

@@ -1,0 +1,57 @@
+"""A row of results as text: a line of a table, of CSV or of JSON."""
+
+import csv
+import io
+import json
+from typing import Any
+
+
+COLUMNS: tuple[str, ...] = tuple(
+    (
+        "file verdict score threshold p_value false_alarm_rate machine predicted_machine similarity method "
+        "calibration_clips backend duration_s start_s end_s reason note anomalous_s error"
+    ).split()
+)
+TABLE_HEADER = f"{'verdict':<12} {'p-value':>8} {'score':>10} {'threshold':>10}  {'machine':<18} recording"
+
+
+def as_table(row: dict[str, Any]) -> str:
+    """Write a row for people: verdict, figures and machine in one line, remarks in lines of their own."""
+    if "error" in row:
+        return f"{'unreadable':<12} {row['error']}"
+    name = row["file"] if "start_s" not in row else f"{row['start_s']:.1f}-{row['end_s']:.1f} s"
+    widths = {"p_value": 8, "score": 10, "threshold": 10}
+    figures = [f"{'-' if row[key] is None else format(row[key], '.4g'):>{width}}" for key, width in widths.items()]
+    line = f"{row['verdict']:<12} {' '.join(figures)}  {row['machine'] or '-':<18} {name}"
+    stretches = anomalous_stretches(row)
+    remarks = [row["reason"], row["note"], stretches and f"anomalous at {stretches} s"]
+    return "\n".join([line, *(f"{'':<12} {remark}" for remark in remarks if remark)])
+
+
+def as_csv(row: dict[str, Any]) -> str:
+    """Write a row as a line of CSV with `COLUMNS`."""
+    line = io.StringIO()
+    writer = csv.DictWriter(line, COLUMNS, extrasaction="ignore", lineterminator="")
+    writer.writerow({**row, "anomalous_s": anomalous_stretches(row)})
+    return line.getvalue()
+
+
+def as_json(row: dict[str, Any]) -> str:
+    """Write a row as a line of JSON."""
+    return json.dumps(row, allow_nan=False)
+
+
+def anomalous_stretches(row: dict[str, Any]) -> str:
+    """Say where a long recording is anomalous, in seconds: `20-40 90-100`."""
+    stretches: list[list[float]] = []
+    for window in row.get("windows", ()):
+        if window["verdict"] == "anomalous":
+            if stretches and stretches[-1][1] >= window["start_s"]:
+                stretches[-1][1] = window["end_s"]
+            else:
+                stretches.append([window["start_s"], window["end_s"]])
+    return " ".join(f"{start:g}-{end:g}" for start, end in stretches)
+
+
+FORMATS = {"table": as_table, "csv": as_csv, "json": as_json}
+HEADERS = {"table": TABLE_HEADER, "csv": ",".join(COLUMNS)}

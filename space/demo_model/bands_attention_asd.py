@@ -1,0 +1,1 @@
+../../modeling/bands_attention_asd.py

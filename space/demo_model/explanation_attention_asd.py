@@ -1,1 +1,0 @@
-../../modeling/explanation_attention_asd.py

@@ -1,0 +1,1 @@
+../../modeling/periods_attention_asd.py

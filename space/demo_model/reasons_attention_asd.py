@@ -1,0 +1,1 @@
+../../modeling/reasons_attention_asd.py

@@ -1,0 +1,1 @@
+../../modeling/recordings_attention_asd.py

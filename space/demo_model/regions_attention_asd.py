@@ -1,0 +1,1 @@
+../../modeling/regions_attention_asd.py

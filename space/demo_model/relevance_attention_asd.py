@@ -1,0 +1,1 @@
+../../modeling/relevance_attention_asd.py

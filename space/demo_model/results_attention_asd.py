@@ -1,0 +1,1 @@
+../../modeling/results_attention_asd.py
