@@ -19,6 +19,7 @@ from metrics.asd_auc import asd_auc
 
 
 Numbers = Sequence[float] | np.ndarray
+Labels = Sequence[int] | np.ndarray
 Names = Sequence[str] | np.ndarray
 
 # Okabe and Ito, "Color Universal Design", 2008.
@@ -42,7 +43,7 @@ def save(figure: Figure, path: str | Path) -> None:
     figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
 
 
-def score_histograms(scores: Numbers, labels: Numbers, machine_types: Names) -> Figure:
+def score_histograms(scores: Numbers, labels: Labels, machine_types: Names) -> Figure:
     """Histograms of the anomaly scores of normal (0) and anomalous (1) clips, a panel per machine type.
 
     Each class is drawn in per cent of its own clips: test sets hold up to four times more anomalous clips.
@@ -68,7 +69,7 @@ def score_histograms(scores: Numbers, labels: Numbers, machine_types: Names) -> 
 
 def roc_curves(
     scores: Numbers,
-    labels: Numbers,
+    labels: Labels,
     machine_types: Names,
     machine_ids: Names,
     max_fpr: float = 0.1,
