@@ -18,6 +18,10 @@ from dcase2020_task2 import label_name
 from metrics.asd_auc import asd_auc
 
 
+Numbers = Sequence[float] | np.ndarray
+Labels = Sequence[int] | np.ndarray
+Names = Sequence[str] | np.ndarray
+
 # Okabe and Ito, "Color Universal Design", 2008.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY_BLUE, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#767676"
@@ -39,7 +43,7 @@ def save(figure: Figure, path: str | Path) -> None:
     figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
 
 
-def score_histograms(scores: Sequence[float], labels: Sequence[int], machine_types: Sequence[str]) -> Figure:
+def score_histograms(scores: Numbers, labels: Labels, machine_types: Names) -> Figure:
     """Histograms of the anomaly scores of normal (0) and anomalous (1) clips, a panel per machine type.
 
     Each class is drawn in per cent of its own clips: test sets hold up to four times more anomalous clips.
@@ -64,10 +68,10 @@ def score_histograms(scores: Sequence[float], labels: Sequence[int], machine_typ
 
 
 def roc_curves(
-    scores: Sequence[float],
-    labels: Sequence[int],
-    machine_types: Sequence[str],
-    machine_ids: Sequence[str],
+    scores: Numbers,
+    labels: Labels,
+    machine_types: Names,
+    machine_ids: Names,
     max_fpr: float = 0.1,
 ) -> Figure:
     """ROC curves, a panel per machine type: thin, one per machine ID; thick, all its clips pooled.

@@ -45,7 +45,7 @@ def load_splits(folder: Path, machine_types: Sequence[str] | None = None) -> Spl
         FileNotFoundError: there is no such folder.
         ValueError: the folder has no clips, or none of a machine type that is asked for.
     """
-    splits = {name: list(rows) for name, rows in load_clips(folder).items()}
+    splits: dict[str, list[Any]] = {str(name): list(rows) for name, rows in load_clips(folder).items()}
     if machine_types:
         wanted = set(machine_types)
         missing = wanted - {row["machine_type"] for rows in splits.values() for row in rows}

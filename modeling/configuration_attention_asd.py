@@ -1,7 +1,7 @@
 """Configuration of the attention network of Neri and Carli (IEEE Sensors Letters 2024)."""
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedConfig
 
@@ -119,6 +119,10 @@ class AttentionAsdConfig(PreTrainedConfig):
     angular_loss: str = "noisy_arcmix"
     scale: float = 40.0
     margin: float = 0.7
+    if TYPE_CHECKING:
+        # The base class allows None. Here `__post_init__` always fills both.
+        id2label: dict[int, str] = {}
+        label2id: dict[str, int] = {}
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.id2label is None and kwargs.get("num_labels") is None:

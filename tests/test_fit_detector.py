@@ -65,6 +65,7 @@ def test_the_back_end_that_detects_most_of_the_altered_clips_is_the_default(netw
 def test_evaluation_gives_every_back_end_and_the_false_alarms(network, splits, clips):
     detector, _ = fitted(network, clips)
     outputs = score_clips(network.model, network.feature_extractor, splits.test, progress=False).outputs
+    assert outputs is not None
     decisions = evaluate_decisions(detector, outputs, splits.test, num_bootstrap=20)
     assert decisions["back_ends"]["spectrum"]["auc"]["mean"]["official"] > 0.95  # hiss beside tones
     for alarm in decisions["alarms"]["spectrum"]:
@@ -95,8 +96,8 @@ def test_clips_of_a_machine_that_the_detector_does_not_know_are_scored_and_not_j
 
 
 def test_shares_have_wilsons_interval():
-    interval = share(np.array([True] + [False] * 19), np.ones(20, bool))["ci95"]
-    assert interval == pytest.approx([0.0089, 0.2361], abs=1e-4)
+    one_of_twenty = share(np.array([True] + [False] * 19), np.ones(20, bool))
+    assert one_of_twenty is not None and one_of_twenty["ci95"] == pytest.approx([0.0089, 0.2361], abs=1e-4)
     assert share(np.zeros(3, bool), np.zeros(3, bool)) is None
 
 

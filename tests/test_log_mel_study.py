@@ -29,6 +29,7 @@ def test_log_mels_alone_train_a_detector(tmp_path):
     assert train_on_log_mels(tmp_path / "train.npz", folder, epochs=1, batch_size=4, progress=False) > 0
     loaded = load_model(folder)
     detector = loaded.detector
+    assert detector is not None
     assert detector.machines == ["ToyCar_id_01", "ToyCar_id_02"] and detector.backend == "spectrum"
     normal, faulty = (torch.from_numpy(log_mels[:1]).float() + change for change in (0.0, 6.0))
     with torch.no_grad():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard import metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from small_detector import small_pipeline
@@ -68,6 +68,12 @@ def change_results(model_dir, **changes) -> None:
     (model_dir / "all_results.json").write_text(json.dumps({**results, **changes}))
 
 
+def metadata(model_dir) -> dict:
+    found = metadata_load(model_dir / "README.md")
+    assert found is not None
+    return found
+
+
 def sections(card: str) -> dict[str, str]:
     parts = re.split(r"^## (.+)$", card, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -111,11 +117,12 @@ def test_every_figure_of_the_table_is_the_measured_one_with_its_interval(model_d
 def test_the_model_index_holds_the_measured_results_and_nothing_else(model_dir):
     render_model_card(model_dir)
     test = json.loads((model_dir / "all_results.json").read_text())["test"]
-    name, entries = model_index_to_eval_results(metadata_load(model_dir / "README.md")["model-index"])
+    name, entries = model_index_to_eval_results(metadata(model_dir)["model-index"])
     assert name == "Attention ASD trained on my_machines"
     found = {}
     for entry in entries:
         assert (entry.metric_type, entry.dataset_split) == ("roc_auc", "test")
+        assert entry.metric_args is not None and entry.metric_name is not None
         assert entry.metric_args["n_bootstrap"] == 50 and entry.metric_args["confidence"] == 0.95
         metric = entry.metric_name.split(",")[0].lower()
         found[metric, entry.dataset_config] = [entry.metric_value, *entry.metric_args["interval"]]
@@ -134,8 +141,8 @@ def test_published_figures_stand_in_a_table_of_their_own_and_not_in_the_metadata
     published = ["95.10/87.25", "91.97/80.00", "99.24/96.10", "99.99/99.96", "96.99/90.30", "84.59/73.55"]
     for title, text in sections(card).items():
         assert all((figures in text) == (title == "Published figures, quoted") for figures in published)
-    metadata = yaml.safe_dump(metadata_load(model_dir / "README.md"))
-    assert not any(figure in metadata for figures in published for figure in figures.split("/"))
+    text = yaml.safe_dump(metadata(model_dir))
+    assert not any(figure in text for figures in published for figure in figures.split("/"))
 
 
 def test_a_synthetic_run_is_called_synthetic_and_another_is_not(model_dir):
@@ -145,7 +152,7 @@ def test_a_synthetic_run_is_called_synthetic_and_another_is_not(model_dir):
     render_model_card(model_dir)
     card = (model_dir / "README.md").read_text()
     assert "**Trained on synthetic sounds.**" in card.split("## Use")[0]
-    assert metadata_load(model_dir / "README.md")["model-index"][0]["name"].endswith("(synthetic)")
+    assert metadata(model_dir)["model-index"][0]["name"].endswith("(synthetic)")
     assert "purohit2019mimii" not in card and "neri2024low" in card
 
 
@@ -171,7 +178,7 @@ def test_without_labelled_test_clips_the_card_claims_nothing(model_dir, test):
     change_results(model_dir, test=test)
     render_model_card(model_dir)
     assert "None: there were no labelled test clips." in (model_dir / "README.md").read_text()
-    assert "model-index" not in metadata_load(model_dir / "README.md")
+    assert "model-index" not in metadata(model_dir)
 
 
 def test_huggingface_hub_reads_the_card_and_writes_it_again_unchanged(model_dir):
@@ -179,6 +186,7 @@ def test_huggingface_hub_reads_the_card_and_writes_it_again_unchanged(model_dir)
     text = (model_dir / "README.md").read_text()
     card = ModelCard(text)
     assert str(card) == text
+    assert isinstance(card.data, ModelCardData) and card.data.eval_results is not None
     assert card.data.license == "apache-2.0" and card.data.pipeline_tag == "audio-classification"
     assert len(card.data.eval_results) == 6
 

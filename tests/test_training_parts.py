@@ -49,7 +49,8 @@ def test_every_machine_id_keeps_and_holds_out_clips():
 
 def test_mixup_draws_depend_on_their_key_alone():
     share, partner = draw_mixup(8, 0.2, 0, 17, 1)
-    torch.rand(3), np.random.rand(3)
+    torch.rand(3)
+    np.random.rand(3)
     again, partner_again = draw_mixup(8, 0.2, 0, 17, 1)
     assert share == again and torch.equal(partner, partner_again)
     assert draw_mixup(8, 0.2, 0, 18, 1)[0] != share
