@@ -72,8 +72,8 @@ def spectrum_scores(clips: ClipVectors, machine: MachineReference, shared: Share
     """
     if machine.whitened_spectrum is None:
         raise ValueError(
-            f"backend='spectrum' or 'combined': {machine.name} is known without spectra. Fit the detector with spectra, or "
-            "take another back end."
+            f"backend='spectrum' or 'combined': {machine.name} is known without spectra. Fit the detector with spectra, "
+            "or take another back end."
         )
     if clips.whitened_spectra is None:
         raise ValueError("backend='spectrum' or 'combined' needs spectra: give outputs that have them.")

@@ -46,8 +46,8 @@ class Decision:
         predicted_machine (`str`, *optional*):
             The closest enrolled machine, or `None` where the sound may well be none of them.
         similarity (`float`, *optional*):
-            Cosine between the clip and the centroid of the closest machine's normal clips, in [-1, 1]: of their spectra,
-            whitened and seen from the mean of all machines, or of their embeddings where there are no spectra.
+            Cosine between the clip and the centroid of the closest machine's normal clips, in [-1, 1]. By their spectra,
+            whitened and seen from the mean of all machines; by their embeddings where there are no spectra.
         method (`str`, *optional*):
             What the p-value rests on: `"conformal"` (ranks among held-out clips, a guarantee), `"cross-conformal"`
             (ranks among an enrolled machine's own clips, each left out in turn), `"fitted tail"` (a distribution fitted
@@ -151,9 +151,9 @@ def recognize(known: KnownMachines, clips: ClipVectors, decision: Decision) -> D
     decision = replace(decision, predicted_machine=closest if is_close else None, similarity=similarity)
     if decision.machine is not None:
         return decision
-    # A faulty machine sounds less like itself. Not to miss it, it is judged as long as it is closer to itself than other
-    # machines are; by the spectra, which a fault moves further, as long as it is more like itself than like the mean of all
-    # machines.
+    # A faulty machine sounds less like itself. Not to miss it, it is judged as long as it is closer to itself than
+    # other machines are. A fault moves the spectra further: by them it is judged as long as it is more like itself than
+    # like the mean of all machines.
     refused_below = known.shared.other_similarity if known.shared.origin is None else 0.0
     if not is_close and refused_below is not None and similarity < refused_below:
         return replace(decision, note=f"it sounds like none of the enrolled machines (the closest is {closest})")
@@ -196,7 +196,7 @@ def measure(known: KnownMachines, clips: ClipVectors, machine: str, rate: float,
 
 
 def judge(decision: Decision, evidence: Evidence, obstacles: Sequence[str | None]) -> tuple[Decision, list[Decision]]:
-    """The verdict on every window that could be judged; the recording's is that of the window with the highest score."""
+    """The verdict on every window that could be judged; the recording gets that of the window with the highest score."""
     rate, normal_scores = decision.false_alarm_rate, evidence.normal_scores
     is_anomalous = [p_value <= rate * (1.0 + ROUNDING) for p_value in evidence.p_values]
     because = {

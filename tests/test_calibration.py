@@ -39,7 +39,7 @@ def test_conformal_false_alarm_rate_does_not_exceed_the_requested_one(backend, r
 
 @pytest.mark.parametrize("clips", [4, 10, 45])
 def test_fitted_tail_keeps_the_false_alarm_rate_with_few_clips_of_gamma_distributed_scores(clips):
-    """Scores from gamma distributions of another scale for each of six machines, far too few of them for ranks at 1 %."""
+    """Scores from gamma distributions of another scale for each of six machines, too few of them for ranks at 1 %."""
     generator = np.random.default_rng([clips])
     rates = {0.01: [], 0.05: []}
     for _ in range(100):
