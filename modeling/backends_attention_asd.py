@@ -23,7 +23,7 @@ def arcface_scores(clips: ClipVectors, machine: MachineReference, shared: Shared
 
     An enrolled machine has no center in the network: the direction of its centroid is added as one more.
     """
-    label, cosines = machine.label, clips.cosines
+    label, cosines = machine.label, clips.cosines.double()
     if label is None:
         own = 1.0 - centroid_scores(clips, machine, shared)
         cosines, label = torch.cat([cosines, own.unsqueeze(1)], dim=1), cosines.shape[1]
@@ -72,8 +72,8 @@ def spectrum_scores(clips: ClipVectors, machine: MachineReference, shared: Share
     """
     if machine.whitened_spectrum is None:
         raise ValueError(
-            f"backend='spectrum' or 'combined': {machine.name} is known without spectra. Fit the detector with spectra, or "
-            "take another back end."
+            f"backend='spectrum' or 'combined': {machine.name} is known without spectra. Fit the detector with spectra, "
+            "or take another back end."
         )
     if clips.whitened_spectra is None:
         raise ValueError("backend='spectrum' or 'combined' needs spectra: give outputs that have them.")

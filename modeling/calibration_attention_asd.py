@@ -1,8 +1,9 @@
 """
 From scores of held-out normal clips to p-values and thresholds.
 
-A machine with calibration clips enough gets its p-values from ranks among them, with a guarantee. One with fewer gets them
-from the tail of a distribution that is fitted to its clips and to those of the other machines. Begin with [`Calibration`].
+A machine with enough calibration clips gets its p-values from ranks among them, with a guarantee. A machine with fewer
+gets them from the tail of a distribution, fitted to its clips and to those of the other machines. Begin with
+[`Calibration`].
 """
 
 import math
@@ -241,8 +242,8 @@ def tail_scale(variance: float) -> float:
 def to_tail_scale(backend: str, scores: np.ndarray) -> np.ndarray:
     """Scores on a scale on which those of normal clips are close to Gaussian.
 
-    That is a distance's logarithm, and for a cross-entropy the logits' distance that it is the softplus of. The combined
-    score is on it already.
+    That is the logarithm of a distance. A cross-entropy is the softplus of a distance between logits, and becomes that
+    distance. The combined score is on the scale already.
     """
     if backend == "combined":
         return scores

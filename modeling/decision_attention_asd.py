@@ -7,6 +7,7 @@ Begin with [`decide_recording`], whose four steps follow it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,8 +46,8 @@ class Decision:
         predicted_machine (`str`, *optional*):
             The closest enrolled machine, or `None` where the sound may well be none of them.
         similarity (`float`, *optional*):
-            Cosine between the clip and the centroid of the closest machine's normal clips, in [-1, 1]: of their spectra,
-            whitened and seen from the mean of all machines, or of their embeddings where there are no spectra.
+            Cosine between the clip and the centroid of the closest machine's normal clips, in [-1, 1]. By their spectra,
+            whitened and seen from the mean of all machines; by their embeddings where there are no spectra.
         method (`str`, *optional*):
             What the p-value rests on: `"conformal"` (ranks among held-out clips, a guarantee), `"cross-conformal"`
             (ranks among an enrolled machine's own clips, each left out in turn), `"fitted tail"` (a distribution fitted
@@ -105,24 +106,24 @@ def decide_recording(
     obstacles = find_obstacles(outputs, silent)
     is_judged = [obstacle is None for obstacle in obstacles]
     if not any(is_judged):
-        return refuse(decision, SILENT if SILENT in obstacles else NOT_FINITE, len(outputs))
+        return refuse(decision, len(outputs), note=SILENT if SILENT in obstacles else NOT_FINITE)
 
     clips = known.vectors(outputs if all(is_judged) else outputs[is_judged])
     decision = recognize(known, clips, decision)
     if decision.machine is None:
-        return refuse(decision, decision.note, len(outputs))
+        return refuse(decision, len(outputs))
 
-    decision, evidence = measure(known, clips, decision, decision.machine)
+    evidence = measure(known, clips, decision.machine, false_alarm_rate, backend)
     if any(map(math.isnan, evidence.p_values)):
         note = f"too few normal clips to calibrate {decision.machine} with: enroll it again with more"
-        return refuse(decision, note, len(outputs))
+        return refuse(decision, len(outputs), note=note, calibration_clips=evidence.calibration_clips)
 
     return judge(decision, evidence, obstacles)
 
 
-def refuse(decision: Decision, note: str | None, windows: int) -> tuple[Decision, list[Decision]]:
+def refuse(decision: Decision, windows: int, **because: Any) -> tuple[Decision, list[Decision]]:
     """No verdict, neither about the recording nor about any window."""
-    refused = replace(decision, note=note)
+    refused = replace(decision, **because)
     return refused, [refused] * windows
 
 
@@ -150,9 +151,9 @@ def recognize(known: KnownMachines, clips: ClipVectors, decision: Decision) -> D
     decision = replace(decision, predicted_machine=closest if is_close else None, similarity=similarity)
     if decision.machine is not None:
         return decision
-    # A faulty machine sounds less like itself. Not to miss it, it is judged as long as it is closer to itself than other
-    # machines are; by the spectra, which a fault moves further, as long as it is more like itself than like the mean of all
-    # machines.
+    # A faulty machine sounds less like itself. Not to miss it, it is judged as long as it is closer to itself than
+    # other machines are. A fault moves the spectra further: by them it is judged as long as it is more like itself than
+    # like the mean of all machines.
     refused_below = known.shared.other_similarity if known.shared.origin is None else 0.0
     if not is_close and refused_below is not None and similarity < refused_below:
         return replace(decision, note=f"it sounds like none of the enrolled machines (the closest is {closest})")
@@ -165,41 +166,51 @@ def recognize(known: KnownMachines, clips: ClipVectors, decision: Decision) -> D
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What speaks for an anomaly: the judged windows' scores, their adjusted p-values, and how normal scores lie."""
+    """What speaks for an anomaly in the windows that can be judged.
+
+    Args:
+        scores, p_values (`list[float]`):
+            Of each window; the p-values are adjusted for the number of windows.
+        normal_scores ([`Ranks`] or [`FittedTail`]):
+            The distribution that they come from.
+        calibration_clips (`int`):
+            The number of normal clips that it rests on.
+    """
 
     scores: list[float]
     p_values: list[float]
     normal_scores: Ranks | FittedTail
+    calibration_clips: int
 
 
-def measure(known: KnownMachines, clips: ClipVectors, decision: Decision, machine: str) -> tuple[Decision, Evidence]:
-    """Scores and p-values of the windows, and the decision with the number of clips that they rest on.
-
-    The p-values are adjusted for the number of windows.
-    """
-    scores = known.scores(clips, machine, decision.backend).numpy()
-    calibration = known[machine].calibrations[decision.backend]
-    normal_scores = calibration.normal_scores(decision.false_alarm_rate / len(clips))
+def measure(known: KnownMachines, clips: ClipVectors, machine: str, rate: float, backend: str) -> Evidence:
+    """Scores and p-values of the windows, judged as one machine."""
+    scores = known.scores(clips, machine, backend).numpy()
+    calibration = known[machine].calibrations[backend]
+    normal_scores = calibration.normal_scores(rate / len(clips))
     p_values = benjamini_hochberg(normal_scores.p_value(scores))
-    evidence = Evidence(scores.tolist(), p_values.tolist(), normal_scores)
-    return replace(decision, calibration_clips=len(calibration.scores)), evidence
+    return Evidence(scores.tolist(), p_values.tolist(), normal_scores, len(calibration.scores))
 
 
 # Step 4: verdicts
 
 
 def judge(decision: Decision, evidence: Evidence, obstacles: Sequence[str | None]) -> tuple[Decision, list[Decision]]:
-    """The verdict on every window that could be judged; the recording's is that of its most anomalous window."""
-    rate = decision.false_alarm_rate
+    """The verdict on every window that could be judged; the recording gets that of the window with the highest score."""
+    rate, normal_scores = decision.false_alarm_rate, evidence.normal_scores
     is_anomalous = [p_value <= rate * (1.0 + ROUNDING) for p_value in evidence.p_values]
-    # The step of Benjamini and Hochberg's procedure at which it stopped.
-    threshold = evidence.normal_scores.threshold(rate * max(sum(is_anomalous), 1) / len(is_anomalous))
-    decision = replace(decision, method=evidence.normal_scores.method, threshold=threshold)
+    because = {
+        "method": normal_scores.method,
+        # The step of Benjamini and Hochberg's procedure at which it stopped.
+        "threshold": normal_scores.threshold(rate * max(sum(is_anomalous), 1) / len(is_anomalous)),
+        "calibration_clips": evidence.calibration_clips,
+    }
     judged = [
-        replace(decision, verdict=ANOMALOUS if anomalous else NORMAL, score=score, p_value=p_value)
+        replace(decision, verdict=ANOMALOUS if anomalous else NORMAL, score=score, p_value=p_value, **because)
         for score, p_value, anomalous in zip(evidence.scores, evidence.p_values, is_anomalous, strict=True)
     ]
-    recording = judged[int(np.argmax(evidence.scores))]
     remaining = iter(judged)
-    windows = [next(remaining) if obstacle is None else replace(decision, note=obstacle) for obstacle in obstacles]
-    return recording, windows
+    windows = [
+        next(remaining) if obstacle is None else replace(decision, note=obstacle, **because) for obstacle in obstacles
+    ]
+    return judged[evidence.scores.index(max(evidence.scores))], windows

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils import cached_file
-from transformers.utils.hub import resolve_revision
+from transformers.utils.hub import cached_file, resolve_revision
 
 from .backends_attention_asd import checked_backend, usable_backends
 from .calibration_attention_asd import Calibration, checked_rate
@@ -29,7 +28,7 @@ class AnomalyDetector:
     """
     Decides whether clips sound like a machine in normal operation.
 
-    It is made by [`AnomalyDetector.fit`], and saved beside the model as `scoring.safetensors` and `scoring_config.json`.
+    It is made by [`AnomalyDetector.fit`] and saved beside the model, as `scoring.safetensors` and `scoring_config.json`.
     Wherever a method takes `outputs`, they are the network's [`AttentionAsdOutput`] for a batch of clips, or the
     [`ClipOutputs`] of any number of clips.
 
@@ -115,9 +114,9 @@ class AnomalyDetector:
     def enroll(self, name: str, outputs: AttentionAsdOutput | ClipOutputs) -> None:
         """Add a machine from the outputs of its normal clips; one is enough to begin with.
 
-        The network stays as it is. Each clip is scored against the others to calibrate with; how far such scores vary is
-        learned from the other machines as well. With a single clip everything about the variation comes from the other
-        machines, each enrolled from one of its clips for the purpose, and only the `spectrum` back end can tell. A
+        The network stays as it is. Each clip is scored against the others to calibrate with. How far such scores vary
+        is learned from the other machines as well. With a single clip, everything about the variation comes from the
+        other machines, as if each were enrolled from one of its clips; then only the `spectrum` back end can tell. A
         machine enrolled before under this name is replaced.
 
         Raises:
@@ -150,8 +149,8 @@ class AnomalyDetector:
     ) -> torch.Tensor:
         """How often a normal clip of `machine` scores as high or higher, `(clips,)`; NaN where nothing is known.
 
-        By ranks among its calibration clips, see [`Ranks`], where these suffice to reach `false_alarm_rate`; else by the
-        tail of a distribution fitted to them, see [`fit_calibration`].
+        By ranks among its calibration clips, see [`Ranks`], where these suffice to reach `false_alarm_rate`. Else by
+        the tail of a distribution fitted to them, see [`fit_calibration`].
 
         Raises:
             ValueError: for a machine that is not known, a back end that does not exist or an impossible rate.
@@ -211,11 +210,9 @@ class AnomalyDetector:
         Raises:
             ValueError: for a machine that is not known, a back end that does not exist or an impossible rate.
         """
-        clips = ClipOutputs.of(outputs)
-        return [
-            self.decide_recording(clips[place : place + 1], machine, false_alarm_rate, backend)[0]
-            for place in range(len(clips))
-        ]
+        outputs = ClipOutputs.of(outputs)
+        clips = [outputs] if len(outputs) == 1 else [outputs[place] for place in range(len(outputs))]
+        return [self.decide_recording(clip, machine, false_alarm_rate, backend)[0] for clip in clips]
 
     @torch.inference_mode()
     def decide_recording(
@@ -280,7 +277,7 @@ class AnomalyDetector:
         # Both files of one commit, whoever pushes in between.
         source["revision"] = resolve_revision(pretrained_model_name_or_path, revision, **source)
         config_file, tensors_file = (
-            cached_file(pretrained_model_name_or_path, name, subfolder=subfolder, **source)
+            str(cached_file(pretrained_model_name_or_path, name, subfolder=subfolder, **source))
             for name in (CONFIG_FILE, TENSORS_FILE)
         )
         return cls(**read_detector(config_file, tensors_file, str(pretrained_model_name_or_path)))

@@ -1,8 +1,8 @@
 """
 The detector's two files, `scoring_config.json` and `scoring.safetensors`: written, and read again to the same numbers.
 
-Machines are numbered in the tensors: their names come from users and stay out of anything but the text. What is not known
-has no tensor, or is `null`, or a row of NaN beside the other back ends' rows.
+Machines are numbered in the tensors: their names come from users and stay out of anything but the text. What is not
+known has no tensor, is `null`, or is a row of NaN beside the rows of the other back ends.
 """
 
 import json
@@ -175,7 +175,7 @@ def read_machine(
 def read_calibrations(
     scores: np.ndarray, tails: list[list[float]], is_cross: bool, backends: tuple[str, ...]
 ) -> dict[str, Calibration]:
-    """A machine's calibrations from the rows of its tensors; one that knows nothing for back ends that cannot be used."""
+    """A machine's calibrations from the rows of its tensors; back ends that cannot be used get one that knows nothing."""
     calibrations = {}
     for name, own_scores, tail in zip(BACKENDS, scores, tails, strict=True):
         is_known = name in backends and not math.isnan(tail[-1])

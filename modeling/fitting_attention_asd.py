@@ -49,7 +49,11 @@ class NormalClips:
 
     @classmethod
     def checked(
-        cls, config: AttentionAsdConfig, outputs: ClipOutputs, machines: Sequence[str], held_out: Sequence[bool]
+        cls,
+        config: AttentionAsdConfig,
+        outputs: ClipOutputs,
+        machines: Sequence[str],
+        held_out: Sequence[bool] | np.ndarray,
     ) -> "NormalClips":
         """Clips that can be fitted on.
 
@@ -59,12 +63,13 @@ class NormalClips:
         clips = cls(outputs, np.asarray(machines), np.asarray(held_out, dtype=bool))
         if clips.names.shape != (len(outputs),) or clips.is_held_out.shape != (len(outputs),):
             raise ValueError(
-                f"machines has shape {clips.names.shape} and held_out {clips.is_held_out.shape}: expected one value for "
-                f"each of the {len(outputs)} clips."
+                f"machines has shape {clips.names.shape} and held_out {clips.is_held_out.shape}: expected one value "
+                f"for each of the {len(outputs)} clips."
             )
         if outputs.cosines.shape[1] != config.num_labels:
             raise ValueError(
-                f"cosines are about {outputs.cosines.shape[1]} machine IDs, the configuration about {config.num_labels}."
+                f"cosines are about {outputs.cosines.shape[1]} machine IDs, the configuration about "
+                f"{config.num_labels}."
             )
         if not outputs.is_finite.all():
             raise ValueError("embeddings, cosines or spectra are not finite (NaN or infinite): leave those clips out.")
@@ -99,12 +104,13 @@ def fit_machines(config: AttentionAsdConfig, clips: NormalClips, seed: int) -> K
         seed: key of the mixtures' starting points.
     """
     whitening = fit_whitening([clips.fitted(name) for name in clips.machines])
+    labels = {name: int(label) for name, label in (config.label2id or {}).items()}
     references = [
         fit_machine(
             name,
             clips.fitted(name),
             whitening,
-            label=config.label2id.get(name),
+            label=labels.get(name),
             # Nobody trains on the levels: those of the held-out clips count as well.
             level_clips=clips.of(name),
             seed=seed,
@@ -246,7 +252,10 @@ def one_clip_log_distance(clips: ClipOutputs, whitening: Whitening) -> float | N
     spectra = flat_spectra(clips[:ONE_CLIP_CLIPS])
     if spectra is None or len(spectra) < 2:
         return None
-    first, others = (whitening.whitened(part) for part in (spectra[0].float(), spectra[1:].float()))
+    # In float32, as an enrolled machine's spectrum is kept.
+    first, others = whitening.whitened(spectra[0].float()), whitening.whitened(spectra[1:].float())
+    if first is None or others is None:
+        return None
     return tail_mean("spectrum", (others - first).square().sum(1).numpy())
 
 

@@ -86,16 +86,15 @@ class KnownMachines:
     def centroids(self) -> torch.Tensor:
         """What each machine is recognized by, `(machines, ...)` of unit length."""
         references = [machine.reference for machine in self.by_name.values()]
-        directions = torch.stack([reference.centroid for reference in references]).double()
-        # Twice: one rounding more, and the similarities are those that were measured, to the bit.
-        directions = F.normalize(F.normalize(directions, dim=1), dim=1)
+        # At unit length here and again as directions: the measured similarities, to the bit.
+        centroids = F.normalize(torch.stack([reference.centroid for reference in references]).double(), dim=1)
         spectra = [reference.spectrum for reference in references if reference.spectrum is not None]
         whitened = None if self.shared.origin is None else self.shared.whitening.whitened(torch.stack(spectra))
-        return self.shared.recognizable(directions, whitened)
+        return self.shared.recognizable(ClipVectors(centroids, centroids, whitened))
 
     def similarities(self, clips: ClipVectors) -> torch.Tensor:
         """Cosines between clips and all machines' centroids, `(clips, machines)`."""
-        return self.shared.recognizable(clips.directions, clips.whitened_spectra) @ self.centroids.T
+        return self.shared.recognizable(clips) @ self.centroids.T
 
     def closest(self, clips: ClipVectors) -> Closest:
         """The machine whose normal clips a recording's windows are closest to."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 
 @dataclass
@@ -18,7 +18,7 @@ class AttentionAsdOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
             The angular loss, averaged over the batch.
         logits (`torch.FloatTensor` of shape `(batch_size, num_labels)`):
-            Scaled cosines to the machine IDs' centres, s cos(theta); with `labels`, the claimed ID's carries ArcFace's
+            Scaled cosines to the machine IDs' centers, s cos(theta); with `labels`, the claimed ID's carries ArcFace's
             margin, s cos(theta + m), as in the published code.
         anomaly_scores (`torch.FloatTensor` of shape `(batch_size,)`):
             Cross-entropy of the scored machine ID, its margin included; the higher, the more anomalous.
@@ -26,17 +26,17 @@ class AttentionAsdOutput(ModelOutput):
             The machine ID that each score is about: the claimed one where `labels` is provided, else the one with the
             smallest score.
         cosines (`torch.FloatTensor` of shape `(batch_size, num_labels)`):
-            Cosines between the embedding and the machine IDs' centres, without scale and margin.
+            Cosines between the embedding and the machine IDs' centers, without scale and margin.
         embeddings (`torch.FloatTensor` of shape `(batch_size, embedding_size)`):
-            The embedding, not normalised.
+            The embedding, not normalized.
         attention_maps (`torch.FloatTensor` of shape `(batch_size, channels, num_mel_bins, num_frames)`, *optional*):
             One map per representation (channel 0 the log-mel, channel 1 the Wavegram by default). In [0.5, 1), because
             the published code's sigmoid sits on a ReLU. `None` for a model without attention.
         representations (`torch.FloatTensor` of shape `(batch_size, channels, num_mel_bins, num_frames)`):
             The log-mel and the Wavegram before the attention map.
         spectra (`torch.FloatTensor` of shape `(batch_size, 3, num_mel_bins)`, *optional*):
-            Statistics of the log-mel over time, see [`spectral_statistics`]; where `input_features` are given, and not in
-            training.
+            Statistics of the log-mel over time, see [`spectral_statistics`]. Given where `input_features` are given,
+            but not in training.
     """
 
     loss: torch.FloatTensor | None = None
@@ -138,7 +138,7 @@ class ClipOutputs:
 
 def on_cpu(array: torch.Tensor | np.ndarray) -> torch.Tensor:
     array = torch.as_tensor(array).cpu()
-    return array.to(torch.promote_types(array.dtype, torch.float32))
+    return array if array.dtype in (torch.float32, torch.float64) else array.float()
 
 
 __all__ = ["AttentionAsdOutput", "ClipOutputs"]

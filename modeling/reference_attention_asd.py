@@ -27,23 +27,29 @@ MIN_VARIANCE = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class ClipVectors:
-    """Clips as the vectors that the back ends compare, in float64.
+    """Clips as the vectors that the back ends compare. Made by [`Whitening.vectors`].
 
     Args:
-        directions (`torch.Tensor` of shape `(clips, h)`):
-            The embeddings at unit length: the angular loss leaves their length free.
+        embeddings (`torch.Tensor` of shape `(clips, h)`):
+            The network's embeddings.
         cosines (`torch.Tensor` of shape `(clips, num_labels)`):
             Cosines to the machine IDs' centers in the network.
         whitened_spectra (`torch.Tensor` of shape `(clips, 3 * num_mel_bins)`, *optional*):
-            The whitened spectra. A decision needs them twice, and reading the whitening is most of its work.
+            The spectra, whitened, in float64. A decision needs them twice, and they are most of its work.
     """
 
-    directions: torch.Tensor
+    embeddings: torch.Tensor
     cosines: torch.Tensor
     whitened_spectra: torch.Tensor | None
 
     def __len__(self) -> int:
-        return len(self.directions)
+        return len(self.embeddings)
+
+    # Not kept: a decision by the spectra needs none, others need them once.
+    @property
+    def directions(self) -> torch.Tensor:
+        """The embeddings at unit length in float64, `(clips, h)`: the angular loss leaves their length free."""
+        return F.normalize(self.embeddings.double(), dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +69,7 @@ class Whitening:
 
     def vectors(self, outputs: ClipOutputs) -> ClipVectors:
         """The vectors of clips that the back ends compare."""
-        directions = F.normalize(outputs.embeddings.double(), dim=1)
-        return ClipVectors(directions, outputs.cosines.double(), self.whitened(flat_spectra(outputs)))
+        return ClipVectors(outputs.embeddings, outputs.cosines, self.whitened(flat_spectra(outputs)))
 
     def whitened(self, spectra: torch.Tensor | None) -> torch.Tensor | None:
         """Spectra `(..., 3 * num_mel_bins)`, whitened; `None` where they or the matrix are not known."""
@@ -161,15 +166,15 @@ def fit_machine(
         level_clips: the clips that its level is measured on; by default `clips`.
         seed: key of the mixture's starting point.
     """
-    vectors, spectra = whitening.vectors(clips), flat_spectra(clips)
+    directions, spectra = whitening.vectors(clips).directions, flat_spectra(clips)
     spectrum = None if spectra is None else spectra.mean(0).float()
     levels = flat_spectra(clips if level_clips is None else level_clips)
     return MachineReference(
         name=name,
         label=label,
-        embeddings=vectors.directions.float(),
-        centroid=vectors.directions.mean(0).float(),
-        mixture=fit_mixture(vectors.directions @ whitening.embeddings.T, seed),
+        embeddings=directions.float(),
+        centroid=directions.mean(0).float(),
+        mixture=fit_mixture(directions @ whitening.embeddings.T, seed),
         spectrum=spectrum,
         whitened_spectrum=whitening.whitened(spectrum),
         level=None if levels is None else level_statistics(levels),
@@ -242,8 +247,8 @@ class SharedReference:
     own_similarity: float | None = None
     other_similarity: float | None = None
 
-    def recognizable(self, directions: torch.Tensor, whitened_spectra: torch.Tensor | None) -> torch.Tensor:
-        """The vectors that machines are recognized by, of unit length: `(clips, ...)`.
+    def recognizable(self, clips: ClipVectors) -> torch.Tensor:
+        """The vectors that clips are recognized by, `(clips, ...)` of unit length: their spectra or their embeddings.
 
         Spectra count as seen from the mean of all fitted machines.
 
@@ -251,10 +256,10 @@ class SharedReference:
             ValueError: where spectra are needed and not given.
         """
         if self.origin is None:
-            return directions
-        if whitened_spectra is None:
+            return clips.directions
+        if clips.whitened_spectra is None:
             raise ValueError("this detector was fitted with spectra: give outputs that have them.")
-        from_origin = whitened_spectra - self.origin
+        from_origin = clips.whitened_spectra - self.origin
         return from_origin / torch.linalg.vector_norm(from_origin, dim=1, keepdim=True).clamp_min(1e-12)
 
 

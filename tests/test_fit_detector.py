@@ -1,4 +1,4 @@
-"""How the back end is chosen, and what an evaluation says of the decisions."""
+"""Fitting the detector of a model: how its back end is chosen, and what an evaluation says about its decisions."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ import torch
 from dcase2020_task2 import load_clips
 from evaluation.decisions import decisions_tables, evaluate_decisions, share
 from evaluation.evaluate_model import evaluate_model
-from evaluation.network_outputs import taken
 from modeling import AnomalyDetector, AttentionAsdModel
 from training.alterations import ALTERATIONS, alterations
 from training.batches import hold_out
@@ -18,7 +17,7 @@ from training.waveform_bank import WaveformBank
 
 
 @pytest.fixture
-def heard(sound_folder, small_model, small_extractor, tmp_path):
+def fitted_on(sound_folder, small_model, small_extractor, tmp_path):
     """A small network, and what its detector is fitted on: clips of four tones."""
     rows = load_clips(sound_folder(train=8))
     names = rows["train"].features["label"].names
@@ -43,18 +42,18 @@ def test_alterations_are_audible_faint_and_depend_on_their_key_alone():
         assert 1e-3 < change < 2.0, name
 
 
-def test_the_back_end_that_hears_most_of_the_altered_clips_is_the_default(heard):
-    model, extractor, bank, machines, held_out, _ = heard
+def test_the_back_end_that_detects_most_of_the_altered_clips_is_the_default(fitted_on):
+    model, extractor, bank, machines, held_out, _ = fitted_on
     detector, areas = fit_detector(model, extractor, bank, machines, held_out, 8, seed=0, progress=False)
     assert areas[detector.backend] == max(areas.values()) and min(areas.values()) >= 0.0
-    # A network that was never trained hears little; the spectra of steady tones give every alteration away.
+    # A network that was never trained detects little; the spectra of steady tones give every alteration away.
     assert detector.backend in ("spectrum", "combined") and areas["spectrum"] > 0.9
     again, same = fit_detector(model, extractor, bank, machines, held_out, 8, seed=0, progress=False)
     assert same == areas and again.backend == detector.backend
 
 
-def test_evaluation_gives_every_back_end_and_the_false_alarms(heard):
-    model, extractor, bank, machines, held_out, test = heard
+def test_evaluation_gives_every_back_end_and_the_false_alarms(fitted_on):
+    model, extractor, bank, machines, held_out, test = fitted_on
     detector, _ = fit_detector(model, extractor, bank, machines, held_out, 8, seed=0, progress=False)
     test_bank = WaveformBank(test["path"], test["label"], extractor, cache_dir=bank.file.parent, progress=False)
     outputs = network_outputs(model, extractor, test_bank, 8, progress=False)
@@ -65,24 +64,20 @@ def test_evaluation_gives_every_back_end_and_the_false_alarms(heard):
         assert alarm["hits"]["share"] > alarm["false_alarms"]["share"]
     # The alarms are the detector's own verdicts.
     machine = np.array([row["machine_id"] == "00" and row["machine_type"] == "fan" for row in test])
-    own = taken(outputs, machine)
-    verdicts = detector.decide(own.embeddings, own.cosines, "fan_id_00", 0.1, "spectrum", own.spectra)
-    p_values = detector.p_value(
-        detector.scores(own.embeddings, own.cosines, "fan_id_00", "spectrum", own.spectra), "fan_id_00", 0.1, "spectrum"
-    )
+    own = outputs[machine]
+    verdicts = detector.decide(own, "fan_id_00", 0.1, "spectrum")
+    p_values = detector.p_value(detector.scores(own, "fan_id_00", "spectrum"), "fan_id_00", 0.1, "spectrum")
     assert [verdict.verdict == "anomalous" for verdict in verdicts] == (p_values <= 0.1).tolist()
     table = decisions_tables(decisions)
     assert f"**{detector.backend}**" in table and "| 10 % |" in table
 
 
-def test_clips_of_a_machine_that_the_detector_does_not_know_are_scored_and_not_judged(heard, tmp_path):
-    model, extractor, bank, machines, held_out, test = heard
+def test_clips_of_a_machine_that_the_detector_does_not_know_are_scored_and_not_judged(fitted_on, tmp_path):
+    model, extractor, bank, machines, held_out, test = fitted_on
     known = np.array(machines) != "pump_id_02"
-    clips = taken(network_outputs(model, extractor, bank, 8, progress=False), known)
+    clips = network_outputs(model, extractor, bank, 8, progress=False)[known]
     names, is_held_out = np.array(machines)[known].tolist(), np.isin(np.arange(len(bank)), held_out)[known]
-    detector = AnomalyDetector.fit(
-        model.config, clips.embeddings, clips.cosines, names, is_held_out, spectra=clips.spectra
-    )
+    detector = AnomalyDetector.fit(model.config, clips, names, is_held_out)
     results = evaluate_model(model, extractor, test, tmp_path, detector=detector, num_bootstrap=20, progress=False)
     assert results["clips"] == 24 and set(results["auc"]["per_id"]) == set(machines)
     assert results["not_enrolled_machine_ids"] == {"pump_id_02": 6}
@@ -155,7 +150,7 @@ def test_log_mels_alone_train_a_detector(tmp_path):
     normal, faulty = (torch.from_numpy(log_mels[:1]).float() + change for change in (0.0, 6.0))
     with torch.no_grad():
         outputs = model(input_features=torch.cat([normal, faulty]))
-    scores = detector.scores(outputs.embeddings, outputs.cosines, "ToyCar_id_01", None, outputs.spectra)
+    scores = detector.scores(outputs, "ToyCar_id_01")
     assert scores[1] > 2 * scores[0]
     np.savez(tmp_path / "wrong.npz", log_mel=log_mels)
     with pytest.raises(ValueError, match="no array machine_id"):
