@@ -49,7 +49,7 @@ def sound_server(folder: Path) -> Iterator[SoundServer]:
             else:
                 super().do_GET()
 
-        def log_message(self, *args):
+        def log_message(self, format, *args):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:

@@ -1,7 +1,6 @@
 """research/benchmarks/faithfulness: the study of relevance maps on clips with known faults."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,13 +22,12 @@ def test_the_study_writes_its_tables_and_its_picture(tmp_path, small_model, caps
     names = ["fan_id_00", "pump_id_00"]
     model = small_model(clip_length=32_000, id2label=dict(enumerate(names)))
     clips = sorted(room.glob("*/train/*.wav"))
-    waveforms = torch.stack([torch.from_numpy(small_extractor.read_audio(path)) for path in clips])
+    waveforms = torch.stack([small_extractor.read_clip(path) for path in clips])
     log_mels = small_extractor.log_mel(waveforms)
     with torch.no_grad():
         outputs = model(waveforms, log_mels)
-    detector = AnomalyDetector.fit(
-        model.config, outputs, [label_name(path.parts[-3], "00") for path in clips], np.arange(len(clips)) % 3 == 0
-    )
+    machines = [label_name(path.parts[-3], "00") for path in clips]
+    detector = AnomalyDetector.fit(model.config, outputs, machines, np.arange(len(clips)) % 3 == 0)
     for part in (model, small_extractor, detector):
         part.save_pretrained(tmp_path / "model")
     output_dir = tmp_path / "results"
@@ -41,4 +39,4 @@ def test_the_study_writes_its_tables_and_its_picture(tmp_path, small_model, caps
     assert {"random", "attention map (paper)", "level difference", "integrated gradients"} <= maps
     assert all(0 <= float(row[measure]) <= 1 for row in rows for measure in MAP_MEASURES)
     assert "| random |" in (output_dir / "faithfulness.md").read_text() and "| random |" in capsys.readouterr().out
-    assert Path(output_dir / "reasons.png").read_bytes().startswith(b"\x89PNG")
+    assert (output_dir / "reasons.png").read_bytes().startswith(b"\x89PNG")

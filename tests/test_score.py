@@ -77,6 +77,18 @@ def start(*arguments, **options) -> subprocess.Popen:
     return subprocess.Popen(command, **pipes)
 
 
+def next_row(process: subprocess.Popen) -> dict:
+    """The next JSON line of a running process."""
+    assert process.stdout is not None
+    return json.loads(process.stdout.readline())
+
+
+def send(process: subprocess.Popen, data: bytes) -> None:
+    assert process.stdin is not None
+    process.stdin.write(data)
+    process.stdin.flush()
+
+
 def test_files_folders_and_globs_are_scored_in_their_order(capsys, model, folder):
     inputs = [folder / "zz_faulty.wav", folder, folder / "**" / "*.flac"]
     code, rows, stderr = run_here(capsys, *inputs, "--model", model)
@@ -266,12 +278,11 @@ def test_raw_stream_is_scored_window_by_window_as_it_arrives(model):
     """The first result is there while the stream is still open, as from a microphone."""
     data = (raw_sound(RATE) * 32767).astype("<i2").tobytes()
     process = start("-", "--model", model, "--machine", "fan_id_00", "--format", "json", stdin=subprocess.PIPE)
-    process.stdin.write(data[: len(data) // 2])
-    process.stdin.flush()
-    first = json.loads(process.stdout.readline())
+    send(process, data[: len(data) // 2])
+    first = next_row(process)
     assert process.poll() is None
     assert (first["start_s"], first["end_s"], first["machine"]) == (0.0, 1.0, "fan_id_00")
-    process.stdin.write(data[len(data) // 2 :] + data[: len(data) // 4])
+    send(process, data[len(data) // 2 :] + data[: len(data) // 4])
     stdout, stderr = process.communicate(timeout=60)
     assert [json.loads(line)["start_s"] for line in stdout.splitlines()] == [1.0, 1.5], stderr
     assert process.returncode in (0, 1)
@@ -300,7 +311,7 @@ def test_watched_folder_is_scored_as_recordings_arrive(model, tmp_path):
     # A shell that runs the tests in the background has Ctrl-C ignored in all that they start.
     heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     process = start("--watch", folder, "--model", model, "--format", "json", **heeds)
-    assert json.loads(process.stdout.readline())["file"] == str(folder / "a.wav")
+    assert next_row(process)["file"] == str(folder / "a.wav")
     buffer = io.BytesIO()
     soundfile.write(buffer, machine_sound(220.0, 610, hiss=0.1), RATE, format="WAV")
     with open(folder / "b.wav", "wb") as file:
@@ -308,7 +319,7 @@ def test_watched_folder_is_scored_as_recordings_arrive(model, tmp_path):
             file.write(part.tobytes())
             file.flush()
             time.sleep(0.2)
-    row = json.loads(process.stdout.readline())
+    row = next_row(process)
     assert (row["file"], row["verdict"], row["duration_s"]) == (str(folder / "b.wav"), "anomalous", 1.0)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
