@@ -1,7 +1,8 @@
 """Configuration of the attention network of Neri and Carli (IEEE Sensors Letters 2024)."""
 
 import copy
-from typing import Any
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedConfig
 
@@ -119,6 +120,14 @@ class AttentionAsdConfig(PreTrainedConfig):
     angular_loss: str = "noisy_arcmix"
     scale: float = 40.0
     margin: float = 0.7
+
+    if TYPE_CHECKING:
+        # The base class allows `None` in these fields. `__post_init__` leaves none empty.
+        id2label: dict[int, str] = field(default_factory=dict)
+        label2id: dict[str, int] = field(default_factory=dict)
+
+        @property
+        def num_labels(self) -> int: ...
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.id2label is None and kwargs.get("num_labels") is None:

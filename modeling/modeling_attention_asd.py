@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -304,8 +304,7 @@ class AttentionAsdArcFace(nn.Module):
         super().__init__()
         self.scale = config.scale
         self.margin = config.margin
-        num_labels = cast(int, config.num_labels)  # None only without id2label, which the configuration always has
-        self.weight = nn.Parameter(torch.empty(num_labels, config.embedding_size))
+        self.weight = nn.Parameter(torch.empty(config.num_labels, config.embedding_size))
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Cosines between embeddings `(batch_size, embedding_size)` and the machine IDs' centers.
