@@ -1,6 +1,7 @@
 """Configuration of the attention network of Neri and Carli (IEEE Sensors Letters 2024)."""
 
 import copy
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedConfig
@@ -120,9 +121,12 @@ class AttentionAsdConfig(PreTrainedConfig):
     scale: float = 40.0
     margin: float = 0.7
     if TYPE_CHECKING:
-        # The base class allows None. Here `__post_init__` always fills both.
-        id2label: dict[int, str] = {}
-        label2id: dict[str, int] = {}
+        # The base class allows `None` in these fields. `__post_init__` leaves none empty.
+        id2label: dict[int, str] = field(default_factory=dict)
+        label2id: dict[str, int] = field(default_factory=dict)
+
+        @property
+        def num_labels(self) -> int: ...
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.id2label is None and kwargs.get("num_labels") is None:

@@ -261,8 +261,7 @@ class AttentionAsdArcFace(nn.Module):
         super().__init__()
         self.scale = config.scale
         self.margin = config.margin
-        num_labels = cast(int, config.num_labels)  # None only without id2label, which the configuration always has
-        self.weight = nn.Parameter(torch.empty(num_labels, config.embedding_size))
+        self.weight = nn.Parameter(torch.empty(config.num_labels, config.embedding_size))
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Cosines between embeddings `(batch_size, embedding_size)` and the machine IDs' centers.
