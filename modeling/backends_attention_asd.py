@@ -72,7 +72,7 @@ def spectrum_scores(clips: ClipVectors, machine: MachineReference, shared: Share
     """
     if machine.whitened_spectrum is None:
         raise ValueError(
-            f"backend='spectrum' or 'combined': {machine.name} is known without spectra. Fit the detector with spectra, "
+            f"backend='spectrum' or 'combined': {machine.name} is known without spectra. Fit a detector with them, "
             "or take another back end."
         )
     if clips.whitened_spectra is None:

@@ -46,7 +46,7 @@ class Decision:
         predicted_machine (`str`, *optional*):
             The closest enrolled machine, or `None` where the sound may well be none of them.
         similarity (`float`, *optional*):
-            Cosine between the clip and the centroid of the closest machine's normal clips, in [-1, 1]. By their spectra,
+            Cosine between the clip and the centroid of the closest machine, in [-1, 1]. By their spectra,
             whitened and seen from the mean of all machines; by their embeddings where there are no spectra.
         method (`str`, *optional*):
             What the p-value rests on: `"conformal"` (ranks among held-out clips, a guarantee), `"cross-conformal"`
@@ -196,7 +196,7 @@ def measure(known: KnownMachines, clips: ClipVectors, machine: str, rate: float,
 
 
 def judge(decision: Decision, evidence: Evidence, obstacles: Sequence[str | None]) -> tuple[Decision, list[Decision]]:
-    """The verdict on every window that could be judged; the recording gets that of the window with the highest score."""
+    """The verdict on every window that could be judged; the recording gets that of the highest score."""
     rate, normal_scores = decision.false_alarm_rate, evidence.normal_scores
     is_anomalous = [p_value <= rate * (1.0 + ROUNDING) for p_value in evidence.p_values]
     because = {

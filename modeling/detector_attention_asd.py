@@ -28,7 +28,7 @@ class AnomalyDetector:
     """
     Decides whether clips sound like a machine in normal operation.
 
-    It is made by [`AnomalyDetector.fit`] and saved beside the model, as `scoring.safetensors` and `scoring_config.json`.
+    It is made by [`AnomalyDetector.fit`] and saved as `scoring.safetensors` and `scoring_config.json`.
     Wherever a method takes `outputs`, they are the network's [`AttentionAsdOutput`] for a batch of clips, or the
     [`ClipOutputs`] of any number of clips.
 

@@ -175,7 +175,7 @@ def read_machine(
 def read_calibrations(
     scores: np.ndarray, tails: list[list[float]], is_cross: bool, backends: tuple[str, ...]
 ) -> dict[str, Calibration]:
-    """A machine's calibrations from the rows of its tensors; back ends that cannot be used get one that knows nothing."""
+    """A machine's calibrations from the rows of its tensors; an empty one for back ends that cannot be used."""
     calibrations = {}
     for name, own_scores, tail in zip(BACKENDS, scores, tails, strict=True):
         is_known = name in backends and not math.isnan(tail[-1])

@@ -7,12 +7,11 @@ from itertools import islice
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from .backends_attention_asd import SCORERS
 from .calibration_attention_asd import Calibration
 from .outputs_attention_asd import ClipOutputs
-from .reference_attention_asd import ClipVectors, MachineReference, SharedReference
+from .reference_attention_asd import ClipVectors, MachineReference, SharedReference, unit_length
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ class KnownMachines:
         """What each machine is recognized by, `(machines, ...)` of unit length."""
         references = [machine.reference for machine in self.by_name.values()]
         # At unit length here and again as directions: the measured similarities, to the bit.
-        centroids = F.normalize(torch.stack([reference.centroid for reference in references]).double(), dim=1)
+        centroids = unit_length(torch.stack([reference.centroid for reference in references]))
         spectra = [reference.spectrum for reference in references if reference.spectrum is not None]
         whitened = None if self.shared.origin is None else self.shared.whitening.whitened(torch.stack(spectra))
         return self.shared.recognizable(ClipVectors(centroids, centroids, whitened))

@@ -49,7 +49,7 @@ class ClipVectors:
     @property
     def directions(self) -> torch.Tensor:
         """The embeddings at unit length in float64, `(clips, h)`: the angular loss leaves their length free."""
-        return F.normalize(self.embeddings.double(), dim=1)
+        return unit_length(self.embeddings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,11 @@ class Whitening:
         return None if spectra is None or self.spectra is None else spectra.double() @ self.spectra.T
 
 
+def unit_length(embeddings: torch.Tensor) -> torch.Tensor:
+    """The embeddings' directions `(clips, h)`, in float64."""
+    return F.normalize(embeddings.double(), dim=1)
+
+
 def flat_spectra(outputs: ClipOutputs) -> torch.Tensor | None:
     """The clips' spectra as one row each, `(clips, 3 * num_mel_bins)` in float64."""
     return None if outputs.spectra is None else outputs.spectra.flatten(1).double()
@@ -83,7 +88,7 @@ def flat_spectra(outputs: ClipOutputs) -> torch.Tensor | None:
 
 def fit_whitening(groups: Sequence[ClipOutputs]) -> Whitening:
     """Fit both matrices to normal clips, one group for each machine."""
-    embeddings = whitening_matrix([F.normalize(clips.embeddings.double(), dim=1) for clips in groups])
+    embeddings = whitening_matrix([unit_length(clips.embeddings) for clips in groups])
     spectra = [flat for clips in groups if (flat := flat_spectra(clips)) is not None]
     return Whitening(embeddings, whitening_matrix(spectra) if spectra else None)
 
@@ -166,7 +171,7 @@ def fit_machine(
         level_clips: the clips that its level is measured on; by default `clips`.
         seed: key of the mixture's starting point.
     """
-    directions, spectra = whitening.vectors(clips).directions, flat_spectra(clips)
+    directions, spectra = unit_length(clips.embeddings), flat_spectra(clips)
     spectrum = None if spectra is None else spectra.mean(0).float()
     levels = flat_spectra(clips if level_clips is None else level_clips)
     return MachineReference(
