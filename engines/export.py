@@ -77,7 +77,7 @@ def load_fitted(name_or_path: str) -> FittedModel:
 
 def find_clips(data_dir: str | None, machines: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of the normal training clips of these machines, and of the clips that are compared."""
-    splits: dict[str, Any] = load_clips(data_dir) if data_dir else {}
+    splits: Any = load_clips(data_dir) if data_dir else {}
     normal, test = (
         [row for row in splits.get(split, []) if label_name(row["machine_type"], row["machine_id"]) in machines]
         for split in ("train", "test")
