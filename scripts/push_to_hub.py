@@ -112,7 +112,7 @@ def push_dataset(arguments: argparse.Namespace) -> str | None:
         clips, config_name, card = load_clips(name=arguments.name), arguments.name, DATASET_CARD
     else:
         clips, config_name, card = load_clips(arguments.data_dir), "default", arguments.data_dir / "README.md"
-    num_shards = {split: math.ceil(sound_bytes(rows) / MAX_PARQUET_BYTES) or 1 for split, rows in clips.items()}
+    num_shards = {str(split): math.ceil(sound_bytes(rows) / MAX_PARQUET_BYTES) or 1 for split, rows in clips.items()}
     if arguments.dry_run:
         print_parquet_files(clips, num_shards, card)
         return None
@@ -126,7 +126,7 @@ def push_dataset(arguments: argparse.Namespace) -> str | None:
     commit = clips.push_to_hub(
         repository.repo_id, config_name, revision=repository.revision, commit_message=message, num_shards=num_shards
     )
-    return commit.commit_url
+    return commit.commit_url if commit else None
 
 
 def push_dataset_card(card_file: Path, repository: HubRepository) -> None:
