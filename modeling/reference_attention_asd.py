@@ -77,8 +77,9 @@ class Whitening:
 
 
 def flat_spectra(outputs: ClipOutputs) -> torch.Tensor | None:
-    """The clips' spectra as one row each, `(clips, 3 * num_mel_bins)` in float64."""
-    return None if outputs.spectra is None else outputs.spectra.flatten(1).double()
+    """The clips' mean, std and lag1 as one row each, `(clips, 3 * num_mel_bins)` in float64."""
+    # TODO: the new detector reads all rows of the spectra.
+    return None if outputs.spectra is None else outputs.spectra[:, :3].flatten(1).double()
 
 
 def fit_whitening(groups: Sequence[ClipOutputs]) -> Whitening:

@@ -8,7 +8,6 @@ from sklearn.metrics import roc_auc_score
 
 from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel
 from modeling.backends_attention_asd import BACKENDS
-from modeling.modeling_attention_asd import spectral_statistics
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -43,13 +42,6 @@ def test_arcface_scores_are_those_of_the_network():
     for name in NAMES:
         scores = detector.scores(outputs, name, "arcface").float()[names == name]
         torch.testing.assert_close(scores, outputs.anomaly_scores[names == name], rtol=1e-5, atol=1e-5)
-
-
-def test_spectra_are_level_fluctuation_and_change_of_every_bin():
-    frames = np.random.default_rng([5]).normal(-40.0, 6.0, size=(2, 4, 50))
-    spectra = spectral_statistics(torch.from_numpy(frames)).numpy()
-    change = np.sqrt(np.square(np.diff(frames, axis=2)).mean(2))
-    np.testing.assert_allclose(spectra, np.stack([frames.mean(2), frames.std(2), change], axis=1), rtol=1e-5)
 
 
 def test_a_detector_without_spectra_offers_the_back_ends_that_need_none():

@@ -13,7 +13,7 @@ from small_detector import MACHINES, RATE, machine_sound, small_pipeline
 
 from engines import ExportedModel, load_pipeline, native_attention_asd
 from engines.comparison import what_to_mind
-from engines.engine_attention_asd import EXPORT_FILE, RUNTIMES, ExportedOutput, load_onnx
+from engines.engine_attention_asd import EXPORT_FILE, FORMAT_VERSION, RUNTIMES, ExportedOutput, load_onnx
 from engines.graph import Graph, LogMel, write_onnx
 from engines.native_attention_asd import SOURCE, library
 from engines.table import ENGINES
@@ -260,7 +260,7 @@ def test_export_without_its_graph_or_of_another_version_is_an_error(exported, tm
     with pytest.raises(OSError, match="network.onnx"):
         ExportedModel.from_exported(tmp_path)
     shutil.copy(exported("onnx") / "network.onnx", tmp_path)
-    (tmp_path / EXPORT_FILE).write_text(json.dumps({**description, "format_version": 0}))
+    (tmp_path / EXPORT_FILE).write_text(json.dumps({**description, "format_version": FORMAT_VERSION - 1}))
     with pytest.raises(ValueError, match="another version.*Export the model again"):
         ExportedModel.from_exported(tmp_path)
 
