@@ -183,7 +183,7 @@ class Graph(nn.Module):
         clips = ClipOutputs(outputs["embeddings"], outputs["cosines"], outputs["spectra"])
         scores = torch.stack([self.detector.scores(clips, machine) for machine in self.detector.machines], dim=1)
         outputs["scores"] = scores.float()
-        outputs["is_anomalous"] = scores > self.thresholds
+        outputs["is_anomalous"] = scores >= self.thresholds
         return outputs
 
 

@@ -34,7 +34,7 @@ class World:
         spectra = np.stack([a * np.roll(unit, i, axis=1) + b for i, (a, b) in enumerate(rows)], axis=1)
         return ClipOutputs(*map(torch.from_numpy, (embeddings, cosines, spectra)))
 
-    def detector(self, fitted: int = 30, held_out: int = 30, with_spectra: bool = False, **options) -> AnomalyDetector:
+    def detector(self, fitted: int = 30, held_out: int = 30, with_spectra: bool = True, **options) -> AnomalyDetector:
         """A detector of all named machines."""
         count = fitted + held_out
         clips = ClipOutputs.concatenate([self.clips(machine, count) for machine in range(len(NAMES))])
