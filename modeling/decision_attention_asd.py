@@ -189,7 +189,7 @@ def decide_clip(known: KnownMachines, clip: ClipOutputs, windows: int, blank: De
         decision = replace(decision, machine=machine.name, predicted_machine=nearest.name if is_named else None)
     verdict, notes = judge(decision, sound, is_machine_named=blank.machine is not None)
     if verdict != CANNOT_TELL:
-        lowest_rate = machine.calibrations[decision.backend].lowest_rate
+        lowest_rate = machine.calibration(decision.backend).lowest_rate
         notes += [] if lowest_rate <= decision.false_alarm_rate else [unsupported_rate(lowest_rate)]
     return replace(decision, verdict=verdict, note="; ".join(notes) or None)
 
@@ -223,7 +223,7 @@ def hear(
 
 def measure(known: KnownMachines, clip: ClipVectors, machine: Machine, decision: Decision) -> Decision:
     """The decision with the score of one clip, judged as one machine, and what follows from it."""
-    calibration = machine.calibrations[decision.backend]
+    calibration = machine.calibration(decision.backend)
     score = SCORERS[decision.backend](clip, machine, known.shared)
     p_value = calibration.p_value(score).item()
     return replace(

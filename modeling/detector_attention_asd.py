@@ -301,7 +301,7 @@ class AnomalyDetector:
     # What is asked for, or the detector's own
 
     def _calibration(self, machine: str, backend: str | None) -> Calibration:
-        return self._known[machine].calibrations[self._backend(backend)]
+        return self._known[machine].calibration(self._backend(backend))
 
     def _backend(self, backend: str | None) -> str:
         return checked_backend(backend or self.backend)

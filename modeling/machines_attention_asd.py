@@ -19,6 +19,7 @@ from .spectrum_attention_asd import MachineSpectrum, NearestMachine, SpectrumSpa
 # A sound farther away (logarithm of the distance) is none of the machines: normal clips reach 1.7, those of other machines
 # 2.6, faults 2.5; speech begins at 5.
 FARTHEST = 3.0
+WITHOUT_SPECTRA = "backend='spectrum': this detector was fitted without spectra. Take another back end."
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,16 @@ class Machine:
     level: NormalLevel | None
     calibrations: dict[str, Calibration]
 
+    def calibration(self, backend: str) -> Calibration:
+        """The calibration of one back end.
+
+        Raises:
+            ValueError: the back end needs spectra, and the detector was fitted without.
+        """
+        if backend not in self.calibrations:
+            raise ValueError(WITHOUT_SPECTRA)
+        return self.calibrations[backend]
+
 
 class Closest(NamedTuple):
     """The machine that a recording is nearest to, the recording's similarity to it, and whether it is near at all."""
@@ -178,7 +189,7 @@ def known_space(shared: SharedKnowledge) -> SpectrumSpace:
         ValueError: the detector was fitted without spectra.
     """
     if shared.spectra is None:
-        raise ValueError("backend='spectrum': this detector was fitted without spectra. Take another back end.")
+        raise ValueError(WITHOUT_SPECTRA)
     return shared.spectra
 
 

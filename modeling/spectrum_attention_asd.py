@@ -130,7 +130,7 @@ def fit_space(statistics: torch.Tensor, machines: np.ndarray) -> SpectrumSpace:
 
 def rounded(values: torch.Tensor) -> torch.Tensor:
     """Values in float64, rounded to the float32 that they are saved in."""
-    return values.float().double()
+    return values.float().double().contiguous()
 
 
 # One machine
