@@ -81,11 +81,11 @@ def main() -> int:
     model_dir = Path(arguments.output_dir)
     network = save_network(model, feature_extractor, arguments)
     save(training_curves(progress.history), model_dir / "training_curves.png")
-    detector, altered_auc = fit_and_save_detector(
+    detector = fit_and_save_detector(
         model_dir, network, clips, batch_size=arguments.per_device_eval_batch_size, seed=arguments.seed
     )
     results = training_record(arguments, accelerator, splits, clips, model, progress)
-    write_results_and_card(model_dir, network, splits, detector, altered_auc, results)
+    write_results_and_card(model_dir, network, splits, detector, results)
     print(f"{model_dir}: model, feature extractor, code, card and results")
     if arguments.push_to_hub:
         repository = repository_of(model_dir)

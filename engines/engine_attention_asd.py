@@ -21,7 +21,7 @@ from .native_attention_asd import SOURCE, load_native
 
 
 EXPORT_FILE = "export.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 OUTPUTS = ("embeddings", "cosines", "spectra", "attention_maps")
 
 # Waveforms `(batch, clip_length)` in float32 -> arrays by their names.

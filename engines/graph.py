@@ -163,7 +163,8 @@ class Graph(nn.Module):
         self.model.backbone.bottlenecks.to(dtype)
         self.model.backbone.head.to(dtype)
         thresholds = [detector.threshold(machine) for machine in detector.machines]
-        self.register_buffer("thresholds", torch.tensor([math.nan if t is None else t for t in thresholds]).double())
+        # Not NaN: some engines turn a comparison around, and NaN is on no side of a number.
+        self.register_buffer("thresholds", torch.tensor([math.inf if t is None else t for t in thresholds]).double())
 
     def forward(self, input_values: torch.Tensor) -> dict[str, torch.Tensor]:
         log_mel = self.log_mel(input_values)
@@ -183,7 +184,7 @@ class Graph(nn.Module):
         clips = ClipOutputs(outputs["embeddings"], outputs["cosines"], outputs["spectra"])
         scores = torch.stack([self.detector.scores(clips, machine) for machine in self.detector.machines], dim=1)
         outputs["scores"] = scores.float()
-        outputs["is_anomalous"] = scores > self.thresholds
+        outputs["is_anomalous"] = scores >= self.thresholds
         return outputs
 
 

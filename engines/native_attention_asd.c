@@ -41,6 +41,10 @@
 /* Pixels and vectors of channels whose sums are held in registers: 24 of 32. */
 #define TILE 6
 #define BLOCK 4
+/* Frames over which the statistics measure change, the longest last, and rows of the statistics. */
+static const int LAGS[] = {1, 2, 4, 8};
+#define NUM_LAGS (int)(sizeof LAGS / sizeof *LAGS)
+#define SPECTRA_ROWS (2 + NUM_LAGS)
 
 typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(64)));
@@ -413,32 +417,43 @@ static void wavegram(const Network *n, const float *waveform, const Rooms *r, fl
     }
 }
 
-/* `spectral_statistics` of modeling_attention_asd.py: (3, bins). */
+/* Mean over time of the squared change over `lag` frames. */
+INLINE double squared_change(const float *row, int frames, int lag) {
+    Floats squares = all(0);
+    double sum = 0;
+    int t = 0;
+    for (; t + LANES + lag <= frames; t += LANES) {
+        const Floats d = load(row + t + lag) - load(row + t);
+        squares += d * d;
+    }
+    for (; t + lag < frames; t++) sum += (double)(row[t + lag] - row[t]) * (row[t + lag] - row[t]);
+    for (int i = 0; i < LANES; i++) sum += squares[i];
+    return sum / (frames - lag);
+}
+
+/* `spectral_statistics` of modeling_attention_asd.py: (SPECTRA_ROWS, bins). */
 static void statistics(const Network *n, const float *rows, float *result) {
     const size_t width = plane_width(n);
     const int bins = n->num_mel_bins, frames = n->num_frames;
     for (int bin = 0; bin < bins; bin++) {
         const float *row = rows + bin * width;
-        Floats sum = all(0), squares = all(0), changes = all(0);
+        Floats sum = all(0), squares = all(0);
         /* Sums per lane; after the last frame there are zeros. */
         for (int t = 0; t < frames; t += LANES) sum += load(row + t);
-        double mean = 0, variance = 0, change = 0;
+        double mean = 0, variance = 0;
         for (int i = 0; i < LANES; i++) mean += sum[i];
         mean /= frames;
         int t = 0;
         for (; t + LANES < frames; t += LANES) {
-            const Floats v = load(row + t), d = v - all((float)mean), c = load(row + t + 1) - v;
+            const Floats d = load(row + t) - all((float)mean);
             squares += d * d;
-            changes += c * c;
         }
-        for (; t < frames; t++) {
-            variance += (row[t] - mean) * (row[t] - mean);
-            if (t + 1 < frames) change += (double)(row[t + 1] - row[t]) * (row[t + 1] - row[t]);
-        }
-        for (int i = 0; i < LANES; i++) variance += squares[i], change += changes[i];
+        for (; t < frames; t++) variance += (row[t] - mean) * (row[t] - mean);
+        for (int i = 0; i < LANES; i++) variance += squares[i];
         result[bin] = (float)mean;
         result[bins + bin] = sqrtf((float)(variance / frames) + 1e-8f);
-        result[2 * bins + bin] = sqrtf((float)(change / (frames - 1)) + 1e-8f);
+        for (int k = 0; k < NUM_LAGS; k++)
+            result[(2 + k) * bins + bin] = sqrtf((float)squared_change(row, frames, LAGS[k]) + 1e-8f);
     }
 }
 
@@ -853,7 +868,7 @@ static __attribute__((noinline)) void backbone_of_shorts(const Network *n, const
 }
 
 /* One clip, in a workspace that was zeros or has had another clip of this network: (clip_length) -> (embedding_size),
- * (num_labels), (3, bins), (representations, bins, frames). */
+ * (num_labels), (SPECTRA_ROWS, bins), (representations, bins, frames). */
 void asd_run(const Network *n, const float *waveform, void *workspace, float *embedding, float *cosines, float *spectra,
              float *maps) {
     Rooms r;

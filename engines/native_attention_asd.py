@@ -27,11 +27,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from .native_layout_attention_asd import Description
+from .native_layout_attention_asd import LAGS, Description
 
 
 SOURCE = "native_attention_asd.c"
-SOURCE_SHA256 = "2add4b29a258e4602bd5daccd84a2e5de33c847acc868737b1329b8dd744455d"
+SOURCE_SHA256 = "3c0b37ccb8258602c9777f198b576ab1cabc473a9afffa2339e1b3eba29319e7"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 HUGE_PAGE, ALIGNMENT = 2**21, 64
 ADVICE = "The file is not whole, or was not written by scripts/export.py: export the model again."
@@ -196,7 +196,7 @@ class CompiledNetwork:
         self.shapes = {
             "embeddings": (numbers["embedding_size"],),
             "cosines": (numbers["num_labels"],),
-            "spectra": (3, bins),
+            "spectra": (2 + len(LAGS), bins),
             "attention_maps": (maps, bins, frames),
         }
         # A clip's outputs follow each other: where each begins and ends, in floats.

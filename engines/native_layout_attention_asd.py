@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 
-# As in the C source: frames or channels of a vector, channels of a block, first channels of the attention module.
+# As in the C source: frames or channels of a vector, channels of a block, first channels of the attention module, frames
+# over which the spectra measure change.
 LANES = 16
 BLOCK = 64
 HIDDEN = 16
 MAX_REPRESENTATIONS = 2
+LAGS = (1, 2, 4, 8)
 
 MAX_BOTTLENECKS = 1000
 
@@ -280,7 +282,8 @@ def check_clip(n: dict[str, Any]) -> None:
     demand(
         n["n_fft"] // 2 < n["clip_length"] < 2**28 and n["wavegram_kernel_size"] // 2 < n["clip_length"], "clip_length"
     )
-    demand(n["hop_length"] > 0 and frames == 1 + n["clip_length"] // n["hop_length"] and frames > 1, "num_frames")
+    demand(n["hop_length"] > 0 and frames == 1 + n["clip_length"] // n["hop_length"], "num_frames")
+    demand(frames > LAGS[-1], "num_frames")
     demand(0 < bins < 2**16 and frames < 2**20 and bins * frames < 2**28, "num_mel_bins and num_frames")
     demand(n["num_labels"] > 0 and n["embedding_size"] > 0, "num_labels and embedding_size")
     positions = [n["log_mel_position"], n["wavegram_position"]]

@@ -37,11 +37,11 @@ def evaluate_decisions(
         alarms[backend] = [
             {
                 "requested": rate,
-                "false_alarms": share(p <= rate, ~is_anomaly),
-                "detected": share(p <= rate, is_anomaly),
-                "undecided": int(np.isnan(p).sum()),
+                "false_alarms": share(p_values <= rate, ~is_anomaly),
+                "detected": share(p_values <= rate, is_anomaly),
+                "undecided": int(np.isnan(p_values).sum()),
             }
-            for rate, p in zip(FALSE_ALARM_RATES, p_values, strict=True)
+            for rate in FALSE_ALARM_RATES
         ]
     return {"default": detector.backend, "back_ends": back_ends, "alarms": alarms}
 
@@ -49,15 +49,13 @@ def evaluate_decisions(
 def judged(
     detector: AnomalyDetector, outputs: ClipOutputs, machines: np.ndarray, backend: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores `(clips,)` and p-values `(FALSE_ALARM_RATES, clips)` of clips as those of their machines."""
-    scores = np.full(len(machines), np.nan)
-    p_values = np.full((len(FALSE_ALARM_RATES), len(machines)), np.nan)
+    """Return scores and p-values `(clips,)` of clips as those of their machines."""
+    scores, p_values = np.full((2, len(machines)), np.nan)
     for machine in np.unique(machines).tolist():
         own = np.flatnonzero(machines == machine)
         of_machine = detector.scores(outputs[own], machine, backend)
         scores[own] = of_machine.numpy()
-        for row, rate in enumerate(FALSE_ALARM_RATES):
-            p_values[row, own] = detector.p_value(of_machine, machine, rate, backend).numpy()
+        p_values[own] = detector.p_value(of_machine, machine, backend).numpy()
     return scores, p_values
 
 

@@ -41,6 +41,9 @@ CUSTOM_PIPELINES = {
 INPUT_REPRESENTATIONS = ("log_mel", "wavegram")
 ANGULAR_LOSSES = ("noisy_arcmix", "arcmix", "arcface")
 
+# Frames over which the spectra measure the log-mel's change, the longest last.
+LAGS = (1, 2, 4, 8)
+
 
 class AttentionAsdConfig(PreTrainedConfig):
     r"""
@@ -88,7 +91,7 @@ class AttentionAsdConfig(PreTrainedConfig):
 
     Raises:
         ValueError: for an unknown or repeated input representation, an unknown loss, an odd Wavegram kernel, or a clip
-            shorter than half that kernel.
+            shorter than half that kernel or than the longest of `LAGS`.
 
     Example:
 
@@ -170,6 +173,11 @@ class AttentionAsdConfig(PreTrainedConfig):
             raise ValueError(
                 f"clip_length={self.clip_length} samples: expected more than half the Wavegram's kernel of "
                 f"{self.wavegram_kernel_size}; choose a longer clip."
+            )
+        if self.num_frames <= LAGS[-1]:
+            raise ValueError(
+                f"clip_length={self.clip_length} samples: {self.num_frames} frames with hop_length={self.hop_length}, "
+                f"expected more than {LAGS[-1]}, the longest lag of the spectra; choose a longer clip."
             )
         if self.wavegram_kernel_size % 2:
             raise ValueError(

@@ -1,23 +1,24 @@
 """
 The detector: from the network's outputs to a decision, fitted on recordings of normal operation alone.
 
-Back ends give a clip an anomaly score; held-out normal clips give the score a p-value; the p-value and the false-alarm
-rate that the user chose give the verdict.
+Back ends give a clip an anomaly score; the scores of normal clips give it a p-value; the p-value and the false-alarm rate
+that the user chose give the verdict.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils.hub import cached_file, resolve_revision
+from transformers.utils import cached_file
+from transformers.utils.hub import resolve_revision
 
-from .backends_attention_asd import checked_backend, usable_backends
+from .backends_attention_asd import SCORERS, checked_backend, usable_backends
 from .calibration_attention_asd import Calibration, checked_rate
 from .configuration_attention_asd import AttentionAsdConfig
-from .decision_attention_asd import Decision, decide_recording
+from .decision_attention_asd import Decision, decide_recording, together
 from .detector_files_attention_asd import CONFIG_FILE, TENSORS_FILE, read_detector, write_detector
 from .fitting_attention_asd import NormalClips, enroll_machine, fit_machines
 from .machines_attention_asd import Closest, KnownMachines
@@ -28,7 +29,7 @@ class AnomalyDetector:
     """
     Decides whether clips sound like a machine in normal operation.
 
-    It is made by [`AnomalyDetector.fit`] and saved as `scoring.safetensors` and `scoring_config.json`.
+    It is made by [`AnomalyDetector.fit`], and saved beside the model as `scoring.safetensors` and `scoring_config.json`.
     Wherever a method takes `outputs`, they are the network's [`AttentionAsdOutput`] for a batch of clips, or the
     [`ClipOutputs`] of any number of clips.
 
@@ -62,8 +63,8 @@ class AnomalyDetector:
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """The back ends that can be used: `spectrum` and `combined` need a detector that was fitted with spectra."""
-        return usable_backends(self._known.shared.whitening)
+        """The back ends that can be used: `spectrum` needs a detector that was fitted with spectra."""
+        return usable_backends(self._known.shared)
 
     def with_backend(self, backend: str) -> "AnomalyDetector":
         """A detector with the same machines and another default back end.
@@ -82,47 +83,66 @@ class AnomalyDetector:
         config: AttentionAsdConfig,
         outputs: AttentionAsdOutput | ClipOutputs,
         machines: Sequence[str],
-        held_out: Sequence[bool] | np.ndarray,
+        held_out: Sequence[bool] | np.ndarray | None = None,
         *,
+        recordings: Sequence[Hashable] | np.ndarray | None = None,
+        noise: torch.Tensor | np.ndarray | None = None,
         backend: str | None = None,
         false_alarm_rate: float = 0.01,
         seed: int = 0,
     ) -> "AnomalyDetector":
         """Fit a detector to normal clips.
 
+        By spectra every clip describes its machine and calibrates: clips are left out in turn, run by run of recordings
+        that follow one another. The back ends that need the network are fitted on the clips that it was trained on, and
+        calibrated by `held_out`.
+
         Args:
             config: the network's; gives the machine IDs that the outputs' `cosines` are about, s and m.
-            outputs: of normal clips only. Without `spectra` there are no reasons, and no back ends `spectrum` and
-                `combined`.
+            outputs: of normal clips only, those of a machine in the order in which they were recorded. Without `spectra`
+                there are no reasons, no refusal of unknown sounds, and no back end `spectrum`.
             machines: the name of each clip's machine, such as `fan_id_00`.
-            held_out: `(clips,)`, true for the clips that the network was not trained on. They calibrate; the others are
-                fitted on.
-            backend: the default back end, one of `BACKENDS`; if not given, `spectrum`, and `knn` without spectra.
+            held_out: `(clips,)`, true for the clips that the network was not trained on. Without them the back ends that
+                need the network have scores and no p-values.
+            recordings: `(clips,)`, the recording of each clip; by default each clip is one. Windows of one recording are
+                not independent, and are left out together.
+            noise: the mean log-mel of white noise in dB, `(num_mel_bins,)`. With it the detector refuses noise.
+            backend: the default back end, one of `BACKENDS`; if not given, `spectrum`, and `arcface` without spectra.
             false_alarm_rate: the default share of normal recordings that may be called anomalous.
             seed: key of the mixtures' starting points.
 
         Raises:
-            ValueError: for arrays that do not match, values that are not finite, or a machine without a clip to fit on.
+            ValueError: for arrays that do not match, values that are not finite, a machine without a clip to fit on, or
+                too few recordings to know how much normal ones vary.
         """
-        clips = NormalClips.checked(config, ClipOutputs.of(outputs), machines, held_out)
+        clips = NormalClips.checked(config, ClipOutputs.of(outputs), machines, held_out, recordings)
         if backend is None:
-            backend = "knn" if clips.outputs.spectra is None else "spectrum"
-        known = fit_machines(config, clips, seed)
+            backend = "arcface" if clips.outputs.spectra is None else "spectrum"
+        known = fit_machines(config, clips, None if noise is None else torch.as_tensor(noise).cpu().double(), seed)
         return cls(machines=known, backend=backend, false_alarm_rate=false_alarm_rate)
 
     @torch.no_grad()
-    def enroll(self, name: str, outputs: AttentionAsdOutput | ClipOutputs) -> None:
+    def enroll(
+        self,
+        name: str,
+        outputs: AttentionAsdOutput | ClipOutputs,
+        recordings: Sequence[Hashable] | np.ndarray | None = None,
+    ) -> None:
         """Add a machine from the outputs of its normal clips; one is enough to begin with.
 
-        The network stays as it is. Each clip is scored against the others to calibrate with. How far such scores vary
-        is learned from the other machines as well. With a single clip, everything about the variation comes from the
-        other machines, as if each were enrolled from one of its clips; then only the `spectrum` back end can tell. A
-        machine enrolled before under this name is replaced.
+        The network stays as it is. What all machines share is a prior, which the machine's own clips outweigh as they come
+        in. They calibrate as well, left out in turn. With a single clip everything about the variation comes from the
+        other machines, and only the `spectrum` back end can tell. A machine enrolled before under this name is replaced.
+
+        Args:
+            name: the machine's name.
+            outputs: of its normal clips, in the order in which they were recorded.
+            recordings: `(clips,)`, the recording of each clip; by default each clip is one.
 
         Raises:
             ValueError: for a name that is empty, too long or that of a fitted machine, or clips that are not finite.
         """
-        machine = enroll_machine(name, ClipOutputs.of(outputs), self._known)
+        machine = enroll_machine(name, ClipOutputs.of(outputs), recordings, self._known)
         self._known = self._known.with_machine(machine)
 
     # Scores, p-values and thresholds
@@ -137,37 +157,34 @@ class AnomalyDetector:
         Raises:
             ValueError: for a machine that is not known, or a back end that does not exist or lacks its spectra.
         """
-        clips = self._known.vectors(ClipOutputs.of(outputs))
-        return self._known.scores(clips, machine, self._backend(backend))
+        known, backend = self._known, self._backend(backend)
+        return SCORERS[backend](known.shared.vectors(ClipOutputs.of(outputs)), known[machine], known.shared)
 
-    def p_value(
-        self,
-        scores: torch.Tensor | np.ndarray,
-        machine: str,
-        false_alarm_rate: float | None = None,
-        backend: str | None = None,
-    ) -> torch.Tensor:
+    def p_value(self, scores: torch.Tensor | np.ndarray, machine: str, backend: str | None = None) -> torch.Tensor:
         """How often a normal clip of `machine` scores as high or higher, `(clips,)`; NaN where nothing is known.
 
-        By ranks among its calibration clips, see [`Ranks`], where these suffice to reach `false_alarm_rate`. Else by
-        the tail of a distribution fitted to them, see [`fit_calibration`].
-
         Raises:
-            ValueError: for a machine that is not known, a back end that does not exist or an impossible rate.
+            ValueError: for a machine that is not known or a back end that does not exist.
         """
-        scores = torch.as_tensor(scores).detach().cpu().double().numpy()
-        p_values = self._calibration(machine, backend).p_value(scores, self._rate(false_alarm_rate))
-        return torch.from_numpy(p_values)
+        return self._calibration(machine, backend).p_value(torch.as_tensor(scores).cpu())
 
     def threshold(
         self, machine: str, false_alarm_rate: float | None = None, backend: str | None = None
     ) -> float | None:
-        """The score above which a clip of `machine` is anomalous; `None` where nothing is known.
+        """The score from which on the p-value of a clip of `machine` does not exceed the rate; `None` where none is so low.
 
         Raises:
             ValueError: for a machine that is not known, a back end that does not exist or an impossible rate.
         """
         return self._calibration(machine, backend).threshold(self._rate(false_alarm_rate))
+
+    def lowest_rate(self, machine: str, backend: str | None = None) -> float:
+        """The lowest false-alarm rate that the normal clips support, 1 / (clips + 1); 1 where nothing is known.
+
+        Raises:
+            ValueError: for a machine that is not known or a back end that does not exist.
+        """
+        return self._calibration(machine, backend).lowest_rate
 
     def normal_level(self, machine: str) -> tuple[np.ndarray, np.ndarray] | None:
         """This machine's normal log-mel: mean and standard deviation over clips and frames, `(bins,)` in dB each.
@@ -177,18 +194,18 @@ class AnomalyDetector:
         Raises:
             ValueError: for a machine that is not known.
         """
-        level = self._known[machine].reference.level
-        return None if level is None else (level[0].numpy(), level[1].numpy())
+        level = self._known[machine].level
+        return None if level is None else (level.bins[0].numpy(), level.bins[1].numpy())
 
     @torch.no_grad()
     def closest(self, outputs: AttentionAsdOutput | ClipOutputs) -> Closest:
-        """The machine whose normal clips a recording's windows are closest to.
+        """The machine that a recording, given by its windows, is nearest to.
 
-        With it come its similarity, see [`Decision`], and whether that is enough to be this machine at all. By the
+        With it come its similarity, see [`Decision`], and whether that is near enough to be this machine at all. By the
         spectra where they are known: of 54 normal test clips of 16 real machine IDs they named all, the embeddings of a
         network trained on 188 clips 30.
         """
-        return self._known.closest(self._known.vectors(ClipOutputs.of(outputs)))
+        return self._known.closest(self._known.shared.vectors(together(ClipOutputs.of(outputs))))
 
     # Decisions
 
@@ -203,7 +220,7 @@ class AnomalyDetector:
 
         Args:
             outputs: of the clips.
-            machine: the machine that the clips are claimed to be of; without it, the closest one of each.
+            machine: the machine that the clips are claimed to be of; without it, the nearest one of each.
             false_alarm_rate: the share of normal clips that may be called anomalous; by default the detector's.
             backend: by default the detector's.
 
@@ -225,13 +242,12 @@ class AnomalyDetector:
     ) -> tuple[Decision, list[Decision]]:
         """The decision about a recording, and those about its windows.
 
-        The windows' p-values are adjusted for their number (Benjamini and Hochberg 1995, sound for conformal p-values
-        by Bates et al. 2023), and the recording's is the smallest of them: of normal recordings, whatever their length,
-        no more than `false_alarm_rate` are called anomalous.
+        The recording is judged once, by its windows' statistics together: of normal recordings, whatever their length, no
+        more than `false_alarm_rate` are called anomalous. The windows' own p-values point at the place.
 
         Args:
             outputs: of the windows, in their order.
-            machine: the machine that the recording is claimed to be of; without it, the closest one.
+            machine: the machine that the recording is claimed to be of; without it, the nearest one, and no alarm.
             false_alarm_rate: the share of normal recordings that may be called anomalous; by default the detector's.
             backend: by default the detector's.
             silent: `(windows,)`, true for windows that hold no sound and are not judged.
@@ -277,7 +293,7 @@ class AnomalyDetector:
         # Both files of one commit, whoever pushes in between.
         source["revision"] = resolve_revision(pretrained_model_name_or_path, revision, **source)
         config_file, tensors_file = (
-            str(cached_file(pretrained_model_name_or_path, name, subfolder=subfolder, **source))
+            cached_file(pretrained_model_name_or_path, name, subfolder=subfolder, **source)
             for name in (CONFIG_FILE, TENSORS_FILE)
         )
         return cls(**read_detector(config_file, tensors_file, str(pretrained_model_name_or_path)))
@@ -285,7 +301,7 @@ class AnomalyDetector:
     # What is asked for, or the detector's own
 
     def _calibration(self, machine: str, backend: str | None) -> Calibration:
-        return self._known[machine].calibrations[self._backend(backend)]
+        return self._known[machine].calibration(self._backend(backend))
 
     def _backend(self, backend: str | None) -> str:
         return checked_backend(backend or self.backend)

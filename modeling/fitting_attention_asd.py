@@ -1,33 +1,33 @@
-"""How the machines of a detector are made: fitted together on normal clips, or enrolled one by one."""
+"""How the machines of a detector are made: fitted together on normal clips, or enrolled one by one.
 
-from collections.abc import Sequence
+Both ways end alike: a machine is described by all its normal clips, and calibrated by the scores of these clips, each scored
+by a detector that has not seen it.
+"""
+
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from .backends_attention_asd import BACKENDS, all_scores, usable_backends
-from .calibration_attention_asd import Calibration, fit_calibration, fit_prior, tail_mean
+from .backends_attention_asd import NETWORK_BACKENDS, SCORERS, usable_backends
+from .calibration_attention_asd import Calibration, ScorePrior, fit_prior
 from .configuration_attention_asd import AttentionAsdConfig
-from .machines_attention_asd import KnownMachines, Machine
+from .levels_attention_asd import NormalLevel
+from .machines_attention_asd import KnownMachines, Machine, SharedKnowledge
 from .outputs_attention_asd import ClipOutputs
-from .reference_attention_asd import (
-    MachineReference,
-    ScorePrior,
-    SharedReference,
-    Whitening,
-    fit_machine,
-    fit_whitening,
-    flat_spectra,
-    spectral_origin,
-)
+from .reference_attention_asd import EmbeddingSpace, describe_embeddings, directions_of, fit_whitening
+from .spectrum_attention_asd import SpectrumSpace, anomaly_score, compared, describe, fit_space
 
 
-# Clips of a fitted machine that tell how a machine would look that is enrolled from one clip.
-ONE_CLIP_CLIPS = 8
-# Clips that a machine's enrollment scores against the others, one share after the other; all of them up to this number.
+# Parts of a machine's recordings that are left out in turn, each a run of recordings that follow one another.
 FOLDS = 10
+# Parts of the machines that are left out in turn, to learn how the scores of enrolled machines vary.
+MACHINE_FOLDS = 10
 MAX_NAME_LENGTH = 200
+
+
+# Normal clips
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +40,15 @@ class NormalClips:
         names (`np.ndarray` of shape `(clips,)`):
             Each clip's machine.
         is_held_out (`np.ndarray` of shape `(clips,)`):
-            True for the clips to calibrate with.
+            True for the clips that the network was not trained on.
+        folds (`np.ndarray` of shape `(clips,)`):
+            Which clips are left out together.
     """
 
     outputs: ClipOutputs
     names: np.ndarray
     is_held_out: np.ndarray
+    folds: np.ndarray
 
     @classmethod
     def checked(
@@ -53,27 +56,34 @@ class NormalClips:
         config: AttentionAsdConfig,
         outputs: ClipOutputs,
         machines: Sequence[str],
-        held_out: Sequence[bool] | np.ndarray,
+        held_out: Sequence[bool] | np.ndarray | None,
+        recordings: Sequence[Hashable] | np.ndarray | None,
     ) -> "NormalClips":
         """Clips that can be fitted on.
 
         Raises:
             ValueError: for arrays that do not match, values that are not finite, or a machine without a clip to fit on.
         """
-        clips = cls(outputs, np.asarray(machines), np.asarray(held_out, dtype=bool))
-        if clips.names.shape != (len(outputs),) or clips.is_held_out.shape != (len(outputs),):
+        names = np.asarray(machines)
+        is_held_out = np.zeros(len(outputs), dtype=bool) if held_out is None else np.asarray(held_out, dtype=bool)
+        keys = range(len(outputs)) if recordings is None else list(recordings)
+        if names.shape != (len(outputs),) or is_held_out.shape != (len(outputs),) or len(keys) != len(outputs):
             raise ValueError(
-                f"machines has shape {clips.names.shape} and held_out {clips.is_held_out.shape}: expected one value "
-                f"for each of the {len(outputs)} clips."
+                f"machines has shape {names.shape}, held_out {is_held_out.shape} and recordings {(len(keys),)}: expected "
+                f"one value for each of the {len(outputs)} clips."
             )
         if outputs.cosines.shape[1] != config.num_labels:
             raise ValueError(
-                f"cosines are about {outputs.cosines.shape[1]} machine IDs, the configuration about "
-                f"{config.num_labels}."
+                f"cosines are about {outputs.cosines.shape[1]} machine IDs, the configuration about {config.num_labels}."
             )
         if not outputs.is_finite.all():
             raise ValueError("embeddings, cosines or spectra are not finite (NaN or infinite): leave those clips out.")
-        empty = [name for name in clips.machines if not len(clips.fitted(name))]
+        folds = np.empty(len(outputs), dtype=int)
+        for name in np.unique(names):
+            own = np.flatnonzero(names == name)
+            folds[own] = folds_of([keys[clip] for clip in own])
+        clips = cls(outputs, names, is_held_out, folds)
+        empty = [name for name in clips.machines if not (clips.of(name) & ~is_held_out).any()]
         if empty:
             raise ValueError(f"no clip of {empty} is left to fit on: hold out fewer, or leave the machine out.")
         return clips
@@ -82,221 +92,246 @@ class NormalClips:
     def machines(self) -> list[str]:
         return np.unique(self.names).tolist()
 
-    def of(self, name: str) -> ClipOutputs:
-        return self.outputs[self.names == name]
+    def of(self, name: str) -> np.ndarray:
+        """`(clips,)`, true for the clips of one machine."""
+        return self.names == name
 
-    def fitted(self, name: str) -> ClipOutputs:
-        return self.outputs[(self.names == name) & ~self.is_held_out]
 
-    def held_out(self, name: str) -> ClipOutputs:
-        return self.outputs[(self.names == name) & self.is_held_out]
+def folds_of(recordings: Sequence[Hashable]) -> np.ndarray:
+    """The fold of each clip of one machine, `(clips,)`: runs of recordings in the order in which they come.
+
+    Neighbors in time are alike: apart, they would vouch for each other. Clips of one recording stay together.
+    """
+    order: dict[Hashable, int] = {}
+    ranks = np.array([order.setdefault(recording, len(order)) for recording in recordings])
+    return ranks * min(FOLDS, len(order)) // max(len(order), 1)
 
 
 # The fit
 
 
-def fit_machines(config: AttentionAsdConfig, clips: NormalClips, seed: int) -> KnownMachines:
-    """All machines of the clips, described, then scored and calibrated by their held-out clips.
+def fit_machines(
+    config: AttentionAsdConfig, clips: NormalClips, noise: torch.Tensor | None, seed: int
+) -> KnownMachines:
+    """All machines of the clips, described and calibrated.
 
     Args:
         config: the network's.
         clips: normal clips of the machines.
+        noise: the mean log-mel of white noise, `(num_mel_bins,)`.
         seed: key of the mixtures' starting points.
     """
-    whitening = fit_whitening([clips.fitted(name) for name in clips.machines])
-    labels = {name: int(label) for name, label in (config.label2id or {}).items()}
-    references = [
-        fit_machine(
+    fitted_on = [clips.of(name) & ~clips.is_held_out for name in clips.machines]
+    whitening = fit_whitening([directions_of(clips.outputs.embeddings[torch.from_numpy(own)]) for own in fitted_on])
+    shared = SharedKnowledge(
+        embeddings=EmbeddingSpace(whitening, config.scale, config.margin),
+        spectra=None if clips.outputs.spectra is None else fit_space(compared(clips.outputs.spectra), clips.names),
+        fitted={},
+        enrolled={},
+        noise=noise,
+        num_frames=config.num_frames,
+    )
+    machines = [
+        describe_machine(
             name,
-            clips.fitted(name),
-            whitening,
-            label=labels.get(name),
-            # Nobody trains on the levels: those of the held-out clips count as well.
-            level_clips=clips.of(name),
+            clips.outputs[clips.of(name)],
+            shared,
+            network_clips=clips.outputs[own],
+            label=config.label2id.get(name),
             seed=seed,
         )
-        for name in clips.machines
+        for name, own in zip(clips.machines, fitted_on, strict=True)
     ]
-    shared = fit_shared(config, whitening, references, clips)
-    scores = held_out_scores(references, shared, clips)
-    other_means = {
-        backend: [tail_mean(backend, own[backend]) for own in scores if len(own[backend])]
-        for backend in usable_backends(whitening)
-    }
-    machines = []
-    for reference, own in zip(references, scores, strict=True):
-        independent = len(clips.held_out(reference.name))
-        calibrations = fit_calibrations(own, shared, independent, other_means)
-        one_clip = one_clip_log_distance(clips.fitted(reference.name), whitening)
-        unknown_below = fit_unknown_below(calibrations["centroid"], shared)
-        machines.append(Machine(reference, calibrations, False, unknown_below, one_clip))
-    return KnownMachines.of(shared, machines)
-
-
-def fit_shared(
-    config: AttentionAsdConfig, whitening: Whitening, references: Sequence[MachineReference], clips: NormalClips
-) -> SharedReference:
-    """What all machines share, from the scores and similarities of their held-out clips."""
-    shared = SharedReference(
-        whitening=whitening,
-        scale=config.scale,
-        margin=config.margin,
-        priors={backend: ScorePrior(1.0, 1.0) for backend in BACKENDS},
-        origin=spectral_origin(references, whitening),
+    scores = network_scores(machines, clips, shared)
+    fitted = {backend: fit_prior(backend, of, [np.arange(len(own)) for own in of]) for backend, of in scores.items()}
+    # The network has pulled together the embeddings of the machines that it was trained on: where their scores lie says
+    # nothing of an enrolled one.
+    enrolled = {name: prior and replace(prior, location_clips=0.0) for name, prior in fitted.items()}
+    if shared.spectra is not None:
+        scores["spectrum"], fitted["spectrum"], enrolled["spectrum"] = fit_spectra(clips)
+    shared = replace(shared, fitted=without_unknown(fitted), enrolled=without_unknown(enrolled))
+    return KnownMachines.of(
+        shared,
+        [
+            calibrated(machine, {backend: of[place] for backend, of in scores.items()}, shared)
+            for place, machine in enumerate(machines)
+        ],
     )
-    # Twice, because the combined score is made of the others by what they vary.
-    for _ in range(2):
-        scores = held_out_scores(references, shared, clips)
-        priors = {
-            backend: fit_prior(backend, [own[backend] for own in scores])
-            for backend in usable_backends(shared.whitening)
-        }
-        shared = replace(shared, priors=priors)
-    own_similarity, other_similarity = fit_similarities(references, shared, clips)
-    return replace(shared, own_similarity=own_similarity, other_similarity=other_similarity)
 
 
-def held_out_scores(
-    references: Sequence[MachineReference], shared: SharedReference, clips: NormalClips
-) -> list[dict[str, np.ndarray]]:
-    """For each machine, the scores of its held-out clips by back end, ascending."""
-    return [
-        ascending(all_scores(shared.whitening.vectors(clips.held_out(reference.name)), reference, shared))
-        for reference in references
-    ]
+def without_unknown(priors: dict[str, ScorePrior | None]) -> dict[str, ScorePrior]:
+    return {backend: prior for backend, prior in priors.items() if prior is not None}
 
 
-def ascending(scores: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    return {backend: values.sort().values.numpy() for backend, values in scores.items()}
-
-
-def fit_similarities(
-    references: Sequence[MachineReference], shared: SharedReference, clips: NormalClips
-) -> tuple[float | None, float | None]:
-    """The similarities that 95 % of held-out clips keep to their own machine, and do not exceed to others.
-
-    `None` where there are no held-out clips, or no other machines.
-    """
-    if not clips.is_held_out.any():
-        return None, None
-    # Nothing of a machine but its reference decides how similar a clip is.
-    known = KnownMachines.of(shared, [Machine(reference, {}, False, None) for reference in references])
-    similarity = known.similarities(known.vectors(clips.outputs[clips.is_held_out]))
-    owners = clips.names[clips.is_held_out]
-    is_own = torch.from_numpy(owners[:, None] == np.array([reference.name for reference in references]))
-    own = similarity[is_own].quantile(0.05).item()
-    if len(references) < 2:
-        return own, None
-    return own, similarity.masked_fill(is_own, -torch.inf).amax(1).quantile(0.95).item()
-
-
-def fit_calibrations(
-    scores: dict[str, np.ndarray],
-    shared: SharedReference,
-    independent: int,
-    other_means: dict[str, list[float]],
-    is_cross: bool = False,
-) -> dict[str, Calibration]:
-    """A machine's calibration for every back end; one that knows nothing for those that cannot be used.
+def describe_machine(
+    name: str,
+    clips: ClipOutputs,
+    shared: SharedKnowledge,
+    *,
+    network_clips: ClipOutputs | None = None,
+    label: int | None = None,
+    is_enrolled: bool = False,
+    seed: int = 0,
+) -> Machine:
+    """Describe a machine by its normal clips; its calibrations are still to come.
 
     Args:
-        scores: of its normal clips by back end, ascending.
+        name: the machine's name.
+        clips: its normal clips, one or more.
         shared: what all machines share.
-        independent: how many of the scores are independent.
-        other_means: the [`tail_mean`] of other machines' scores by back end, for a machine without scores.
-        is_cross: whether each clip was scored against the machine's other clips.
+        network_clips: those of them that its embeddings are described by; by default all.
+        label: its place among the network's machine IDs, if it has one.
+        is_enrolled: whether the clips are no part of the fit of `shared`.
+        seed: key of the mixture's starting point.
     """
-    calibrations = {backend: Calibration(backend, np.empty(0), None, is_cross) for backend in BACKENDS}
-    for backend in usable_backends(shared.whitening):
-        calibrations[backend] = fit_calibration(
-            backend,
-            scores[backend],
-            shared.priors[backend],
-            independent=independent,
-            other_means=other_means.get(backend, ()),
-            is_cross=is_cross,
+    embeddings = (clips if network_clips is None else network_clips).embeddings
+    spectrum = None
+    if shared.spectra is not None:
+        coordinates = shared.vectors(clips).coordinates
+        spectrum = None if coordinates is None else describe(shared.spectra, coordinates, is_enrolled)
+    return Machine(
+        name=name,
+        is_enrolled=is_enrolled,
+        embedding=describe_embeddings(shared.embeddings, embeddings, label=label, seed=seed),
+        spectrum=spectrum,
+        level=None if clips.spectra is None else NormalLevel.of(clips.spectra, shared.noise),
+        calibrations={},
+    )
+
+
+def calibrated(machine: Machine, scores: dict[str, np.ndarray], shared: SharedKnowledge) -> Machine:
+    """A machine with its calibrations, from the scores of its normal clips by back end."""
+    priors = shared.enrolled if machine.is_enrolled else shared.fitted
+    calibrations = {
+        backend: Calibration.of(backend, scores[backend], priors.get(backend)) for backend in usable_backends(shared)
+    }
+    return replace(machine, calibrations=calibrations)
+
+
+def network_scores(
+    machines: Sequence[Machine], clips: NormalClips, shared: SharedKnowledge
+) -> dict[str, list[np.ndarray]]:
+    """The scores of each machine's held-out clips, by the back ends that need the network."""
+    scores: dict[str, list[np.ndarray]] = {backend: [] for backend in NETWORK_BACKENDS}
+    for machine in machines:
+        held_out = shared.vectors(clips.outputs[clips.of(machine.name) & clips.is_held_out])
+        for backend, of in scores.items():
+            of.append(SCORERS[backend](held_out, machine, shared).numpy())
+    return scores
+
+
+# The fit by spectra
+
+
+def fit_spectra(clips: NormalClips) -> tuple[list[np.ndarray], ScorePrior, ScorePrior]:
+    """The scores of each machine's clips, left out fold by fold, and what they say of fitted and of enrolled machines.
+
+    Raises:
+        ValueError: no machine has recordings enough.
+    """
+    if clips.outputs.spectra is None:
+        raise ValueError("outputs have no spectra: expected those of the network.")
+    statistics = compared(clips.outputs.spectra)
+    scores, folds = left_out_scores(statistics, clips)
+    fitted = fit_prior("spectrum", scores, folds)
+    if fitted is None:
+        raise ValueError(
+            "too few recordings of normal operation: expected 3 or more of one machine at least, and ten or more are "
+            "better. Nothing else says how much normal recordings vary."
         )
-    return calibrations
+    enrolled = fit_prior("spectrum", *enrolled_scores(statistics, clips)) if len(clips.machines) > 2 else None
+    return scores, fitted, enrolled or fitted
 
 
-def fit_unknown_below(centroid: Calibration, shared: SharedReference) -> float | None:
-    """The similarity below which a sound is not taken to be a machine.
-
-    It lies half-way between the similarity that normal clips keep to their own machine and the one that clips of other
-    machines reach. By spectra the former is that of all machines' clips; by embeddings it is that of 99 % of this
-    machine's clips, and the limit never lies above it.
-
-    Args:
-        centroid: the machine's calibration of the `centroid` back end.
-        shared: what all machines share.
-    """
-    other = shared.other_similarity
-    if other is None:
-        return None
-    if shared.origin is not None and shared.own_similarity is not None:
-        return (shared.own_similarity + other) / 2.0
-    farthest = centroid.threshold(0.01)
-    if farthest is None:
-        return other
-    own = 1.0 - farthest
-    return own - max(own - other, 0.0) / 2.0
+def left_out_scores(statistics: torch.Tensor, clips: NormalClips) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """For each machine, the scores and folds of its clips, scored by a fit without their fold."""
+    scores = np.full(len(statistics), np.nan)
+    for fold in np.unique(clips.folds):
+        kept = clips.folds != fold
+        if not kept.any():
+            continue
+        space = fit_space(statistics[torch.from_numpy(kept)], clips.names[kept])
+        for name in np.unique(clips.names[~kept]):
+            own, left_out = clips.of(name) & kept, clips.of(name) & ~kept
+            if own.any():
+                scores[left_out] = scored(space, statistics, own, left_out, is_enrolled=False)
+    known = [clips.of(name) & np.isfinite(scores) for name in clips.machines]
+    return [scores[own] for own in known], [clips.folds[own] for own in known]
 
 
-def one_clip_log_distance(clips: ClipOutputs, whitening: Whitening) -> float | None:
-    """Mean logarithm of the `spectrum` score of a machine's other clips, had it been enrolled from the first one.
+def enrolled_scores(statistics: torch.Tensor, clips: NormalClips) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """For each machine, the scores and folds of its clips, had it been enrolled on a fit without it."""
+    scores, folds = [], []
+    groups = min(MACHINE_FOLDS, len(clips.machines))
+    for group in range(groups):
+        names = clips.machines[group::groups]
+        kept = ~np.isin(clips.names, names)
+        space = fit_space(statistics[torch.from_numpy(kept)], clips.names[kept])
+        for name in names:
+            own = clips.of(name)
+            scores.append(cross_scores(space, statistics[torch.from_numpy(own)], clips.folds[own]))
+            folds.append(clips.folds[own])
+    return scores, folds
 
-    Of the spectra alone: the network has pulled the embeddings of a machine's training clips together, and those of a
-    machine that it was not trained on would all be far apart by that measure. On real clips all of its normal ones were
-    then called anomalous.
-    """
-    spectra = flat_spectra(clips[:ONE_CLIP_CLIPS])
-    if spectra is None or len(spectra) < 2:
-        return None
-    # In float32, as an enrolled machine's spectrum is kept.
-    first, others = whitening.whitened(spectra[0].float()), whitening.whitened(spectra[1:].float())
-    if first is None or others is None:
-        return None
-    return tail_mean("spectrum", (others - first).square().sum(1).numpy())
+
+def cross_scores(space: SpectrumSpace, statistics: torch.Tensor, folds: np.ndarray) -> np.ndarray:
+    """The scores of a machine's clips, each by the machine enrolled without the clip's fold; none of a single fold."""
+    if len(np.unique(folds)) < 2:
+        return np.empty(0)
+    scores = np.empty(len(folds))
+    for fold in np.unique(folds):
+        scores[folds == fold] = scored(space, statistics, folds != fold, folds == fold, is_enrolled=True)
+    return scores
+
+
+def scored(
+    space: SpectrumSpace, statistics: torch.Tensor, own: np.ndarray, left_out: np.ndarray, is_enrolled: bool
+) -> np.ndarray:
+    """The scores of the clips `left_out` by the machine that the clips `own` describe."""
+    own_clips, others = (statistics[torch.from_numpy(chosen)] @ space.matrix for chosen in (own, left_out))
+    return anomaly_score(space, describe(space, own_clips, is_enrolled), others).numpy()
 
 
 # Enrollment
 
 
-def enroll_machine(name: str, clips: ClipOutputs, known: KnownMachines) -> Machine:
-    """A machine described by its normal clips, each scored against the others to calibrate with.
+def enroll_machine(
+    name: str, clips: ClipOutputs, recordings: Sequence[Hashable] | np.ndarray | None, known: KnownMachines
+) -> Machine:
+    """A machine described by its normal clips, and calibrated by their scores, each left out in turn.
 
     Args:
         name: what the machine is to be called.
-        clips: its normal clips, one or more.
+        clips: its normal clips in the order in which they were recorded, one or more.
+        recordings: the recording of each clip; by default each clip is one.
         known: the machines that the detector knows already.
 
     Raises:
         ValueError: for a name that cannot be used, or clips that cannot.
     """
     check_name(name, known)
-    check_clips(name, clips, known)
-    reference = fit_machine(name, clips, known.shared.whitening)
-    scores, other_means = cross_scores(name, clips, known.shared), {}
-    if len(clips) == 1:
-        means = [machine.one_clip_log_distance for machine in known.by_name.values()]
-        other_means["spectrum"] = [mean for mean in means if mean is not None]
-    # Two clips give one distance, however often it is counted.
-    calibrations = fit_calibrations(scores, known.shared, len(clips) - 1, other_means, is_cross=True)
-    return Machine(reference, calibrations, True, fit_unknown_below(calibrations["centroid"], known.shared))
+    keys = range(len(clips)) if recordings is None else list(recordings)
+    check_clips(name, clips, len(keys))
+    machine = describe_machine(name, clips, known.shared, is_enrolled=True)
+    folds = folds_of(keys)
+    scores = enrolled_network_scores(name, clips, folds, known.shared)
+    if known.shared.spectra is not None and clips.spectra is not None:  # describe_machine has refused clips without
+        scores["spectrum"] = cross_scores(known.shared.spectra, compared(clips.spectra), folds)
+    return calibrated(machine, scores, known.shared)
 
 
-def cross_scores(name: str, clips: ClipOutputs, shared: SharedReference) -> dict[str, np.ndarray]:
-    """The scores of a machine's clips against its other clips, by back end, ascending; none of a single clip."""
-    if len(clips) == 1:
-        return {backend: np.empty(0) for backend in usable_backends(shared.whitening)}
-    fold = torch.arange(len(clips)) % FOLDS
-    parts = []
-    for left_out in fold.unique():
-        reference = fit_machine(name, clips[fold != left_out], shared.whitening)
-        parts.append(all_scores(shared.whitening.vectors(clips[fold == left_out]), reference, shared))
-    return ascending(
-        {backend: torch.cat([part[backend] for part in parts]) for backend in usable_backends(shared.whitening)}
-    )
+def enrolled_network_scores(
+    name: str, clips: ClipOutputs, folds: np.ndarray, shared: SharedKnowledge
+) -> dict[str, np.ndarray]:
+    """The scores of a machine's clips, each by the machine without the clip's fold, by the back ends of the network."""
+    is_single = len(np.unique(folds)) < 2
+    scores = {backend: np.empty(0 if is_single else len(clips)) for backend in NETWORK_BACKENDS}
+    for fold in [] if is_single else np.unique(folds):
+        machine = describe_machine(name, clips[folds != fold], shared, is_enrolled=True)
+        left_out = shared.vectors(clips[folds == fold])
+        for backend, of in scores.items():
+            of[folds == fold] = SCORERS[backend](left_out, machine, shared).numpy()
+    return scores
 
 
 def check_name(name: str, known: KnownMachines) -> None:
@@ -306,10 +341,13 @@ def check_name(name: str, known: KnownMachines) -> None:
         raise ValueError(f"{name} was fitted with the detector: enroll under another name, such as {name + '_new'!r}.")
 
 
-def check_clips(name: str, clips: ClipOutputs, known: KnownMachines) -> None:
+def check_clips(name: str, clips: ClipOutputs, recordings: int) -> None:
     if not len(clips) or not clips.is_finite.all():
         raise ValueError(
             f"{name}: {len(clips)} clips, some not finite or none at all: expected one normal clip or more."
         )
-    if known.shared.whitening.spectra is not None and clips.spectra is None:
-        raise ValueError(f"{name}: this detector was fitted with spectra: give those of its clips as well.")
+    if recordings != len(clips):
+        raise ValueError(f"{name}: recordings has {recordings} values: expected one for each of the {len(clips)} clips.")
+
+
+__all__ = ["NormalClips", "enroll_machine", "fit_machines", "folds_of"]

@@ -1,4 +1,4 @@
-"""The machines that a clip can be judged as, one by one and all together."""
+"""The machines that a clip can be judged as, one by one and all together, and what they share."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,11 +7,80 @@ from itertools import islice
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
-from .backends_attention_asd import SCORERS
-from .calibration_attention_asd import Calibration
+from .calibration_attention_asd import Calibration, ScorePrior
+from .levels_attention_asd import NormalLevel
 from .outputs_attention_asd import ClipOutputs
-from .reference_attention_asd import ClipVectors, MachineReference, SharedReference, unit_length
+from .reference_attention_asd import EmbeddingSpace, MachineEmbedding, directions_of
+from .spectrum_attention_asd import MachineSpectrum, NearestMachine, SpectrumSpace, similarity
+
+
+# A sound farther away (logarithm of the distance) is none of the machines: normal clips reach 1.7, those of other machines
+# 2.6, faults 2.5; speech begins at 5.
+FARTHEST = 3.0
+WITHOUT_SPECTRA = "backend='spectrum': this detector was fitted without spectra. Take another back end."
+
+
+@dataclass(frozen=True, eq=False)
+class ClipVectors:
+    """Clips as the vectors that the back ends compare. Made by [`SharedKnowledge.vectors`].
+
+    Args:
+        outputs ([`ClipOutputs`]):
+            The network's outputs.
+        coordinates (`torch.Tensor` of shape `(clips, D)`, *optional*):
+            Their spectra in the shared space. A decision needs them several times, and they are most of its work.
+    """
+
+    outputs: ClipOutputs
+    coordinates: torch.Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    @property
+    def directions(self) -> torch.Tensor:
+        """The embeddings at unit length in float64, `(clips, h)`."""
+        return directions_of(self.outputs.embeddings)
+
+
+@dataclass(frozen=True, eq=False)
+class SharedKnowledge:
+    """What all machines of a detector share. Made by `fit_machines` in `fitting_attention_asd`.
+
+    Args:
+        embeddings ([`EmbeddingSpace`]):
+            For the back ends that need the network.
+        spectra ([`SpectrumSpace`], *optional*):
+            For `spectrum`; `None` where the clips' spectra are not known.
+        fitted, enrolled (`dict[str, ScorePrior]`):
+            For each back end, what is known of the normal scores of machines that were fitted together, and of machines
+            that were enrolled later.
+        noise (`torch.Tensor` of shape `(num_mel_bins,)`, *optional*):
+            The mean log-mel of white noise in dB.
+        num_frames (`int`):
+            Frames of a clip's log-mel.
+    """
+
+    embeddings: EmbeddingSpace
+    spectra: SpectrumSpace | None
+    fitted: dict[str, ScorePrior]
+    enrolled: dict[str, ScorePrior]
+    noise: torch.Tensor | None
+    num_frames: int
+
+    def vectors(self, outputs: ClipOutputs) -> ClipVectors:
+        """The vectors of clips that are compared with the machines.
+
+        Raises:
+            ValueError: where spectra are needed and not given, or have another number of mel bins.
+        """
+        if self.spectra is None:
+            return ClipVectors(outputs, None)
+        if outputs.spectra is None:
+            raise ValueError("this detector was fitted with spectra: give outputs that have them.")
+        return ClipVectors(outputs, self.spectra.coordinates(outputs.spectra))
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,31 +88,40 @@ class Machine:
     """A machine that clips can be judged as. Made by `fit_machines` or `enroll_machine` in `fitting_attention_asd`.
 
     Args:
-        reference ([`MachineReference`]):
-            What is known of its normal operation.
-        calibrations (`dict[str, Calibration]`):
-            For each back end, what its normal clips say about the scores.
+        name (`str`):
+            The machine's name, such as `fan_id_00`.
         is_enrolled (`bool`):
             Whether it was added after the fit.
-        unknown_below (`float`, *optional*):
-            A sound with a lower similarity is not taken to be this machine. `None`: every sound may be.
-        one_clip_log_distance (`float`, *optional*):
-            Mean logarithm of the `spectrum` score of its other clips, had it been enrolled from the first one.
+        embedding ([`MachineEmbedding`]):
+            What is normal of its embeddings.
+        spectrum ([`MachineSpectrum`], *optional*):
+            What is normal of its spectra.
+        level ([`NormalLevel`], *optional*):
+            How loud it normally is.
+        calibrations (`dict[str, Calibration]`):
+            For each back end, what its normal clips say about the scores.
     """
 
-    reference: MachineReference
-    calibrations: dict[str, Calibration]
+    name: str
     is_enrolled: bool
-    unknown_below: float | None
-    one_clip_log_distance: float | None = None
+    embedding: MachineEmbedding
+    spectrum: MachineSpectrum | None
+    level: NormalLevel | None
+    calibrations: dict[str, Calibration]
 
-    @property
-    def name(self) -> str:
-        return self.reference.name
+    def calibration(self, backend: str) -> Calibration:
+        """The calibration of one back end.
+
+        Raises:
+            ValueError: the back end needs spectra, and the detector was fitted without.
+        """
+        if backend not in self.calibrations:
+            raise ValueError(WITHOUT_SPECTRA)
+        return self.calibrations[backend]
 
 
 class Closest(NamedTuple):
-    """The closest machine to a recording, its similarity, and whether that is enough to be this machine at all."""
+    """The machine that a recording is nearest to, the recording's similarity to it, and whether it is near at all."""
 
     machine: str
     similarity: float
@@ -54,11 +132,11 @@ class Closest(NamedTuple):
 class KnownMachines:
     """All machines of a detector, and what they share. An enrollment makes a new one of these."""
 
-    shared: SharedReference
+    shared: SharedKnowledge
     by_name: dict[str, Machine]
 
     @classmethod
-    def of(cls, shared: SharedReference, machines: Iterable[Machine]) -> "KnownMachines":
+    def of(cls, shared: SharedKnowledge, machines: Iterable[Machine]) -> "KnownMachines":
         return cls(shared, {machine.name: machine for machine in machines})
 
     def with_machine(self, machine: Machine) -> "KnownMachines":
@@ -72,32 +150,47 @@ class KnownMachines:
             )
         return self.by_name[name]
 
-    def vectors(self, outputs: ClipOutputs) -> ClipVectors:
-        """The vectors of clips that are compared with the machines."""
-        return self.shared.whitening.vectors(outputs)
+    # Worked out when they are first needed: with ten thousand machines that takes a second, too long for every clip.
+    @cached_property
+    def nearest_by_spectrum(self) -> NearestMachine:
+        spectra = [machine.spectrum for machine in self.by_name.values() if machine.spectrum is not None]
+        return NearestMachine(known_space(self.shared), spectra)
 
-    def scores(self, clips: ClipVectors, name: str, backend: str) -> torch.Tensor:
-        """Anomaly scores of clips that are claimed to be of one machine, `(clips,)` in float64."""
-        return SCORERS[backend](clips, self[name].reference, self.shared)
-
-    # Worked out when it is first needed: with ten thousand machines that takes seconds, too long for every clip.
     @cached_property
     def centroids(self) -> torch.Tensor:
-        """What each machine is recognized by, `(machines, ...)` of unit length."""
-        references = [machine.reference for machine in self.by_name.values()]
-        # At unit length here and again as directions: the measured similarities, to the bit.
-        centroids = unit_length(torch.stack([reference.centroid for reference in references]))
-        spectra = [reference.spectrum for reference in references if reference.spectrum is not None]
-        whitened = None if self.shared.origin is None else self.shared.whitening.whitened(torch.stack(spectra))
-        return self.shared.recognizable(ClipVectors(centroids, centroids, whitened))
+        """The directions of all machines' centroids, `(machines, h)`."""
+        centroids = torch.stack([machine.embedding.centroid for machine in self.by_name.values()])
+        return F.normalize(centroids.double(), dim=1)
 
-    def similarities(self, clips: ClipVectors) -> torch.Tensor:
-        """Cosines between clips and all machines' centroids, `(clips, machines)`."""
-        return self.shared.recognizable(clips) @ self.centroids.T
+    def nearest(self, clip: ClipVectors) -> tuple[Machine, float | None]:
+        """The machine that one clip is nearest to, and its `log_distance`; by embeddings there is no distance."""
+        if clip.coordinates is None:
+            place, distance = int((clip.directions @ self.centroids.T)[0].argmax()), None
+        else:
+            place, distance = self.nearest_by_spectrum(clip.coordinates)
+        return next(islice(self.by_name.values(), place, None)), distance
 
-    def closest(self, clips: ClipVectors) -> Closest:
-        """The machine whose normal clips a recording's windows are closest to."""
-        similarity, best = (found.item() for found in self.similarities(clips).mean(0).max(0))
-        machine = next(islice(self.by_name.values(), int(best), None))
-        is_close = machine.unknown_below is None or similarity >= machine.unknown_below
-        return Closest(machine.name, similarity, is_close)
+    def similarity(self, clip: ClipVectors, machine: Machine) -> float:
+        """The cosine between one clip and a machine's normal clips, by the spectra where they are known."""
+        if clip.coordinates is None or machine.spectrum is None:
+            return torch.cosine_similarity(clip.directions, machine.embedding.centroid.double(), dim=1).item()
+        return similarity(known_space(self.shared), machine.spectrum, clip.coordinates).item()
+
+    def closest(self, clip: ClipVectors) -> Closest:
+        """The machine that one clip is nearest to, with its similarity."""
+        machine, distance = self.nearest(clip)
+        return Closest(machine.name, self.similarity(clip, machine), distance is None or distance <= FARTHEST)
+
+
+def known_space(shared: SharedKnowledge) -> SpectrumSpace:
+    """The space of the spectra.
+
+    Raises:
+        ValueError: the detector was fitted without spectra.
+    """
+    if shared.spectra is None:
+        raise ValueError(WITHOUT_SPECTRA)
+    return shared.spectra
+
+
+__all__ = ["FARTHEST", "ClipVectors", "Closest", "KnownMachines", "Machine", "SharedKnowledge", "known_space"]

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.hub import resolve_revision
 
-from .configuration_attention_asd import AttentionAsdConfig
+from .configuration_attention_asd import LAGS, AttentionAsdConfig
 from .outputs_attention_asd import AttentionAsdOutput
 from .saving_attention_asd import write_code
 
@@ -33,15 +33,15 @@ def spectral_statistics(log_mel: torch.Tensor) -> torch.Tensor:
             The log-mel in dB.
 
     Returns:
-        `torch.Tensor` of shape `(batch_size, 3, num_mel_bins)`, in dB and float32: the mean, the standard deviation, and
-        the root mean square of the change from frame to frame.
+        `torch.Tensor` of shape `(batch_size, 6, num_mel_bins)`, in dB and float32: the mean, the standard deviation, and
+        for each of `LAGS` the root mean square of the change over so many frames; `SPECTRA_ROWS` has the rows' names.
     """
     log_mel = log_mel.float()
     mean = log_mel.mean(-1)
     variance = (log_mel - mean.unsqueeze(-1)).square().mean(-1)
-    change = (log_mel[..., 1:] - log_mel[..., :-1]).square().mean(-1)
+    changes = [(log_mel[..., lag:] - log_mel[..., :-lag]).square().mean(-1) for lag in LAGS]
     # A root has no gradient at zero, which digital silence reaches.
-    return torch.stack([mean, variance.add(1e-8).sqrt(), change.add(1e-8).sqrt()], dim=1)
+    return torch.stack([mean, *(square.add(1e-8).sqrt() for square in (variance, *changes))], dim=1)
 
 
 class AttentionAsdSeparableConv(nn.Module):

@@ -8,6 +8,12 @@ import numpy as np
 import torch
 from transformers.utils.generic import ModelOutput
 
+from .configuration_attention_asd import LAGS
+
+
+# Statistics of the log-mel over time, in the order of the spectra's rows.
+SPECTRA_ROWS = ("mean", "std", *(f"lag{lag}" for lag in LAGS))
+
 
 @dataclass
 class AttentionAsdOutput(ModelOutput):
@@ -34,9 +40,9 @@ class AttentionAsdOutput(ModelOutput):
             the published code's sigmoid sits on a ReLU. `None` for a model without attention.
         representations (`torch.FloatTensor` of shape `(batch_size, channels, num_mel_bins, num_frames)`):
             The log-mel and the Wavegram before the attention map.
-        spectra (`torch.FloatTensor` of shape `(batch_size, 3, num_mel_bins)`, *optional*):
-            Statistics of the log-mel over time, see [`spectral_statistics`]. Given where `input_features` are given,
-            but not in training.
+        spectra (`torch.FloatTensor` of shape `(batch_size, 6, num_mel_bins)`, *optional*):
+            Statistics of the log-mel over time in dB, one row for each name in `SPECTRA_ROWS`, see
+            [`spectral_statistics`]. Given where `input_features` are, and not in training.
     """
 
     loss: torch.Tensor | None = None
@@ -59,8 +65,8 @@ class ClipOutputs:
             The network's embeddings, not normalized.
         cosines (`torch.Tensor` of shape `(clips, num_labels)`):
             Cosines between the embeddings and the machine IDs' centers in the network.
-        spectra (`torch.Tensor` of shape `(clips, 3, num_mel_bins)`, *optional*):
-            Statistics of the log-mel over time, or `None` where they are not known.
+        spectra (`torch.Tensor` of shape `(clips, 6, num_mel_bins)`, *optional*):
+            Statistics of the log-mel over time, one row for each name in `SPECTRA_ROWS`; `None` where they are not known.
 
     Raises:
         ValueError: for shapes that do not match.
@@ -82,13 +88,13 @@ class ClipOutputs:
         embeddings, cosines, spectra = self.embeddings, self.cosines, self.spectra
         is_paired = embeddings.ndim == cosines.ndim == 2 and len(embeddings) == len(cosines)
         if is_paired and spectra is not None:
-            is_paired = spectra.ndim == 3 and len(spectra) == len(embeddings) and spectra.shape[1] == 3
+            is_paired = spectra.ndim == 3 and spectra.shape[:2] == (len(embeddings), len(SPECTRA_ROWS))
         if not is_paired:
             arrays = (embeddings, cosines, spectra)
             shapes = ", ".join("none" if array is None else str(tuple(array.shape)) for array in arrays)
             raise ValueError(
                 f"embeddings, cosines and spectra have the shapes {shapes}: expected (clips, embedding_size), (clips, "
-                "num_labels) and (clips, 3, num_mel_bins), as the network gives them."
+                f"num_labels) and (clips, {len(SPECTRA_ROWS)}, num_mel_bins), as the network gives them."
             )
 
     @classmethod
@@ -141,4 +147,4 @@ def on_cpu(array: torch.Tensor | np.ndarray) -> torch.Tensor:
     return array if array.dtype in (torch.float32, torch.float64) else array.float()
 
 
-__all__ = ["AttentionAsdOutput", "ClipOutputs"]
+__all__ = ["SPECTRA_ROWS", "AttentionAsdOutput", "ClipOutputs"]

@@ -179,8 +179,8 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         Raises:
             ValueError: for a recording that cannot be read or is silent, or a name that cannot be used.
         """
-        parts = []
-        for clip in clips:
+        parts, recordings = [], []
+        for number, clip in enumerate(clips):
             recording = open_recording(clip, self.feature_extractor)
             for start, window in recording.windows():
                 # The last window overlaps the one before, and would make the machine look steadier than it is.
@@ -189,9 +189,10 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                 if is_silent(window):
                     raise ValueError(f"{recording.name}: silent at {self.seconds(start):.1f} s.")
                 parts.append(ClipOutputs.of(self.run_network([window])))
+                recordings.append(number)
         if not parts:
             raise ValueError(f"{name}: no clips were given; expected one recording of its normal operation or more.")
-        self.detector.enroll(name, ClipOutputs.concatenate(parts))
+        self.detector.enroll(name, ClipOutputs.concatenate(parts), recordings)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """Save model, feature extractor and detector, with their code."""

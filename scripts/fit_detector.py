@@ -5,8 +5,8 @@ machines recorded again, or for other machines altogether.
     python scripts/fit_detector.py --model runs/published --data_dir data/dcase2020
 
 Writes scoring.safetensors and scoring_config.json into the model's directory, for the machine IDs of DIR/<machine
-type>/train. A share of the clips is held out to calibrate with, the rest is fitted on. Where train.py made the model
-from this folder, its results and its card are made anew as well.
+type>/train. Every clip describes its machine and calibrates. A share of the clips is held out to calibrate the back ends
+that need the network. Where train.py made the model from this folder, its results and its card are made anew as well.
 """
 
 import argparse
@@ -33,13 +33,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--validation_fraction",
         type=float,
-        help="share of each machine ID's normal clips to calibrate with; those that training held out, where train.py "
-        "wrote the model, else 0.15",
+        help="share of each machine ID's normal clips that the network was not trained on; those that training held out, "
+        "where train.py wrote the model, else 0.15",
     )
     parser.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="the default back end (by default the one that detects most of altered clips)",
+        help="the default back end (default spectrum, which needs no training)",
     )
     parser.add_argument("--batch_size", type=int, default=16, help="clips per forward pass (default 16)")
     parser.add_argument("--seed", type=int, help="key of the held-out clips (default: the training's, else 0)")
@@ -56,18 +56,16 @@ def main() -> int:
     splits = load_training_splits(arguments.data_dir)
     label2id = numbered_as_in_training(network.model.config.label2id, splits.train_machines)
     clips = read_clips(splits.train, label2id, network.feature_extractor, fraction, seed)
-    detector, altered_auc = fit_and_save_detector(
+    detector = fit_and_save_detector(
         arguments.model, network, clips, batch_size=arguments.batch_size, seed=seed, backend=arguments.backend
     )
     record = arguments.model / "all_results.json"
     if record.exists() and Path(training.get("data_dir") or "").absolute() == arguments.data_dir.absolute():
         results = json.loads(record.read_text())
-        write_results_and_card(arguments.model, network, splits, detector, altered_auc, results)
-    by_backend = ", ".join(f"{name} {auc:.3f}" for name, auc in altered_auc.items())
-    print("AUC of altered against held-out normal clips:", by_backend)
+        write_results_and_card(arguments.model, network, splits, detector, results)
     print(
-        f"{arguments.model}: {len(detector.machines)} machine IDs, fitted on {len(clips.train_indices)} clips, calibrated "
-        f"on {len(clips.held_out_indices)}, default back end {detector.backend}"
+        f"{arguments.model}: {len(detector.machines)} machine IDs, fitted on {len(clips)} clips, default back end "
+        f"{detector.backend}"
     )
     return 2 if clips.errors else 0
 

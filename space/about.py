@@ -17,11 +17,10 @@ TEXT = """
 2. An **attention map** weighs both. It says where the network looks. It does not say what is wrong.
 3. A small convolutional network turns the result into an **embedding**. The network was trained to tell machines apart by
    the sound of their normal operation. It has never received a fault.
-4. The **anomaly score** is the distance from this machine's normal recordings. The distance is measured between
-   embeddings, between spectra (the level of every frequency, and how much that level changes), or by both together:
-   whichever best detected altered recordings after training.
-5. Normal recordings that were held out turn the score into a **p-value**: how often normal operation sounds as unusual as
-   this. The verdict is *anomalous* where the p-value does not exceed the share of false alarms that you chose.
+4. The **anomaly score** is the distance from this machine's normal recordings, measured between spectra: the level of
+   every frequency, and how fast that level changes.
+5. Normal recordings, each left out in turn, turn the score into a **p-value**: how often normal operation sounds as unusual
+   as this. The verdict is *anomalous* where the p-value does not exceed the share of false alarms that you chose.
 6. The **reason** is searched for in the sound itself. Bands and moments are put back to this machine's normal level, and
    those that lower the score are described.
 

@@ -30,10 +30,11 @@ class World:
         embeddings = unscaled * self.generator.uniform(1, 3, size=(count, 1))
         unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
         cosines = unit @ self.directions[: len(NAMES)].T
-        spectra = np.stack([10 * unit - 40, np.roll(unit, 1, axis=1) + 6, 2 * np.roll(unit, 2, axis=1) + 4], axis=1)
+        rows = [(10, -40), (1, 6), (2, 4), (2, 4.5), (2, 5), (2, 5.5)]
+        spectra = np.stack([a * np.roll(unit, i, axis=1) + b for i, (a, b) in enumerate(rows)], axis=1)
         return ClipOutputs(*map(torch.from_numpy, (embeddings, cosines, spectra)))
 
-    def detector(self, fitted: int = 30, held_out: int = 30, with_spectra: bool = False, **options) -> AnomalyDetector:
+    def detector(self, fitted: int = 30, held_out: int = 30, with_spectra: bool = True, **options) -> AnomalyDetector:
         """A detector of all named machines."""
         count = fitted + held_out
         clips = ClipOutputs.concatenate([self.clips(machine, count) for machine in range(len(NAMES))])

@@ -8,13 +8,12 @@ from sklearn.metrics import roc_auc_score
 
 from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel
 from modeling.backends_attention_asd import BACKENDS
-from modeling.modeling_attention_asd import spectral_statistics
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_back_end_tells_anomalies_from_normal_clips(backend):
     world = World()
-    detector = world.detector(with_spectra=True)
+    detector = world.detector()
     for machine, name in enumerate(NAMES):
         normal = detector.scores(world.clips(machine, 100), name, backend)
         anomalous = [detector.scores(world.clips(machine, 10, fault=1.0), name, backend) for _ in range(10)]
@@ -45,21 +44,15 @@ def test_arcface_scores_are_those_of_the_network():
         torch.testing.assert_close(scores, outputs.anomaly_scores[names == name], rtol=1e-5, atol=1e-5)
 
 
-def test_spectra_are_level_fluctuation_and_change_of_every_bin():
-    frames = np.random.default_rng([5]).normal(-40.0, 6.0, size=(2, 4, 50))
-    spectra = spectral_statistics(torch.from_numpy(frames)).numpy()
-    change = np.sqrt(np.square(np.diff(frames, axis=2)).mean(2))
-    np.testing.assert_allclose(spectra, np.stack([frames.mean(2), frames.std(2), change], axis=1), rtol=1e-5)
-
-
-def test_a_detector_without_spectra_offers_the_back_ends_that_need_none():
-    assert World().detector(with_spectra=True).backends == BACKENDS
-    assert set(BACKENDS) - set(World().detector().backends) == {"spectrum", "combined"}
+def test_a_detector_without_spectra_offers_the_back_ends_that_need_none_and_takes_the_papers():
+    assert World().detector().backends == BACKENDS
+    assert set(BACKENDS) - set(World().detector(with_spectra=False).backends) == {"spectrum"}
+    assert (World().detector().backend, World().detector(with_spectra=False).backend) == ("spectrum", "arcface")
 
 
 def test_the_default_back_end_is_changed_in_a_detector_of_the_same_machines():
     world = World()
-    detector = world.detector(with_spectra=True)
+    detector = world.detector()
     other, clips = detector.with_backend("gmm"), world.clips(0, 3)
     assert (detector.backend, other.backend, other.machines) == ("spectrum", "gmm", detector.machines)
     assert torch.equal(other.scores(clips, NAMES[0]), detector.scores(clips, NAMES[0], "gmm"))

@@ -38,7 +38,7 @@ def test_saved_detector_is_the_same_to_the_bit(tmp_path, with_spectra):
 def test_answers_do_not_depend_on_what_was_asked_before(tmp_path):
     """A detector that was asked and enrolled into keeps what it worked out; one fresh from files has nothing kept."""
     world = World()
-    used = world.detector(with_spectra=True)
+    used = world.detector()
     clips = ClipOutputs.concatenate([world.clips(machine, 3) for machine in range(NEW + 1)])
     for machine, count in ((NEW, 5), (2, 1), (NEW, 1), (NEW, 4)):
         used.decide(clips)
@@ -72,6 +72,6 @@ def test_files_that_are_missing_or_broken_are_named(tmp_path):
 def test_files_of_an_older_version_are_refused_with_what_to_do(tmp_path):
     World().detector().save_pretrained(tmp_path)
     config = tmp_path / "scoring_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"format_version": 2}))
-    with pytest.raises(ValueError, match="version 2, this code reads version 3.*scripts/fit_detector.py"):
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"format_version": 3}))
+    with pytest.raises(ValueError, match="version 3, this code reads version 4.*scripts/fit_detector.py"):
         AnomalyDetector.from_pretrained(tmp_path)

@@ -1,9 +1,10 @@
-"""How the back end is chosen, and what an evaluation says of the decisions."""
+"""How the detector of a training is fitted, and what an evaluation says of its decisions."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from evaluation.decisions import evaluate_decisions, share
 from evaluation.evaluate_model import evaluate_model
@@ -12,7 +13,6 @@ from evaluation.score_clips import score_clips
 from evaluation.splits import Splits, load_splits, machine_of
 from evaluation.tables import decisions_tables
 from modeling import AnomalyDetector
-from training.alterations import ALTERATIONS, alterations
 from training.clips import TrainingClips, read_clips
 from training.fit_detector import fit_detector, network_outputs
 
@@ -37,45 +37,35 @@ def clips(network, splits) -> TrainingClips:
     return read_clips(splits.train, label2id, network.feature_extractor, 0.4, seed=0, progress=False)
 
 
-def fitted(network: LoadedModel, clips: TrainingClips) -> tuple[AnomalyDetector, dict[str, float]]:
+@pytest.fixture
+def detector(network, clips) -> AnomalyDetector:
     return fit_detector(network.model, network.feature_extractor, clips, batch_size=8, seed=0, progress=False)
 
 
-def test_alterations_are_audible_faint_and_depend_on_their_key_alone():
-    seconds = np.arange(16_000) / 16_000
-    waveform = 0.2 * np.sin(2 * np.pi * 300 * seconds) + 0.02 * np.random.default_rng([0]).standard_normal(16_000)
-    altered, again, other = alterations(waveform, 3, 7), alterations(waveform, 3, 7), alterations(waveform, 3, 8)
-    assert list(altered) == list(ALTERATIONS)
-    for name, clip in altered.items():
-        assert clip.shape == waveform.shape and clip.dtype == np.float32 and np.abs(clip).max() <= 1.0
-        assert np.array_equal(clip, again[name]) and not np.array_equal(clip, other[name])
-        change = np.sqrt(np.mean((clip - waveform) ** 2)) / np.sqrt(np.mean(waveform**2))
-        assert 1e-3 < change < 2.0, name
+def test_every_normal_clip_calibrates_and_noise_is_known(network, clips, detector):
+    assert detector.backend == "spectrum" and detector.lowest_rate("fan_id_00") == 1 / (len(clips) + 1)
+    noise = 0.3 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        outputs = network.model(input_values=noise, input_features=network.feature_extractor.log_mel(noise))
+    decision = detector.decide(outputs, "fan_id_00", 0.5)[0]
+    assert decision.verdict == "cannot tell" and "noise" in decision.note
 
 
-def test_the_back_end_that_detects_most_of_the_altered_clips_is_the_default(network, clips):
-    detector, areas = fitted(network, clips)
-    assert areas[detector.backend] == max(areas.values()) and min(areas.values()) >= 0.0
-    # A network that was never trained detects little; the spectra of steady tones give every alteration away.
-    assert detector.backend in ("spectrum", "combined") and areas["spectrum"] > 0.9
-    again, same = fitted(network, clips)
-    assert same == areas and again.backend == detector.backend
-
-
-def test_evaluation_gives_every_back_end_and_the_false_alarms(network, splits, clips):
-    detector, _ = fitted(network, clips)
+def test_evaluation_gives_every_back_end_and_the_false_alarms(network, splits, detector):
     outputs = score_clips(network.model, network.feature_extractor, splits.test, progress=False).outputs
     assert outputs is not None
     decisions = evaluate_decisions(detector, outputs, splits.test, num_bootstrap=20)
     assert decisions["back_ends"]["spectrum"]["auc"]["mean"]["official"] > 0.95  # hiss beside tones
     for alarm in decisions["alarms"]["spectrum"]:
         assert alarm["false_alarms"]["clips"] == alarm["detected"]["clips"] == 12
-        assert alarm["detected"]["share"] > alarm["false_alarms"]["share"]
+        # 24 clips support no rate below 4 %.
+        is_supported = alarm["requested"] >= 0.04
+        assert (alarm["detected"]["share"] > alarm["false_alarms"]["share"]) == is_supported
     # The alarms are the detector's own verdicts.
     own = outputs[np.array([machine_of(row) == "fan_id_00" for row in splits.test])]
     verdicts = detector.decide(own, "fan_id_00", 0.1, "spectrum")
-    p_values = detector.p_value(detector.scores(own, "fan_id_00", "spectrum"), "fan_id_00", 0.1, "spectrum")
-    assert [verdict.verdict == "anomalous" for verdict in verdicts] == (p_values <= 0.1).tolist()
+    p_values = detector.p_value(detector.scores(own, "fan_id_00", "spectrum"), "fan_id_00", "spectrum")
+    assert [verdict.p_value for verdict in verdicts] == p_values.tolist()
     table = decisions_tables(decisions)
     assert f"**{detector.backend}**" in table and "| 10 % |" in table
 
@@ -107,10 +97,9 @@ def test_detector_is_fitted_anew_without_training(sound_folder, small_model, sma
     small_extractor.save_pretrained(tmp_path / "model")
     run = run_script("scripts/fit_detector.py", "--model", tmp_path / "model", "--data_dir", sound_folder())
     assert run.returncode == 0, run.stderr
-    assert "4 machine IDs, fitted on 20 clips, calibrated on 4" in run.stdout
+    assert "4 machine IDs, fitted on 24 clips, default back end spectrum" in run.stdout
     detector = AnomalyDetector.from_pretrained(tmp_path / "model")
     assert detector.machines == ["fan_id_00", "fan_id_02", "pump_id_00", "pump_id_02"]
-    assert f"default back end {detector.backend}" in run.stdout
 
 
 def test_a_detector_is_calibrated_with_the_clips_that_training_held_out(
@@ -126,10 +115,12 @@ def test_a_detector_is_calibrated_with_the_clips_that_training_held_out(
     assert run.returncode == 0, run.stderr
     label2id = {name: label for label, name in enumerate([*names, "fan_id_00"])}
     clips = read_clips(load_splits(folder).train, label2id, small_extractor, 0.5, seed=0, progress=False)
-    expected, _ = fitted(LoadedModel(model, small_extractor), clips)
+    expected = fit_detector(model, small_extractor, clips, batch_size=16, seed=0, progress=False)
     detector = AnomalyDetector.from_pretrained(tmp_path / "model")
     for name in expected.machines:
-        assert detector.threshold(name, 0.1) == pytest.approx(expected.threshold(name, 0.1))
+        for backend in ("arcface", "spectrum"):
+            threshold = expected.threshold(name, 0.1, backend)
+            assert detector.threshold(name, 0.1, backend) == pytest.approx(threshold, rel=1e-4, abs=1e-5)
     for wrong in (["--backend", "spectra"], ["--validation_fraction", "0"]):
         assert run_script(*script, *wrong).returncode == 2
     assert AnomalyDetector.from_pretrained(tmp_path / "model").machines == expected.machines

@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from modeling import AttentionAsdConfig, AttentionAsdModel
-from modeling.modeling_attention_asd import AttentionAsdPReLU
+from modeling.modeling_attention_asd import AttentionAsdPReLU, spectral_statistics
+from modeling.outputs_attention_asd import SPECTRA_ROWS
 
 
 def count(**changes) -> int:
@@ -126,6 +128,7 @@ def test_arcface_refuses_mixed_clips(small_model, small_extractor, noise):
         ({"input_representations": []}, "input_representations"),
         ({"angular_loss": "softmax"}, "softmax"),
         ({"clip_length": 100}, "100"),
+        ({"clip_length": 4095}, "4095 samples: 8 frames"),
         ({"wavegram_kernel_size": 1023}, "1023"),
     ],
     ids=str,
@@ -133,6 +136,26 @@ def test_arcface_refuses_mixed_clips(small_model, small_extractor, noise):
 def test_an_impossible_configuration_is_refused_by_its_value(changes, complaint):
     with pytest.raises(ValueError, match=complaint):
         AttentionAsdConfig(**changes)
+
+
+@pytest.mark.parametrize("frames", [9, 50])
+def test_spectra_are_mean_deviation_and_changes_of_every_bin(frames):
+    log_mel = np.random.default_rng([5]).normal(-40.0, 6.0, size=(2, 4, frames)).cumsum(2)
+    expected = {"mean": log_mel.mean(2), "std": log_mel.std(2)}
+    for lag in (1, 2, 4, 8):
+        changes = [log_mel[..., t + lag] - log_mel[..., t] for t in range(frames - lag)]
+        expected[f"lag{lag}"] = np.sqrt(np.mean(np.square(changes), axis=0))
+    spectra = spectral_statistics(torch.from_numpy(log_mel))
+    assert spectra.dtype == torch.float32 and list(expected) == list(SPECTRA_ROWS)
+    np.testing.assert_allclose(spectra, np.stack(list(expected.values()), axis=1), rtol=1e-4)
+
+
+def test_spectra_of_silence_are_finite_and_have_a_gradient():
+    silence = torch.full((1, 4, 20), -100.0, requires_grad=True)
+    spectra = spectral_statistics(silence)
+    torch.testing.assert_close(spectra[:, 1:], torch.full((1, 5, 4), 1e-4))
+    spectra.sum().backward()
+    assert silence.grad.isfinite().all()
 
 
 def test_a_missing_or_misshapen_input_is_refused_by_its_name(small_model, small_extractor, noise):

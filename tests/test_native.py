@@ -15,6 +15,7 @@ from engines import native_attention_asd
 from engines.native_attention_asd import SOURCE, SOURCE_SHA256, library, load_native
 from engines.native_layout_attention_asd import (
     BOTTLENECK,
+    LAGS,
     NETWORK,
     Bottleneck,
     Bottlenecks,
@@ -23,7 +24,7 @@ from engines.native_layout_attention_asd import (
 )
 from engines.native_weights import HIGHEST, RANGES, native_network
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AttentionAsdConfig, AttentionAsdModel
+from modeling import AttentionAsdConfig, AttentionAsdModel, configuration_attention_asd
 
 
 FILE = Path(native_attention_asd.__file__).with_name(SOURCE)
@@ -97,12 +98,13 @@ def test_every_architecture_that_it_takes_gives_the_networks_numbers(
     assert_same(infer(waveforms.numpy()), expected, is_wide)
 
 
-def test_other_frames_and_bins_give_the_networks_numbers(runs_here, small_config, noise, tmp_path):
+@pytest.mark.parametrize("clip_length", [9999, 1280], ids=["63 frames", "9 frames"])
+def test_other_frames_and_bins_give_the_networks_numbers(runs_here, small_config, noise, tmp_path, clip_length):
     torch.manual_seed(0)
-    sizes = {"clip_length": 9999, "hop_length": 160, "num_mel_bins": 40}
+    sizes = {"clip_length": clip_length, "hop_length": 160, "num_mel_bins": 40}
     model = AttentionAsdModel(small_config(**sizes, wavegram_kernel_size=400)).eval()
     extractor = AttentionAsdFeatureExtractor(**sizes, n_fft=512)
-    waveforms = noise(3, 9999)
+    waveforms = noise(3, clip_length)
     infer = native(model, extractor, waveforms, True, tmp_path)
     with torch.no_grad():
         expected = model(input_values=waveforms, input_features=extractor.log_mel(waveforms))
@@ -240,9 +242,11 @@ def fields_in_c(structure, fields):
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
 def test_the_layout_is_that_of_the_c_source_field_by_field(tmp_path):
     lines = [*fields_in_c(Network, NETWORK), *fields_in_c(Bottleneck, BOTTLENECK)]
+    assert LAGS == configuration_attention_asd.LAGS
+    rows = f'\n_Static_assert(SPECTRA_ROWS == {2 + len(LAGS)}, "rows of the spectra");\n'
     # Whatever this processor is: nothing runs.
     command = ["cc", "-std=gnu11", "-fsyntax-only", "-march=icelake-server", "-x", "c", "-"]
-    source = FILE.read_text(encoding="utf-8") + "\n".join(lines)
+    source = FILE.read_text(encoding="utf-8") + rows + "\n".join(lines)
     done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(lines) == 2 + 2 * (len(NETWORK) + len(BOTTLENECK))

@@ -10,7 +10,7 @@ from modeling import AttentionAsdOutput, ClipOutputs
 @pytest.fixture
 def clips():
     generator = torch.Generator().manual_seed(0)
-    return ClipOutputs(*(torch.randn(5, *size, generator=generator) for size in ((4,), (3,), (3, 2))))
+    return ClipOutputs(*(torch.randn(5, *size, generator=generator) for size in ((4,), (3,), (6, 2))))
 
 
 def test_clip_outputs_are_the_networks_without_the_maps():
@@ -54,7 +54,7 @@ def test_parts_are_concatenated_in_their_order(clips):
 
 
 def test_clips_that_are_not_finite_are_known():
-    spectra = torch.zeros(3, 3, 2)
+    spectra = torch.zeros(3, 6, 2)
     spectra[1, 2, 0] = torch.inf
     embeddings = torch.zeros(3, 4)
     embeddings[2, 0] = torch.nan
@@ -62,7 +62,7 @@ def test_clips_that_are_not_finite_are_known():
 
 
 @pytest.mark.parametrize(
-    "shapes", [((4, 8), (3, 2), None), ((4, 8), (4,), None), ((4, 8), (4, 2), (4, 2, 9)), ((4, 8), (4, 2), (3, 3, 9))]
+    "shapes", [((4, 8), (3, 2), None), ((4, 8), (4,), None), ((4, 8), (4, 2), (4, 3, 9)), ((4, 8), (4, 2), (3, 6, 9))]
 )
 def test_arrays_that_do_not_match_are_refused_with_their_shapes(shapes):
     with pytest.raises(ValueError, match="expected \\(clips, embedding_size\\)"):

@@ -45,7 +45,7 @@ class TrainingClips:
         bank: the clips.
         machines: `(clips,)`, the name of each clip's machine, such as `fan_id_00`.
         train_indices: the clips that the network learns from, and that the detector is fitted on.
-        held_out_indices: the clips that choose the epoch and the back end, and that set the thresholds.
+        held_out_indices: the clips that choose the epoch, and that calibrate the back ends that need the network.
         errors: one message for each file that could not be read.
     """
 

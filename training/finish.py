@@ -44,28 +44,25 @@ def fit_and_save_detector(
     seed: int,
     backend: str | None = None,
     progress: bool = True,
-) -> tuple[AnomalyDetector, dict[str, float]]:
+) -> AnomalyDetector:
     """Fit the detector and save it beside the network.
 
     Args:
         model_dir: directory of the network.
         network: the network and the feature extractor of that directory.
-        clips: the normal clips; the held-out ones calibrate.
+        clips: the normal clips; see [`fit_detector`].
         batch_size: clips per forward pass.
         seed: key of everything random.
-        backend: the default back end, in place of the one that detects most of the altered clips.
+        backend: the default back end; by default the detector's own choice.
         progress: whether to show progress bars.
-
-    Returns:
-        The detector, and each back end's AUC of altered against held-out normal clips; see [`fit_detector`].
     """
-    detector, altered_auc = fit_detector(
+    detector = fit_detector(
         network.model, network.feature_extractor, clips, batch_size=batch_size, seed=seed, progress=progress
     )
     if backend is not None:
         detector = detector.with_backend(backend)
     detector.save_pretrained(model_dir)
-    return detector, altered_auc
+    return detector
 
 
 def write_results_and_card(
@@ -73,7 +70,6 @@ def write_results_and_card(
     network: LoadedModel,
     splits: Splits,
     detector: AnomalyDetector,
-    altered_auc: dict[str, float],
     results: dict[str, Any],
 ) -> None:
     """Evaluate the test clips, where there are any, and write `all_results.json` and the card.
@@ -83,10 +79,9 @@ def write_results_and_card(
         network: the network and the feature extractor of that directory.
         splits: the clips of the folder that the model was trained on.
         detector: the fitted detector.
-        altered_auc: as [`fit_and_save_detector`] returns it.
         results: what is known of the training.
     """
-    results = results | {"backend": detector.backend, "altered_held_out_auc": altered_auc}
+    results = results | {"backend": detector.backend}
     if splits.test:
         try:
             results["test"] = evaluate_model(replace(network, detector=detector), splits, model_dir / "evaluation")

@@ -34,7 +34,7 @@ from training.waveform_bank import WaveformBank
 
 
 CLIPS = (1, 2, 4, 8)
-BACKENDS = {"spectrum": BLUE, "combined": GREEN, "knn": VERMILION}
+BACKENDS = {"spectrum": BLUE, "gmm": GREEN, "arcface": VERMILION}
 FALSE_ALARM_RATE = 0.05
 TRAINED_IN = "trained in"
 # What the detector answers for a clip whose machine is not named, and how many clips were asked about.
@@ -165,7 +165,7 @@ def judge(detector: AnomalyDetector, sounds: Sounds, machine: str, backend: str)
     clips = sounds.of(machine)
     is_anomaly = sounds.is_anomaly[clips]
     scores = detector.scores(sounds.outputs[clips], machine, backend).numpy()
-    p_values = detector.p_value(scores, machine, FALSE_ALARM_RATE, backend).numpy()
+    p_values = detector.p_value(scores, machine, backend).numpy()
     return {
         "auc": float(roc_auc_score(is_anomaly, scores)),
         "false_alarms": float(np.mean(p_values[~is_anomaly] <= FALSE_ALARM_RATE)),

@@ -24,6 +24,7 @@ from dcase2020_task2 import label_name
 from evaluation.command import run
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdConfig, ClipOutputs
+from modeling.outputs_attention_asd import SPECTRA_ROWS
 from training.batches import KeyedBatches
 from training.waveform_bank import WaveformBank, bank_digest
 
@@ -61,7 +62,7 @@ def fitted_detector(generator: np.random.Generator) -> AnomalyDetector:
 
 def outputs_of(embeddings: torch.Tensor, generator: np.random.Generator) -> ClipOutputs:
     """Return outputs with the cosines of the embeddings and with spectra that are drawn."""
-    spectra = torch.from_numpy(generator.standard_normal((len(embeddings), 3, MEL_BINS)))
+    spectra = torch.from_numpy(generator.standard_normal((len(embeddings), len(SPECTRA_ROWS), MEL_BINS)))
     cosines = torch.nn.functional.normalize(embeddings)[:, :TRAINED_MACHINES]
     return ClipOutputs(embeddings, cosines, spectra)
 

@@ -107,7 +107,7 @@ def examples(loaded: LoadedModel, room: Room, backend: str, seed: int) -> Iterat
         with torch.no_grad():
             both = torch.stack([waveform, twin])
             scores = score(both, loaded.feature_extractor.log_mel(both))
-            p_values = detector.p_value(scores, machine, backend=backend)
+            p_values = detector.p_value(scores, machine, backend)
         if p_values[0] <= FALSE_ALARM_RATE < p_values[1]:
             mean, std = (torch.from_numpy(level) for level in detector.normal_level(machine))
             attention = attention_function(loaded.model)

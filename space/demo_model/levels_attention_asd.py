@@ -1,0 +1,1 @@
+../../modeling/levels_attention_asd.py

@@ -1,0 +1,1 @@
+../../modeling/spectrum_attention_asd.py

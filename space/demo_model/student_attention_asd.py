@@ -1,0 +1,1 @@
+../../modeling/student_attention_asd.py
