@@ -1,6 +1,7 @@
 """Peers that predict frames of the log-mel from frames around them, one network a machine type."""
 
 from abc import abstractmethod
+from typing import Self
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class Reconstruction(Baseline):
             self.networks[name] = network
         self.network = next(iter(self.networks.values()))
 
-    def to(self, device: str | torch.device) -> "Reconstruction":
+    def to(self, device: str | torch.device) -> Self:
         for network in self.networks.values():
             network.to(device)
         return super().to(device)

@@ -59,7 +59,7 @@ class STgramMfn(IdClassifier):
 def spectral_temporal_config(clips: Clips, id2label: dict[int, str], angular_loss: str) -> AttentionAsdConfig:
     """This project's network for such clips without its attention, with the scale that its forerunners have."""
     return AttentionAsdConfig(
-        clip_length=clips.waveforms.shape[1],
+        clip_length=clips.known_waveforms().shape[1],
         num_mel_bins=clips.log_mels.shape[1],
         use_attention=False,
         angular_loss=angular_loss,
