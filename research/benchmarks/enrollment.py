@@ -98,7 +98,7 @@ def leave_out(data_dir: Path, machines: Sequence[str], folder: Path) -> None:
     Raises:
         ValueError: a machine ID that the data does not have.
     """
-    rows = [row for split in load_clips(data_dir).values() for row in split]
+    rows: list[Any] = [row for split in load_clips(data_dir).values() for row in split]
     known = {label_name(row["machine_type"], row["machine_id"]) for row in rows}
     unknown = sorted(set(machines) - known)
     if unknown:

@@ -114,6 +114,8 @@ def measure_command(command: list[str]) -> dict[str, Any]:
     """Run a command and return what `timed_command` returns."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    if process.stdout is None:
+        raise RuntimeError(f"{command[0]}: started without its standard output.")
     first_line = process.stdout.readline()
     first_line_s = time.perf_counter() - start
     process.stdout.read()

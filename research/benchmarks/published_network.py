@@ -226,10 +226,13 @@ class Layers:
         F.linear(embedding, self.state["model.classifier.fc_out.weight"], self.state["model.classifier.fc_out.bias"])
         return embedding
 
-    def layer(self, hidden: torch.Tensor, name: str, linear: bool = False, **convolution: int) -> torch.Tensor:
+    def layer(
+        self, hidden: torch.Tensor, name: str, linear: bool = False, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> torch.Tensor:
         """Apply a convolution with its normalization and, unless it is linear, its PReLU."""
         key = f"model.classifier.{name}"
-        hidden = self.norm(F.conv2d(hidden, self.state[key + ".conv.weight"], **convolution), key + ".bn")
+        weight = self.state[key + ".conv.weight"]
+        hidden = self.norm(F.conv2d(hidden, weight, stride=stride, padding=padding, groups=groups), key + ".bn")
         return hidden if linear else self.prelu(hidden, key + ".prelu")
 
     def bottleneck(self, hidden: torch.Tensor, key: str, stride: int) -> torch.Tensor:
