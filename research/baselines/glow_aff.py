@@ -127,8 +127,8 @@ class GlowAff(Baseline):
     (Glow's own conditioning on a class). Training keeps a clip likelier under the claimed ID's Gaussian than under the
     others'. A CPU can train one flow of this size in place of 16 or 41, and all clips teach it.
 
-    Length of the patches, folds, depth and margin are this project's choice: Glow's 32 steps on patches of 32 frames and
-    2 x 2 folds have as many parameters and twenty times the arithmetic. A random patch of each clip makes a batch.
+    Length of the patches, folds, depth and margin are this project's choice. Glow's 32 steps on patches of 32 frames, with
+    2 x 2 folds, have as many parameters and twenty times the arithmetic. A random patch of each clip makes a batch.
     """
 
     title = "Glow-Aff"

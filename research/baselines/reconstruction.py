@@ -23,7 +23,7 @@ class Reconstruction(Baseline):
 
     The error is in units of the training clips' variance. Each machine type's network takes all the `updates`: an update
     costs a fiftieth of another peer's. The networks get each bin's difference from its mean over the type's training
-    clips, all bins on one scale, so that the error is still one in decibels. The papers feed decibels themselves; a short
+    clips. All bins keep one scale, so that the error is still one in decibels. The papers feed decibels themselves; a short
     training is then spent on learning the mean.
     """
 

@@ -89,7 +89,7 @@ class SwWaveNet(IdClassifier):
     """ArcFace with s = 30 and m = 0.7 over all machine IDs, no mixup.
 
     26.6 M parameters with 41 machine IDs (27 M published). The paper's abstract gives the two branches and the number of
-    parameters; the widths, the number of blocks and the loss's constants are this project's choice. An update takes 1.5 s
+    parameters. The widths, the number of blocks and the loss's constants are this project's choice. An update takes 1.5 s
     of each clip: a step over whole clips takes several times as long.
     """
 

@@ -1,7 +1,7 @@
 """Fresh processes on given cores to measure in: nothing else has touched their memory and time.
 
-Only the standard library is imported. As a script this file starts a command from a process so small that the
-command's peak memory is its own: Linux counts the memory of the process that starts a command into the command's
+Only the standard library is imported. As a script this file starts a command, from a process so small that the
+command's peak memory is its own. Linux counts the memory of the process that starts a command into the command's
 `ru_maxrss`.
 """
 

@@ -1,7 +1,7 @@
 """The authors' network as published, written a second time over the key names of their checkpoint.
 
-This file shares nothing with modeling/, so that the two networks can be compared, in the tests by their numbers and in the
-benchmarks by their speed. The network here has float32, both representations, the same operations one after the other in
+This file shares nothing with modeling/, so that the two networks can be compared: the tests compare their numbers, the
+benchmarks their speed. The network here has float32, both representations, the same operations one after the other in
 eager PyTorch, and the linear head that nothing uses.
 """
 
@@ -19,7 +19,7 @@ State = dict[str, torch.Tensor]
 def random_checkpoint(seed: int, num_labels: int = 41, num_frames: int = 313) -> dict[str, Any]:
     """Return a Lightning-style checkpoint with the authors' key names and random weights.
 
-    The authors' network is for 10 s, 313 frames of which four strides leave 20; other lengths are for small comparisons.
+    The authors' network is for 10 s: four strides leave 20 of 313 frames. Other lengths are for small comparisons.
     """
     weights = RandomWeights(seed)
     weights.add_wavegram()

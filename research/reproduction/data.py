@@ -49,8 +49,8 @@ def load_split(folder: Path, split: str) -> Split:
 def prepare_sounds(data_dir: Path, cache_dir: Path, clip_seconds: float) -> Path:
     """Write waveforms and log-mels of a folder in the DCASE layout, and return the folder that `load_split` takes.
 
-    Test clips of machine IDs without a normal training clip are left out, and so are those without a label: nothing can
-    be measured on them. Unreadable files are named and left out.
+    Test clips without a label are left out, and those of machine IDs without a normal training clip. Nothing can be
+    measured on them. Unreadable files are named and left out.
 
     Args:
         data_dir: folder in the DCASE 2020 Task 2 layout.
