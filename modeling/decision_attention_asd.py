@@ -215,7 +215,13 @@ def hear(
             # A machine that is as smooth as noise in normal operation is not refused for that.
             limit = min(roughness_limit(windows * shared.num_frames), machine.level.roughness)
             is_noise = roughness(spectra[:, 0].double(), shared.noise).item() < limit
-    if distance is not None and shared.spectra is not None and machine.spectrum is not None and machine is not nearest:
+    if (
+        distance is not None
+        and machine is not nearest
+        and shared.spectra
+        and machine.spectrum
+        and clip.coordinates is not None
+    ):
         own = log_distance(shared.spectra, machine.spectrum, clip.coordinates).item()
         is_other = own - distance > WRONG_MACHINE
     return Sound(nearest.name, is_noise, distance is None or distance <= FARTHEST, is_other, level_db)

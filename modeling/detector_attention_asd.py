@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils import cached_file
-from transformers.utils.hub import resolve_revision
+from transformers.utils.hub import cached_file, resolve_revision
 
 from .backends_attention_asd import SCORERS, checked_backend, usable_backends
 from .calibration_attention_asd import Calibration, checked_rate
@@ -293,7 +292,7 @@ class AnomalyDetector:
         # Both files of one commit, whoever pushes in between.
         source["revision"] = resolve_revision(pretrained_model_name_or_path, revision, **source)
         config_file, tensors_file = (
-            cached_file(pretrained_model_name_or_path, name, subfolder=subfolder, **source)
+            str(cached_file(pretrained_model_name_or_path, name, subfolder=subfolder, **source))
             for name in (CONFIG_FILE, TENSORS_FILE)
         )
         return cls(**read_detector(config_file, tensors_file, str(pretrained_model_name_or_path)))

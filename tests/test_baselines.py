@@ -126,9 +126,10 @@ def test_peers_without_waveforms_take_log_mels_of_other_lengths(name, frames, sm
 def test_the_network_runs_on_the_inputs_of_one_clip(name, normal, small):
     peer = BASELINES[name](updates=0).fit(normal, progress=False)
     inputs = peer.network_inputs(normal.take([0]))
-    assert not peer.network.training
+    network = peer.fitted_network()
+    assert not network.training
     with torch.no_grad():
-        assert peer.network(*inputs) is not None
+        assert network(*inputs) is not None
 
 
 @pytest.mark.parametrize("name", [*TRAINED, "log_mel_statistics"])

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_detector import small_pipeline
@@ -16,6 +17,7 @@ from training.hub import code_files, model_files
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_MODEL, EXAMPLES = ROOT / "space" / "demo_model", ROOT / "space" / "examples"
 TASK = "anomalous-sound-detection"
+make_pipeline: Any = pipeline  # its types know no task that comes with a model
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,7 @@ def linked_model(tmp_path) -> Path:
 @pytest.mark.parametrize("save", [save_pipeline, save_model_first, save_feature_extractor_first])
 def test_saving_into_linked_code_writes_files_and_leaves_what_they_linked_to(save, loaded, small, saved, linked_model):
     if loaded == "from a model directory":
-        small = pipeline(TASK, model=str(saved), trust_remote_code=True)
+        small = make_pipeline(TASK, model=str(saved), trust_remote_code=True)
     targets = {link.name: link.resolve() for link in linked_model.iterdir() if link.is_symlink()}
     assert targets.keys() == code_files().keys()
     save(small, linked_model)

@@ -150,6 +150,7 @@ def test_export_gives_the_networks_outputs_for_any_batch(eager, exported, clips,
     assert outputs.embeddings.shape == expected.embeddings.shape
     assert torch.allclose(outputs.cosines, expected.cosines, atol=cosines)
     assert torch.allclose(outputs.logits, expected.logits, atol=40 * cosines)
+    assert outputs.attention_maps is not None and expected.attention_maps is not None
     assert torch.allclose(outputs.attention_maps, expected.attention_maps, atol=maps)
     assert torch.allclose(outputs.spectra, expected.spectra, atol=0.01)
 
@@ -160,7 +161,8 @@ def test_graphs_own_scores_and_verdicts_are_the_detectors(exported, clips, engin
     runtime = ENGINES[engine].runtime
     files = [str(directory / name) for name in runtime.files]
     results = runtime.load(files, ["scores", "is_anomalous"], 1, None)(clips.numpy())
-    outputs, detector = ExportedModel.from_exported(directory)(clips), AnomalyDetector.from_pretrained(directory)
+    outputs = ClipOutputs.of(ExportedModel.from_exported(directory)(clips))
+    detector = AnomalyDetector.from_pretrained(directory)
     for column, machine in enumerate(detector.machines):
         decisions = detector.decide(outputs, machine)
         assert results["scores"][:, column] == pytest.approx([decision.score for decision in decisions], rel=1e-3)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import evaluate
 import pytest
@@ -27,6 +28,7 @@ from training.hub import code_files, model_files
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = ROOT / "space"
 PUSH = "scripts/push_to_hub.py"
+make_pipeline: Any = pipeline  # its types know no task that comes with a model
 
 
 # A Hub, clients, and a model to push
@@ -177,7 +179,7 @@ def test_a_trained_model_comes_back_from_the_hub_equal_to_the_last_bit(hub, run,
     model.save_pretrained(out)
     run(PUSH, "model", out, "user/trained")
     pushed_second = digest(model, feature_extractor, clips)
-    detect = pipeline("anomalous-sound-detection", model=str(out), trust_remote_code=True)
+    detect = make_pipeline("anomalous-sound-detection", model=str(out), trust_remote_code=True)
     verdict = json.loads(json.dumps(detect(clips[0], machine="fan_id_00", false_alarm_rate=0.2)))
 
     load = inspect.getsource(digest) + LOAD
@@ -244,7 +246,7 @@ def test_a_pinned_pipeline_judges_by_what_was_fitted_to_its_own_weights(hub, run
 
     def save_and_judge(clips: int) -> dict:
         small_pipeline(clips).save_pretrained(out)
-        detect = pipeline("anomalous-sound-detection", model=str(out), trust_remote_code=True)
+        detect = make_pipeline("anomalous-sound-detection", model=str(out), trust_remote_code=True)
         return json.loads(json.dumps(detect(str(clip), machine="fan_id_00")))
 
     first = save_and_judge(clips=24)

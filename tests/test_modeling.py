@@ -155,7 +155,7 @@ def test_spectra_of_silence_are_finite_and_have_a_gradient():
     spectra = spectral_statistics(silence)
     torch.testing.assert_close(spectra[:, 1:], torch.full((1, 5, 4), 1e-4))
     spectra.sum().backward()
-    assert silence.grad.isfinite().all()
+    assert silence.grad is not None and silence.grad.isfinite().all()
 
 
 def test_a_missing_or_misshapen_input_is_refused_by_its_name(small_model, small_extractor, noise):

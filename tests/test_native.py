@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_every_architecture_that_it_takes_gives_the_networks_numbers(
 @pytest.mark.parametrize("clip_length", [9999, 1280], ids=["63 frames", "9 frames"])
 def test_other_frames_and_bins_give_the_networks_numbers(runs_here, small_config, noise, tmp_path, clip_length):
     torch.manual_seed(0)
-    sizes = {"clip_length": clip_length, "hop_length": 160, "num_mel_bins": 40}
+    sizes: dict[str, Any] = {"clip_length": clip_length, "hop_length": 160, "num_mel_bins": 40}
     model = AttentionAsdModel(small_config(**sizes, wavegram_kernel_size=400)).eval()
     extractor = AttentionAsdFeatureExtractor(**sizes, n_fft=512)
     waveforms = noise(3, clip_length)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ from training.published_labels import published_labels
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def scored_rows(separation: dict[str, float], clips: int = 30, seed: int = 0, level: float = 0.0) -> list[dict]:
+def scored_rows(separation: Mapping[str, float], clips: int = 30, seed: int = 0, level: float = 0.0) -> list[dict]:
     """Scored clips of machines such as "pump_id_06".
 
     The scores of anomalous clips lie `separation` above those of normal ones; each further machine's lie `level` higher.
@@ -67,6 +68,7 @@ def scored_rows(separation: dict[str, float], clips: int = 30, seed: int = 0, le
 def test_the_mean_that_the_paper_prints_for_itself_is_not_the_mean_of_its_row_as_its_peers_means_are():
     rows = {key: row for key, row in published.TABLE_1.items() if row.mean_of_row}
     own = rows.pop("attention_asd")
+    assert own.mean_of_row is not None
     assert own.mean_of_row == pytest.approx((94.65, 87.86), abs=0.005)
     assert own.mean_of_row[0] - published.TABLE_2_OWN[0] > 1.2 and own.mean_of_row[1] - published.TABLE_2_OWN[1] > 2.1
     for row in rows.values():
@@ -151,10 +153,11 @@ def test_the_figures_of_several_seeds_are_their_mean_with_its_deviation_and_inte
     machines = {"fan_id_00": 1, "fan_id_02": 1, "valve_id_00": 2}
     seeds = [figures_of_merit(scored_rows(machines, seed=seed), "honest", num_bootstrap=200) for seed in range(3)]
     values = [100 * seed["auc"]["mean"]["official"] for seed in seeds]
-    found = estimate(seeds, "auc", "official")
+    found, alone = (estimate(results, "auc", "official") for results in (seeds, seeds[:1]))
+    assert found is not None and found.low is not None and found.high is not None and alone is not None
     assert found.mean == pytest.approx(np.mean(values)) and found.deviation == pytest.approx(np.std(values, ddof=1))
     assert found.low < found.mean < found.high
-    assert estimate(seeds[:1], "auc", "official").deviation is None
+    assert alone.deviation is None
     assert str(estimate(seeds[:1], "auc", "worst_id", "fan")).count("[") == 0, "the metric gives no interval for it"
 
 
@@ -163,8 +166,10 @@ def test_the_replicates_start_with_the_official_auc_and_pair_the_clips_of_two_sy
     rows = scored_rows(machines, clips=25)
     for row in rows[::7]:
         row["score"] = 0.0  # ties
-    columns = [[row[name] for row in rows] for name in ("score", "is_anomaly", "machine_type", "machine_id")]
-    expected = asd_auc(*columns, n_bootstrap=0)["auc"]["mean"]["official"]
+    scores, labels, types, ids = (
+        [row[name] for row in rows] for name in ("score", "is_anomaly", "machine_type", "machine_id")
+    )
+    expected = asd_auc(scores, labels, types, ids, n_bootstrap=0)["auc"]["mean"]["official"]
     replicates = official_replicates([rows], num_bootstrap=300)
     assert replicates[0] == pytest.approx(expected, abs=1e-12)
 
@@ -175,6 +180,7 @@ def test_the_replicates_start_with_the_official_auc_and_pair_the_clips_of_two_sy
 
     better = [{**row, "score": row["score"] + row["is_anomaly"]} for row in rows]
     gain = difference(official_replicates([better], num_bootstrap=300), replicates)
+    assert gain.low is not None and gain.high is not None
     assert 0 < gain.low < gain.mean < gain.high
     with pytest.raises(ValueError, match="not of the same clips"):
         official_replicates([rows, rows[:-1]])
@@ -219,6 +225,7 @@ def test_what_an_earlier_call_left_running_is_waited_for_and_not_trained_twice(t
     run = script_run(tmp_path / "run", "(folder / 'trained_twice').touch(); (folder / 'done').touch()")
     run.check()
     lock = try_lock(run.folder / ".lock")
+    assert lock is not None
     # As a call leaves it that was killed: the training process alone holds the lock.
     left = subprocess.Popen(
         [
@@ -247,9 +254,8 @@ def test_a_peer_is_scored_on_the_very_clips_that_the_network_is_and_by_the_same_
     clips = prepare_sounds(folder, tmp_path / "clips", 1.0)
     train, test = (load_split(clips, split) for split in ("train", "test"))
     assert len(train.rows) == len(train.clips) == 12 and len(test.rows) == 24
-    expected = AttentionAsdFeatureExtractor(clip_length=16_000).log_mel(
-        torch.from_numpy(test.clips.waveforms[5].copy())
-    )
+    waveform = torch.from_numpy(test.clips.known_waveforms()[5].copy())
+    expected = AttentionAsdFeatureExtractor(clip_length=16_000).log_mel(waveform)
     assert np.array_equal(test.clips.log_mels[5], expected.numpy())
 
     fit_peer("log_mel_statistics", clips, tmp_path / "run", updates=1, batch_size=4, seed=0, data_dir=folder)

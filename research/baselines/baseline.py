@@ -1,7 +1,7 @@
 """What all peers share: how they are fitted to normal clips and score others."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Baseline(ABC):
         # Without the check the answer would be a GPU wherever PyTorch was built for one.
         self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
-    def fit(self, clips: Clips, progress: bool = True) -> "Baseline":
+    def fit(self, clips: Clips, progress: bool = True) -> Self:
         """Learn from normal clips alone, and return the peer itself.
 
         Args:
@@ -73,12 +73,22 @@ class Baseline(ABC):
             scores = [self._score(clips.take(batch)) for batch in batches]
         return np.concatenate([np.zeros(0), *(np.asarray(score, dtype=np.float64) for score in scores)])
 
-    def to(self, device: str | torch.device) -> "Baseline":
+    def to(self, device: str | torch.device) -> Self:
         """Move what computes the score to a device, and return the peer itself."""
         self.device = torch.device(device)
         if self.network is not None:
             self.network.to(self.device)
         return self
+
+    def fitted_network(self) -> nn.Module:
+        """Return `network`.
+
+        Raises:
+            ValueError: there is none: the peer is not fitted yet, or computes its score without a network.
+        """
+        if self.network is None:
+            raise ValueError(f"{self.title}: no network; only some peers have one, after fit(normal clips).")
+        return self.network
 
     def num_parameters(self) -> int:
         """Return the trainable parameters of one network, as the papers count them; 0 without a network."""

@@ -52,6 +52,16 @@ class Clips:
         """The machine type of each clip."""
         return [machine_type(name) for name in self.machines]
 
+    def known_waveforms(self) -> np.ndarray:
+        """Return `waveforms`.
+
+        Raises:
+            ValueError: the clips are log-mels only.
+        """
+        if self.waveforms is None:
+            raise ValueError("these clips are log-mels only, and waveforms are needed; give Clips(..., waveforms=...).")
+        return self.waveforms
+
     def take(self, indices: Sequence[int] | np.ndarray) -> "Clips":
         """Return the clips at `indices`, in that order."""
         rows = np.asarray(indices, dtype=np.int64)

@@ -44,8 +44,8 @@ class Step(nn.Module):
             nn.Conv2d(HIDDEN, channels, 3, padding=1),
         )
         # Every step begins as a rotation.
-        nn.init.zeros_(self.coupling[-1].weight)
-        nn.init.zeros_(self.coupling[-1].bias)
+        for parameter in self.coupling[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor, coupled: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         # The couplings' networks may run in bfloat16; what enters the likelihood may not.
@@ -93,7 +93,7 @@ class Glow(nn.Module):
         log_determinant = torch.zeros(len(patches), device=patches.device)
         for level, ((bins, frames), steps) in enumerate(zip(FOLDS, self.levels, strict=True)):
             x = fold(x, bins, frames)
-            for step in steps:
+            for step in steps.children():
                 x, own = step(x, coupled)
                 log_determinant = log_determinant + own
             if level < len(FOLDS) - 1:
@@ -127,8 +127,8 @@ class GlowAff(Baseline):
     (Glow's own conditioning on a class). Training keeps a clip likelier under the claimed ID's Gaussian than under the
     others'. A CPU can train one flow of this size in place of 16 or 41, and all clips teach it.
 
-    Length of the patches, folds, depth and margin are this project's choice: Glow's 32 steps on patches of 32 frames and
-    2 x 2 folds have as many parameters and twenty times the arithmetic. A random patch of each clip makes a batch.
+    Length of the patches, folds, depth and margin are this project's choice. Glow's 32 steps on patches of 32 frames, with
+    2 x 2 folds, have as many parameters and twenty times the arithmetic. A random patch of each clip makes a batch.
     """
 
     title = "Glow-Aff"
@@ -149,26 +149,27 @@ class GlowAff(Baseline):
         # (labels, labels): which other IDs are of the same type.
         rivals = torch.from_numpy((types[:, None] == types) & ~np.eye(len(types), dtype=bool)).to(self.device)
         with initialised_with(self.seed):
-            self.network = Glow(num_bins, len(self.machines)).to(self.device)
+            network = Glow(num_bins, len(self.machines)).to(self.device)
+        self.network = network
         owners = np.asarray(clips.machines)
         few = clips.take(np.concatenate([np.flatnonzero(owners == name)[:CLIPS_TO_BEGIN] for name in self.machines]))
         (patches,) = self.network_inputs(few)
-        self.network.initialise_latents(patches, self._labels(few).repeat_interleave(len(patches) // len(few)))
+        network.initialise_latents(patches, self._labels(few).repeat_interleave(len(patches) // len(few)))
 
         def loss_of(batch: list[int], update: int) -> torch.Tensor:
             own = clips.take(batch)
             starts = excerpt_starts(num_frames, FRAMES, (len(own),), self.seed, update)
-            losses, labels = self.network(*self.network_inputs(excerpts(own, starts, FRAMES))), self._labels(own)
+            losses, labels = network(*self.network_inputs(excerpts(own, starts, FRAMES))), self._labels(own)
             claimed = losses.gather(1, labels.unsqueeze(1))
             excess = F.relu(MARGIN - (losses - claimed)) * rivals[labels]
             return claimed.mean() + excess.sum() / len(own) / max(rivals.sum(1).max().item(), 1)
 
-        train(self.network, loss_of, len(clips), self.updates, self.batch_size, 3e-4, self.seed, self.title, progress)
+        train(network, loss_of, len(clips), self.updates, self.batch_size, 3e-4, self.seed, self.title, progress)
 
     def _score(self, clips: Clips) -> np.ndarray:
         # In the precision that the flow was trained in, and in half the time.
         with torch.autocast(self.device.type, torch.bfloat16):
-            losses = self.network(*self.network_inputs(clips)).unflatten(0, (len(clips), -1)).mean(1)
+            losses = self.fitted_network()(*self.network_inputs(clips)).unflatten(0, (len(clips), -1)).mean(1)
         return losses.gather(1, self._labels(clips).unsqueeze(1)).squeeze(1).cpu().numpy()
 
     def _labels(self, clips: Clips) -> torch.Tensor:

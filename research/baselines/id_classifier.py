@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from transformers.utils import ModelOutput
 
 from training.batches import draw_mixup
 
@@ -34,7 +33,7 @@ class IdClassifier(Baseline):
 
     def network_inputs(self, clips: Clips) -> tuple[torch.Tensor, ...]:
         log_mels = self._on_device(clips.log_mels)
-        return (self._on_device(clips.waveforms), log_mels) if self.needs_waveforms else (log_mels,)
+        return (self._on_device(clips.known_waveforms()), log_mels) if self.needs_waveforms else (log_mels,)
 
     def _fit(self, clips: Clips, progress: bool) -> None:
         if len(self.machines) < 2:
@@ -44,8 +43,11 @@ class IdClassifier(Baseline):
             )
         num_frames = clips.log_mels.shape[2]
         with initialised_with(self.seed):
-            self.network = self.build(clips, dict(enumerate(self.machines)))
-        self.network.to(self.device, memory_format=torch.channels_last)
+            network = self.build(clips, dict(enumerate(self.machines)))
+        network.to(  # pyright: ignore[reportCallIssue]  # PyTorch's types of `to` have no memory_format alone
+            self.device, memory_format=torch.channels_last
+        )
+        self.network = network
         excerpt = min(self.train_frames or num_frames, num_frames)
 
         def loss_of(batch: list[int], update: int) -> torch.Tensor:
@@ -58,10 +60,10 @@ class IdClassifier(Baseline):
                 partner = partner.to(self.device)
                 inputs = tuple(share * tensor + (1.0 - share) * tensor[partner] for tensor in inputs)
                 mixing = {"mixup_partner": partner, "mixup_lambda": share}
-            return self.network(*inputs, labels=self._labels(own), **mixing).loss
+            return network(*inputs, labels=self._labels(own), **mixing).loss
 
         train(
-            self.network,
+            network,
             loss_of,
             len(clips),
             self.updates,
@@ -73,7 +75,7 @@ class IdClassifier(Baseline):
         )
 
     def _score(self, clips: Clips) -> np.ndarray:
-        output: ModelOutput = self.network(*self.network_inputs(clips), labels=self._labels(clips))
+        output = self.fitted_network()(*self.network_inputs(clips), labels=self._labels(clips))
         return output.anomaly_scores.cpu().numpy()
 
     def _labels(self, clips: Clips) -> torch.Tensor:

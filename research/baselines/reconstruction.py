@@ -1,6 +1,7 @@
 """Peers that predict frames of the log-mel from frames around them, one network a machine type."""
 
 from abc import abstractmethod
+from typing import Self
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class Reconstruction(Baseline):
 
     The error is in units of the training clips' variance. Each machine type's network takes all the `updates`: an update
     costs a fiftieth of another peer's. The networks get each bin's difference from its mean over the type's training
-    clips, all bins on one scale, so that the error is still one in decibels. The papers feed decibels themselves; a short
+    clips. All bins keep one scale, so that the error is still one in decibels. The papers feed decibels themselves; a short
     training is then spent on learning the mean.
     """
 
@@ -66,7 +67,7 @@ class Reconstruction(Baseline):
             self.networks[name] = network
         self.network = next(iter(self.networks.values()))
 
-    def to(self, device: str | torch.device) -> "Reconstruction":
+    def to(self, device: str | torch.device) -> Self:
         for network in self.networks.values():
             network.to(device)
         return super().to(device)

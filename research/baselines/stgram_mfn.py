@@ -44,8 +44,8 @@ class STgramNetwork(AttentionAsdModel):
 class STgramMfn(IdClassifier):
     """ArcFace with s = 30 and m = 0.7 over all machine IDs, no mixup.
 
-    1,155,990 parameters with 41 machine IDs and clips of 10 s; published are 1.1 M, which this rounds to but for the
-    second digit. MobileFaceNet has the stages that Liu's later system, Noisy-ArcMix and this project share; those of
+    It has 1,155,990 parameters with 41 machine IDs and clips of 10 s; the paper says 1.1 M, where rounding
+    gives 1.2 M. MobileFaceNet has the stages that Liu's later system, Noisy-ArcMix and this project share. The stages of
     the authors' first code make 1.35 M.
     """
 
@@ -59,7 +59,7 @@ class STgramMfn(IdClassifier):
 def spectral_temporal_config(clips: Clips, id2label: dict[int, str], angular_loss: str) -> AttentionAsdConfig:
     """This project's network for such clips without its attention, with the scale that its forerunners have."""
     return AttentionAsdConfig(
-        clip_length=clips.waveforms.shape[1],
+        clip_length=clips.known_waveforms().shape[1],
         num_mel_bins=clips.log_mels.shape[1],
         use_attention=False,
         angular_loss=angular_loss,

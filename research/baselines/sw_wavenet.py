@@ -79,6 +79,8 @@ class SwWaveNetNetwork(AttentionAsdModel):
         self.backbone = TwoWaveNets(config)
 
     def represent(self, input_values: torch.Tensor, input_features: torch.Tensor) -> torch.Tensor:
+        if self.wavegram is None:
+            raise ValueError("config.input_representations lacks wavegram, which SW-WaveNet reads.")
         # Without the check of the clip's length: excerpts train a network that scores whole clips.
         return torch.stack([input_features, self.wavegram(input_values).to(input_features.dtype)], dim=1)
 
@@ -87,7 +89,7 @@ class SwWaveNet(IdClassifier):
     """ArcFace with s = 30 and m = 0.7 over all machine IDs, no mixup.
 
     26.6 M parameters with 41 machine IDs (27 M published). The paper's abstract gives the two branches and the number of
-    parameters; the widths, the number of blocks and the loss's constants are this project's choice. An update takes 1.5 s
+    parameters. The widths, the number of blocks and the loss's constants are this project's choice. An update takes 1.5 s
     of each clip: a step over whole clips takes several times as long.
     """
 
@@ -98,7 +100,7 @@ class SwWaveNet(IdClassifier):
 
     def build(self, clips: Clips, id2label: dict[int, str]) -> nn.Module:
         config = AttentionAsdConfig(
-            clip_length=clips.waveforms.shape[1],
+            clip_length=clips.known_waveforms().shape[1],
             num_mel_bins=clips.log_mels.shape[1],
             use_attention=False,
             use_separable_convolutions=False,

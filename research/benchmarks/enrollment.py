@@ -1,10 +1,10 @@
-"""How well a machine is watched that was enrolled from a few normal clips, beside the same machine trained in.
+"""How well the detector watches a machine enrolled from a few normal clips, beside the same machine trained in.
 
     python -m research.benchmarks.enrollment --model runs/all --model_without runs/some --data_dir DIR --output_dir R
 
 Both models were made by train.py, the second without some machine IDs of DIR (`--leave_out` makes the folder to train it
 on). These IDs are enrolled in the second model from 1, 2, 4 and 8 of their normal training clips, drawn anew several
-times; their test clips are then scored. R gets enrollment.md, enrollment.csv and enrollment.png.
+times. Then their test clips are scored. R gets enrollment.md, enrollment.csv and enrollment.png.
 
     python -m research.benchmarks.enrollment --leave_out fan_id_06 pump_id_06 --data_dir DIR --output_dir FOLDER_TO_TRAIN_ON
 """
@@ -98,7 +98,7 @@ def leave_out(data_dir: Path, machines: Sequence[str], folder: Path) -> None:
     Raises:
         ValueError: a machine ID that the data does not have.
     """
-    rows = [row for split in load_clips(data_dir).values() for row in split]
+    rows: list[Any] = [row for split in load_clips(data_dir).values() for row in split]
     known = {label_name(row["machine_type"], row["machine_id"]) for row in rows}
     unknown = sorted(set(machines) - known)
     if unknown:

@@ -1,7 +1,7 @@
 """Fresh processes on given cores to measure in: nothing else has touched their memory and time.
 
-Only the standard library is imported. As a script this file starts a command from a process so small that the
-command's peak memory is its own: Linux counts the memory of the process that starts a command into the command's
+Only the standard library is imported. As a script this file starts a command, from a process so small that the
+command's peak memory is its own. Linux counts the memory of the process that starts a command into the command's
 `ru_maxrss`.
 """
 
@@ -114,6 +114,8 @@ def measure_command(command: list[str]) -> dict[str, Any]:
     """Run a command and return what `timed_command` returns."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    if process.stdout is None:
+        raise RuntimeError(f"{command[0]}: started without its standard output.")
     first_line = process.stdout.readline()
     first_line_s = time.perf_counter() - start
     process.stdout.read()

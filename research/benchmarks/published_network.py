@@ -1,7 +1,7 @@
 """The authors' network as published, written a second time over the key names of their checkpoint.
 
-This file shares nothing with modeling/, so that the two networks can be compared, in the tests by their numbers and in the
-benchmarks by their speed. The network here has float32, both representations, the same operations one after the other in
+This file shares nothing with modeling/, so that the two networks can be compared: the tests compare their numbers, the
+benchmarks their speed. The network here has float32, both representations, the same operations one after the other in
 eager PyTorch, and the linear head that nothing uses.
 """
 
@@ -19,7 +19,7 @@ State = dict[str, torch.Tensor]
 def random_checkpoint(seed: int, num_labels: int = 41, num_frames: int = 313) -> dict[str, Any]:
     """Return a Lightning-style checkpoint with the authors' key names and random weights.
 
-    The authors' network is for 10 s, 313 frames of which four strides leave 20; other lengths are for small comparisons.
+    The authors' network is for 10 s: four strides leave 20 of 313 frames. Other lengths are for small comparisons.
     """
     weights = RandomWeights(seed)
     weights.add_wavegram()
@@ -226,10 +226,13 @@ class Layers:
         F.linear(embedding, self.state["model.classifier.fc_out.weight"], self.state["model.classifier.fc_out.bias"])
         return embedding
 
-    def layer(self, hidden: torch.Tensor, name: str, linear: bool = False, **convolution: int) -> torch.Tensor:
+    def layer(
+        self, hidden: torch.Tensor, name: str, linear: bool = False, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> torch.Tensor:
         """Apply a convolution with its normalization and, unless it is linear, its PReLU."""
         key = f"model.classifier.{name}"
-        hidden = self.norm(F.conv2d(hidden, self.state[key + ".conv.weight"], **convolution), key + ".bn")
+        weight = self.state[key + ".conv.weight"]
+        hidden = self.norm(F.conv2d(hidden, weight, stride=stride, padding=padding, groups=groups), key + ".bn")
         return hidden if linear else self.prelu(hidden, key + ".prelu")
 
     def bottleneck(self, hidden: torch.Tensor, key: str, stride: int) -> torch.Tensor:

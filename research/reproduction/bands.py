@@ -13,6 +13,7 @@ from evaluation.figures import PAPER_BANDS_HZ
 from evaluation.loading import LoadedModel
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling.relevance_attention_asd import CellReplacement, at_normal_level
+from research.detectors import normal_level_of
 
 from .merit import Rows
 
@@ -63,9 +64,7 @@ def score_without_bands(loaded: LoadedModel, rows: Sequence[dict[str, Any]]) -> 
 
 def cells_at_normal_level(loaded: LoadedModel, row: dict[str, Any]) -> CellReplacement:
     """Return what replaces time-frequency cells of a clip by the clip at its machine's normal level."""
-    level = None if loaded.detector is None else loaded.detector.normal_level(row["label"])
-    if level is None:
-        raise ValueError(f"{loaded.model.name_or_path}: no detector that knows the normal level of {row['label']}.")
+    level = normal_level_of(loaded, row["label"])
     device, extractor = loaded.model.device, loaded.feature_extractor
     waveform = extractor.read_clip(row["path"]).to(device)
     mean, deviation = (torch.from_numpy(values).to(device) for values in level)

@@ -23,8 +23,8 @@ def columns(name: str, figure: Estimate | None) -> dict[str, float | None]:
 
 def pair_columns(pair: Pair | None) -> dict[str, float | None]:
     """Return published AUC and pAUC in the columns of measured ones, without deviation and interval."""
-    point = [None if pair is None else Estimate(value, None, None, None) for value in pair or (None, None)]
-    return columns("auc", point[0]) | columns("pauc", point[1])
+    auc, pauc = (None, None) if pair is None else (Estimate(value, None, None, None) for value in pair)
+    return columns("auc", auc) | columns("pauc", pauc)
 
 
 def published_columns(pair: Pair | None) -> dict[str, float | None]:

@@ -37,18 +37,20 @@ class Split:
 def load_split(folder: Path, split: str) -> Split:
     """Map what `prepare_sounds` or `prepare_log_mels` wrote into memory; nothing is read yet."""
     rows = json.loads((folder / f"{split}.json").read_text())
-    arrays = {
-        name: np.load(path, mmap_mode="r") if (path := folder / f"{split}_{name}.npy").exists() else None
-        for name in ("log_mels", "waveforms")
-    }
-    return Split(Clips(**arrays, machines=[row["label"] for row in rows]), rows)
+    log_mels, waveforms = (folder / f"{split}_{name}.npy" for name in ("log_mels", "waveforms"))
+    clips = Clips(
+        log_mels=np.load(log_mels, mmap_mode="r"),
+        waveforms=np.load(waveforms, mmap_mode="r") if waveforms.exists() else None,
+        machines=[row["label"] for row in rows],
+    )
+    return Split(clips, rows)
 
 
 def prepare_sounds(data_dir: Path, cache_dir: Path, clip_seconds: float) -> Path:
     """Write waveforms and log-mels of a folder in the DCASE layout, and return the folder that `load_split` takes.
 
-    Test clips of machine IDs without a normal training clip are left out, and so are those without a label: nothing can
-    be measured on them. Unreadable files are named and left out.
+    Test clips without a label are left out, and those of machine IDs without a normal training clip. Nothing can be
+    measured on them. Unreadable files are named and left out.
 
     Args:
         data_dir: folder in the DCASE 2020 Task 2 layout.

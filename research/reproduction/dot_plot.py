@@ -40,7 +40,7 @@ def draw_measured(ax: Axes, values: dict[str, Estimate | None], seeds: dict[str,
     for position, (name, value) in enumerate(values.items()):
         if value is None:
             continue
-        if value.low is not None:
+        if value.low is not None and value.high is not None:
             ax.plot([value.low, value.high], [position] * 2, color=BLUE, linewidth=1.5)
         if seeds:
             ax.plot(seeds[name], [position] * len(seeds[name]), ".", color=VERMILION, markersize=7)

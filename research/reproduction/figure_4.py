@@ -43,12 +43,20 @@ class Attention:
 
 
 def measure_attention(model_dirs: Sequence[Path], rows: Sequence[dict[str, Any]]) -> Attention:
-    """Score the test clips with every seed's network, as they are and with each band at its normal level."""
+    """Score the test clips with every seed's network, as they are and with each band at its normal level.
+
+    Raises:
+        ValueError: a network has no attention, or no clip could be read.
+    """
     means, deviations, without_bands = [], [], []
     for model_dir in tqdm(model_dirs, desc="Figure 4", unit="seed"):
         loaded = load_model(model_dir, best_device())
         channel = loaded.model.config.input_representations.index("log_mel")
         scored = score_clips(loaded.model, loaded.feature_extractor, rows, progress=False)
+        if scored.attention_mean is None or scored.attention_std is None:
+            raise ValueError(
+                f"{model_dir}: no attention to draw; expected a network with attention and readable clips."
+            )
         means.append(scored.attention_mean[channel])
         deviations.append(scored.attention_std[channel])
         without_bands.append(score_without_bands(loaded, rows))

@@ -45,7 +45,7 @@ class ShownClip:
 def forward_with_wavegram(model: AttentionAsdModel, inputs) -> tuple[Any, torch.Tensor]:
     """Return the network's output and its Wavegram `(clips, filters, frames)` before the last ReLU."""
     before_relu = []
-    hook = model.wavegram.filters.pointwise_norm.register_forward_hook(
+    hook = model.get_submodule("wavegram.filters.pointwise_norm").register_forward_hook(
         lambda module, arguments, output: before_relu.append(output)
     )
     output = model(**inputs)

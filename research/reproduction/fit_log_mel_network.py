@@ -53,9 +53,10 @@ def fit_log_mel_network(log_mel_dir: Path, clips: Path, output_dir: Path, **reci
     scored = ScoredClips()
     outputs = list(forward(model, load_split(clips, "test")))
     for rows, output in outputs:
-        scored.rows += [
-            {**row, "score": score} for row, score in zip(rows, output.anomaly_scores.tolist(), strict=True)
-        ]
+        if output.anomaly_scores is None:
+            raise ValueError(f"{output_dir}: the network gave no scores of clips whose machine IDs it was told.")
+        scores = output.anomaly_scores.tolist()
+        scored.rows += [{**row, "score": score} for row, score in zip(rows, scores, strict=True)]
     evaluation = output_dir / "evaluation"
     evaluation.mkdir(exist_ok=True)
     write_scores(scored, evaluation, None)

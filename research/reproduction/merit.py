@@ -73,13 +73,13 @@ def estimate(
 def official_replicates(seeds: Sequence[Rows], num_bootstrap: int = 1000, key: int = 0) -> np.ndarray:
     """Return the mean official AUC of the clips and of bootstrap samples of them.
 
-    The samples are drawn by file name, so that two systems meet the same samples and their results may be subtracted: the
+    The samples are drawn by file name, so that two systems meet the same samples and their results may be subtracted. The
     interval of the difference is that of paired clips. AUC is the share of (anomalous, normal) pairs in the right order;
     ties count half.
 
     `metrics.asd_auc` has a bootstrap of its own. Its samples cannot be paired, because it sorts the clips of a system by
-    score before it draws; and it draws by `integers`, where `multinomial` is drawn here: with one in place of the other,
-    every measured interval of a difference would change.
+    score before it draws. It also draws by `integers`, and this function by `multinomial`. With one in place of the
+    other, every measured interval of a difference would change.
 
     Args:
         seeds: scored clips, one list a seed. The AUC is averaged over the seeds.

@@ -1,7 +1,7 @@
 """Figures that others published, quoted. Nothing in this file was measured by this project.
 
-Table 1 of Neri and Carli 2024 gives AUC and pAUC in per cent on the DCASE 2020 Task 2 development test set, pooled over
-the machine IDs of a type for the paper's own row; OS-SCL (ICASSP 2025) came after it.
+Table 1 of Neri and Carli 2024 gives AUC and pAUC in per cent on the DCASE 2020 Task 2 development test set. The paper's
+own row is pooled over the machine IDs of a type. OS-SCL (ICASSP 2025) came after it.
 """
 
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """Runs are completed, several processes at a time: a finished run is skipped, a stopped one goes on.
 
 This is written by hand in place of `concurrent.futures` and `filelock` for three reasons. The lock of a run must be held
-by the process that trains, because this process may be killed while that one goes on; `filelock` gives no handle that a
+by the process that trains, because this process may be killed while that one goes on. `filelock` gives no handle that a
 child can inherit. A run that another call trains must not hold a place among the `jobs`; a thread that waits for its lock
 would. When this call is interrupted, its processes must be stopped; a thread pool waits for them.
 """

@@ -3,8 +3,8 @@
     python -m machine_room ROOM
     python -m research.benchmarks.faithfulness --model OUT --data_dir ROOM --output_dir R
 
-The clips are the machine room's anomalous test clips that the detector calls anomalous while it passes their healthy
-twins: the same clips without the fault, otherwise equal to the sample. Deletion gives back the twin's time-frequency
+The clips are anomalous test clips of the machine room. The detector calls them anomalous and passes their healthy twins.
+A twin is its clip without the fault, and otherwise equal to the sample. Deletion gives back the twin's time-frequency
 cells, the most relevant first, and insertion gives the fault's cells to the twin. Both ends, and all that is changed,
 are natural sound of that machine, and no map knows the twin. R gets faithfulness.md, faithfulness.csv (a row for each clip
 and map), reasons.csv and reasons.png.

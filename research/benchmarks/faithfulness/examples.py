@@ -13,7 +13,7 @@ from dcase2020_task2 import label_name, parse_clip_name
 from evaluation.loading import LoadedModel
 from machine_room import planned_fault, render_clip
 from modeling.relevance_attention_asd import Score
-from research.detectors import detector_of
+from research.detectors import detector_of, normal_level_of
 
 
 # Where clips count as detected.
@@ -109,7 +109,7 @@ def examples(loaded: LoadedModel, room: Room, backend: str, seed: int) -> Iterat
             scores = score(both, loaded.feature_extractor.log_mel(both))
             p_values = detector.p_value(scores, machine, backend)
         if p_values[0] <= FALSE_ALARM_RATE < p_values[1]:
-            mean, std = (torch.from_numpy(level) for level in detector.normal_level(machine))
+            mean, std = (torch.from_numpy(level) for level in normal_level_of(loaded, machine))
             attention = attention_function(loaded.model)
             yield Example(name, room.truths[name], waveform, twin, mean, std, score, attention, p_values[0].item())
 

@@ -20,7 +20,7 @@ from .examples import Example
 
 
 try:
-    from captum.attr import IntegratedGradients
+    from captum.attr import IntegratedGradients  # pyright: ignore[reportMissingImports]  # optional package
 except ImportError:
     IntegratedGradients = None
 
@@ -64,6 +64,8 @@ def patch_occlusion(score: Score, cells: CellReplacement, bands: int = 8, segmen
 
 def captum_gradients(score: Score, cells: CellReplacement) -> torch.Tensor:
     """Return captum's integrated gradients, a cross-check of our own few lines."""
+    if IntegratedGradients is None:
+        raise ImportError("captum is not installed: pip install captum")
     kept = torch.ones((1, *cells.shape))
     method = IntegratedGradients(lambda kept: score(*cells(1 - kept)))
     return method.attribute(kept, torch.zeros_like(kept), n_steps=8, internal_batch_size=1)[0].float()

@@ -64,8 +64,8 @@ def most_relevant_cells(relevance: torch.Tensor, seed: int) -> torch.Tensor:
 def replaced_scores(example: Example, deleted: torch.Tensor, feature_extractor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the scores `(masks,)` of the clip without the cells `deleted`, and of the twin with them.
 
-    Scores are counted from the twin's (0) to the clip's (1) and no further: a change that brings the score below the
-    healthy twin's finds a weakness of the network, not more of the fault.
+    Scores are counted from the twin's (0) to the clip's (1) and no further. A change may bring the score below the
+    healthy twin's: it then finds a weakness of the network, not more of the fault.
 
     Args:
         example: the clip.

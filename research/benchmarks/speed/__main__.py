@@ -6,9 +6,9 @@
 The first system is the authors' chain as published, with the weights of OUT: librosa, a torch log-mel, their network in
 eager float32 (`research/benchmarks/published_network.py`). The systems take turns, once on one core and once on all. In
 its turn each gets the clip several times in a row; the first time, with the others' data in the caches, is reported apart.
-The authors' chain and the peers run in one process with the C library's allocator as it is, this project's systems in
-another with the settings of `score.py`. `--data_dir` adds what each engine changes on labelled test clips. Peak memory and
-start-up are those of `score.py` itself.
+The authors' chain and the peers run in one process, with the C library's allocator as it is. This project's systems run
+in another, with the settings of `score.py`. `--data_dir` adds what each engine changes on labelled test clips. Peak memory
+and start-up are those of `score.py` itself.
 """
 
 import argparse

@@ -54,9 +54,10 @@ def measure_accuracy(task: Task) -> list[dict[str, Any]]:
 
 def labelled_clips(task: Task, detector: AnomalyDetector) -> list[dict[str, Any]]:
     """Return the labelled test clips of machines that the detector knows."""
+    test: list[Any] = list(load_clips(task.data_dir)["test"])
     rows = [
         row
-        for row in load_clips(task.data_dir)["test"]
+        for row in test
         if row["is_anomaly"] is not None and label_name(row["machine_type"], row["machine_id"]) in detector.machines
     ]
     if not rows:
@@ -70,6 +71,8 @@ def judge(
     """Add what is said of the network's outputs for one clip `(1, clip_length)` to `verdicts`."""
     outputs = network(waveforms)
     decision = detector.decide(outputs, machine)[0]
+    if decision.score is None:
+        raise ValueError(f"a clip of {machine} has no score: {decision.verdict}.")
     verdicts.paper_scores.append(detector.scores(outputs, machine, "arcface").item())
     verdicts.scores.append(decision.score)
     verdicts.verdicts.append(decision.verdict)

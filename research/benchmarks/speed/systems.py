@@ -29,8 +29,8 @@ ARCHITECTURE = ("input_representations", "use_attention", "use_separable_convolu
                 "bottlenecks", "attention_channels", "stem_channels", "head_channels")  # fmt: skip
 
 
-# Waveforms `(clips, clip_length)` -> outputs.
-Network = Callable[[torch.Tensor], AttentionAsdOutput]
+# Waveforms `(clips, clip_length)` -> outputs that a detector takes, of the network or of an export.
+Network = Callable[[torch.Tensor], Any]
 
 
 @dataclass(frozen=True)

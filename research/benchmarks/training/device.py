@@ -24,8 +24,8 @@ from .steps import Step, check_loss, mix, our_step
 
 # The published schedule: 300 epochs of the development training clips.
 SCHEDULE_CLIPS = 300 * 20_119
-# Times that an update moves what a layer writes where every layer is a kernel of its own: written, and read by the next
-# layer; backward its gradient is written and read, and it is read again.
+# How often an update moves what a layer writes, where every layer is a kernel of its own. Forward it is written, and read
+# by the next layer. Backward its gradient is written and read, and it is read again.
 MOVES = 5
 # Updates before the time is taken, in which kernels are compiled and memory is allocated.
 WARM_UP = 3

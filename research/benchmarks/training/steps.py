@@ -63,7 +63,7 @@ def our_step(
     Without the vectorised PReLU, PyTorch's takes its place for as long as the process lives.
     """
     if not loop.vectorised_prelu:
-        AttentionAsdPReLU.forward = nn.PReLU.forward
+        AttentionAsdPReLU.forward = nn.PReLU.forward  # pyright: ignore[reportAttributeAccessIssue]  # another name alone
     torch.manual_seed(0)
     memory_format = torch.channels_last if loop.channels_last else torch.contiguous_format
     model = AttentionAsdModel(config).train().to(device, memory_format=memory_format)
