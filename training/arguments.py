@@ -56,7 +56,7 @@ class Arguments:
     validation_fraction: float = field(
         default=0.05,
         metadata={
-            "help": "Share of each ID's normal training clips held out: they choose the best epoch and set the thresholds."
+            "help": "Share of each ID's normal training clips held out: they choose the best epoch, and calibrate the back ends that need the network."
         },
     )
     seed: int = field(default=0, metadata={"help": "Key of everything random."})

@@ -4,9 +4,6 @@ Every generator is made anew from its key, never from global state. A killed run
 that it would have made.
 
 The keys are those that the figures in README and docs were measured with: other numbers would change the figures.
-`excerpts` and `alteration` both have the number 3, at different places of the key. numpy fills a key with zeros, so two
-streams of one run can meet in one case only: with the seed 3, `alteration` of clip 0 has the draws of `hold_out` or
-`epoch_order`.
 """
 
 import numpy as np
@@ -30,8 +27,3 @@ def mixup(*key: int) -> np.random.Generator:
 def excerpts(seed: int, update: int) -> np.random.Generator:
     """Where an update's excerpts of the clips begin, in the peers of research/baselines."""
     return np.random.default_rng([seed, 3, update])
-
-
-def alteration(number: int, *key: int) -> np.random.Generator:
-    """Strength, place and rhythm of one alteration of a normal clip. The key is the seed and the clip's number."""
-    return np.random.default_rng([3, number, *key])
