@@ -56,7 +56,8 @@ class Arguments:
     validation_fraction: float = field(
         default=0.05,
         metadata={
-            "help": "Share of each ID's normal training clips held out: they choose the best epoch, and calibrate the back ends that need the network."
+            "help": "Share of each ID's normal training clips held out: they choose the best epoch, and calibrate the back "
+            "ends that need the network."
         },
     )
     seed: int = field(default=0, metadata={"help": "Key of everything random."})
