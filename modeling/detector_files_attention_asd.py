@@ -157,7 +157,9 @@ def read_machine(record: dict[str, Any], tensors: Tensors, shared: SharedKnowled
         name=record["name"],
         is_enrolled=record["is_enrolled"],
         embedding=MachineEmbedding(record["label"], tensors["centroid"], mixture),
-        spectrum=None if spectrum is None else MachineSpectrum(tensors["mean"].double(), own=tensors["own"], **spectrum),
+        spectrum=None
+        if spectrum is None
+        else MachineSpectrum(tensors["mean"].double(), own=tensors["own"], **spectrum),
         level=None if level is None else NormalLevel(tensors["level"], **level),
         calibrations={name: Calibration.of(name, own, priors.get(name)) for name, own in scores.items()},
     )

@@ -347,7 +347,9 @@ def check_clips(name: str, clips: ClipOutputs, recordings: int) -> None:
             f"{name}: {len(clips)} clips, some not finite or none at all: expected one normal clip or more."
         )
     if recordings != len(clips):
-        raise ValueError(f"{name}: recordings has {recordings} values: expected one for each of the {len(clips)} clips.")
+        raise ValueError(
+            f"{name}: recordings has {recordings} values: expected one for each of the {len(clips)} clips."
+        )
 
 
 __all__ = ["NormalClips", "enroll_machine", "fit_machines", "folds_of"]

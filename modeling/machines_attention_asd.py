@@ -13,7 +13,7 @@ from .calibration_attention_asd import Calibration, ScorePrior
 from .levels_attention_asd import NormalLevel
 from .outputs_attention_asd import ClipOutputs
 from .reference_attention_asd import EmbeddingSpace, MachineEmbedding, directions_of
-from .spectrum_attention_asd import MachineSpectrum, NearestMachine, SpectrumSpace, similarity
+from .spectrum_attention_asd import MachineSpectrum, NearestMachine, SpectrumSpace, log_distance, similarity
 
 
 # A sound farther away (logarithm of the distance) is none of the machines: normal clips reach 1.7, those of other machines
@@ -169,6 +169,12 @@ class KnownMachines:
         else:
             place, distance = self.nearest_by_spectrum(clip.coordinates)
         return next(islice(self.by_name.values(), place, None)), distance
+
+    def distance(self, clip: ClipVectors, machine: Machine) -> float:
+        """The `log_distance` of one clip to a machine, by spectra."""
+        if clip.coordinates is None or machine.spectrum is None:
+            raise ValueError(WITHOUT_SPECTRA)
+        return log_distance(known_space(self.shared), machine.spectrum, clip.coordinates).item()
 
     def similarity(self, clip: ClipVectors, machine: Machine) -> float:
         """The cosine between one clip and a machine's normal clips, by the spectra where they are known."""

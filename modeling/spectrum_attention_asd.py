@@ -244,7 +244,9 @@ def similarity(space: SpectrumSpace, machine: MachineSpectrum, clips: torch.Tens
     0 where the mean is the center itself, as that of a single fitted machine.
     """
     deviations = space.variances.sqrt()
-    return torch.cosine_similarity((clips - space.center) / deviations, (machine.mean - space.center) / deviations, dim=1)
+    return torch.cosine_similarity(
+        (clips - space.center) / deviations, (machine.mean - space.center) / deviations, dim=1
+    )
 
 
 class NearestMachine:

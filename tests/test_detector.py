@@ -85,7 +85,8 @@ def test_normal_level_is_that_of_all_frames():
 
 
 @pytest.mark.parametrize(
-    ("backend", "clips"), [("spectrum", 1), *((backend, clips) for backend in ("gmm", "spectrum") for clips in (2, 4, 8))]
+    ("backend", "clips"),
+    [("spectrum", 1), *((backend, clips) for backend in ("gmm", "spectrum") for clips in (2, 4, 8))],
 )
 def test_machine_enrolled_from_few_clips_is_judged(backend, clips):
     """False alarms at 5 % over many enrollments, and faults detected."""
@@ -236,7 +237,9 @@ def test_error_names_the_value_and_what_was_expected(call, message):
 def test_too_few_recordings_for_a_detector_that_can_tell_are_refused():
     world = World()
     with pytest.raises(ValueError, match="too few recordings of normal operation"):
-        AnomalyDetector.fit(CONFIG, ClipOutputs.concatenate([world.clips(0, 2), world.clips(1, 2)]), np.repeat(NAMES[:2], 2))
+        AnomalyDetector.fit(
+            CONFIG, ClipOutputs.concatenate([world.clips(0, 2), world.clips(1, 2)]), np.repeat(NAMES[:2], 2)
+        )
 
 
 def test_a_detector_with_spectra_needs_clips_that_have_them():

@@ -54,7 +54,11 @@ def test_normal_recording_is_normal_and_a_faulty_one_anomalous_with_a_reason(det
     # The fault is noise at all frequencies, 14 dB above the machine's own (0.12 to 0.02).
     assert "hiss" in faulty["reason"] and "dB above this machine's normal" in faulty["reason"]
     assert 10 < faulty["regions"][0]["level_db"] < 20
-    assert (faulty["method"], faulty["calibration_clips"], faulty["false_alarm_rate"]) == ("own and other machines", 36, 0.01)
+    assert (faulty["method"], faulty["calibration_clips"], faulty["false_alarm_rate"]) == (
+        "own and other machines",
+        36,
+        0.01,
+    )
     json.dumps([normal, faulty], allow_nan=False)
 
 

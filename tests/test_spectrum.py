@@ -27,7 +27,9 @@ BINS = 16
 def spectra_of(count: int, seed: int, spread: float = 1.0) -> torch.Tensor:
     """Spectra of one machine, `(count, 6, BINS)`: neighboring bins vary together."""
     generator = np.random.default_rng([seed])
-    mix = np.eye(6 * BINS) + 0.4 * np.eye(6 * BINS, k=1) + 0.2 * np.random.default_rng([99]).normal(size=(6 * BINS,) * 2)
+    mix = (
+        np.eye(6 * BINS) + 0.4 * np.eye(6 * BINS, k=1) + 0.2 * np.random.default_rng([99]).normal(size=(6 * BINS,) * 2)
+    )
     place = 3.0 * generator.normal(size=6 * BINS) - 20.0
     clips = place + spread * generator.normal(size=(count, 6 * BINS)) @ mix
     return torch.from_numpy(clips.reshape(count, 6, BINS))
