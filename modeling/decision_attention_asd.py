@@ -14,7 +14,7 @@ import torch
 from .backends_attention_asd import SCORERS
 from .calibration_attention_asd import benjamini_hochberg
 from .levels_attention_asd import LEVEL_DB, roughness, roughness_limit
-from .machines_attention_asd import FARTHEST, ClipVectors, KnownMachines, Machine
+from .machines_attention_asd import ClipVectors, KnownMachines, Machine
 from .outputs_attention_asd import ClipOutputs
 from .reference_attention_asd import directions_of
 from .spectrum_attention_asd import pooled
@@ -27,9 +27,6 @@ NOT_FINITE = "the network's output is not finite"
 NOISE = "it is noise, with nothing of a machine in it"
 # What is not known of a window that is not judged.
 REFUSED = {"verdict": CANNOT_TELL, "score": None, "p_value": None}
-# A sound that is by so much nearer to another machine (difference of the distances' logarithms) is that machine's: 2 % of
-# normal clips, nearly all claims of a wrong machine.
-WRONG_MACHINE = 0.2
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,7 @@ def hear(known: KnownMachines, windows: ClipOutputs, claimed: str | None) -> Sou
         claimed: the machine that it is claimed to be of.
     """
     clip = known.shared.vectors(together(windows))
-    nearest, distance = known.nearest(clip)
+    nearest = known.nearest(clip)
     machine = nearest if claimed is None else known[claimed]
     is_noise = sounds_like_noise(known, clip, len(windows), machine)
     spectra = clip.outputs.spectra
@@ -204,8 +201,8 @@ def hear(known: KnownMachines, windows: ClipOutputs, claimed: str | None) -> Sou
         nearest=nearest.name,
         similarity=known.similarity(clip, machine),
         is_noise=is_noise,
-        is_close=not is_noise and (distance is None or distance <= FARTHEST),
-        is_other=distance is not None and known.distance(clip, machine) - distance > WRONG_MACHINE,
+        is_close=not is_noise and not known.is_far(clip, nearest),
+        is_other=known.is_rather(clip, nearest, machine),
         level_db=0.0 if spectra is None or machine.level is None else machine.level.excess_db(spectra),
     )
 
