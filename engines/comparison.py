@@ -28,10 +28,11 @@ Row = dict[str, Any] | None
 
 @dataclass(frozen=True)
 class Judgment:
-    """Scores `(clips,)`, verdicts, and the mean official AUC where clips are labelled."""
+    """Scores `(clips,)`, verdicts, which p-values raise an alarm, and the mean official AUC where clips are labelled."""
 
     scores: np.ndarray
     verdicts: list[str]
+    alarms: list[bool]
     auc: float | None
 
 
@@ -51,7 +52,7 @@ def compare(
 
     Returns:
         `outputs`, the largest difference of each; `back_ends`, the decisions by each back end; and
-        `graph_verdicts_changed`, how many verdicts of the graph [`AnomalyDetector.decide`] does not confirm.
+        `graph_verdicts_changed`, how many alarms of the graph the detector's p-values do not confirm. Refusals are the detector's alone.
     """
     detector = fitted.detector
 
@@ -67,7 +68,7 @@ def compare(
         back_ends[backend] = differences(before, after)
         if backend == detector.backend and graph_verdicts is not None:
             columns = [detector.machines.index(machine) for machine in machines]
-            changed = disagreements(graph_verdicts, clips, columns, after.verdicts)
+            changed = disagreements(graph_verdicts, clips, columns, after.alarms)
     return {
         "clips": len(clips),
         "outputs": {
@@ -95,7 +96,8 @@ def judged(
     clips = ClipOutputs.of(outputs)
     decisions = [detector.decide(clips[i : i + 1], machine, backend=backend)[0] for i, machine in enumerate(machines)]
     scores = np.array([math.nan if decision.score is None else decision.score for decision in decisions])
-    return Judgment(scores, [decision.verdict for decision in decisions], mean_auc(scores, rows))
+    alarms = [d.p_value is not None and d.p_value <= d.false_alarm_rate for d in decisions]
+    return Judgment(scores, [decision.verdict for decision in decisions], alarms, mean_auc(scores, rows))
 
 
 def mean_auc(scores: np.ndarray, rows: Sequence[Row]) -> float | None:
@@ -119,11 +121,11 @@ def differences(before: Judgment, after: Judgment) -> dict[str, Any]:
     }
 
 
-def disagreements(graph_verdicts: Infer, clips: torch.Tensor, columns: list[int], verdicts: list[str]) -> int:
-    """How many verdicts of the graph, each in its machine's column, are other ones than the detector's."""
+def disagreements(graph_verdicts: Infer, clips: torch.Tensor, columns: list[int], alarms: list[bool]) -> int:
+    """How many alarms of the graph, each in its machine's column, are other ones than the detector's."""
     is_anomalous = [graph_verdicts(clip.numpy())["is_anomalous"][0] for clip in clips.split(1)]
-    said = ["anomalous" if row[column] else "normal" for row, column in zip(is_anomalous, columns, strict=True)]
-    return sum(a != b for a, b in zip(said, verdicts, strict=True))
+    said = [bool(row[column]) for row, column in zip(is_anomalous, columns, strict=True)]
+    return sum(a != b for a, b in zip(said, alarms, strict=True))
 
 
 # For people

@@ -89,18 +89,26 @@ class Calibration:
 
     def p_value(self, scores: torch.Tensor) -> torch.Tensor:
         """How often a normal clip scores as high or higher, `(clips,)` in float64; NaN where nothing is known."""
+        return self.tail(scores).clamp_min(self.lowest_rate)
+
+    def tail(self, scores: torch.Tensor) -> torch.Tensor:
+        """The p-values as the fitted distribution has them, also below `lowest_rate`, where no clip vouches for them."""
         if self.prior is None:
             return torch.full(scores.shape, torch.nan, dtype=torch.float64)
         degrees, location, scale = self.normal_scores
-        p_values = student_tail((to_tail_scale(self.backend, scores.double()) - location) / scale, degrees)
-        return p_values.clamp_min(self.lowest_rate)
+        return student_tail((to_tail_scale(self.backend, scores.double()) - location) / scale, degrees)
 
-    def threshold(self, rate: float) -> float | None:
-        """The score from which on the p-value does not exceed `rate`; `None` where no score has such a p-value."""
+    def threshold(self, rate: float, share: float = 1.0) -> float | None:
+        """The score from which on the p-value does not exceed `rate`; `None` where no score has such a p-value.
+
+        Args:
+            rate: the false-alarm rate.
+            share: of a recording's windows: the tail there is this share of the rate.
+        """
         if self.prior is None or rate < self.lowest_rate:
             return None
         degrees, location, scale = self.normal_scores
-        return from_tail_scale(self.backend, location + scale * student_quantile(rate, degrees))
+        return from_tail_scale(self.backend, location + scale * student_quantile(rate * share, degrees))
 
     @property
     def lowest_rate(self) -> float:
@@ -138,6 +146,17 @@ def predict(own: np.ndarray, prior: ScorePrior) -> tuple[float, float, float]:
     squares = np.square(own - own.mean()).sum() if len(own) else 0.0
     variance = (prior.degrees * prior.variance + squares) / degrees * (1.0 + 1.0 / clips)
     return float(location), float(np.sqrt(max(variance, MIN_VARIANCE))), float(degrees)
+
+
+def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
+    """Adjusted p-values: at a, the procedure of Benjamini and Hochberg (1995) rejects those that do not exceed a."""
+    count = len(p_values)
+    if count == 1:
+        return p_values
+    order = np.argsort(-p_values)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(np.minimum.accumulate(p_values[order] * (count / np.arange(count, 0, -1))), 1.0)
+    return adjusted
 
 
 # Fitting
@@ -244,4 +263,4 @@ def checked_rate(rate: float) -> float:
     return float(rate)
 
 
-__all__ = ["Calibration", "ScorePrior", "StudentT", "checked_rate", "fit_prior"]
+__all__ = ["Calibration", "ScorePrior", "StudentT", "benjamini_hochberg", "checked_rate", "fit_prior"]

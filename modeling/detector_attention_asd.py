@@ -241,8 +241,9 @@ class AnomalyDetector:
     ) -> tuple[Decision, list[Decision]]:
         """The decision about a recording, and those about its windows.
 
-        The recording is judged once, by its windows' statistics together: of normal recordings, whatever their length, no
-        more than `false_alarm_rate` are called anomalous. The windows' own p-values point at the place.
+        What the sound is, all windows say together. Their p-values are adjusted for their number, and the recording's is
+        the smallest of them: of normal recordings, whatever their length, no more than `false_alarm_rate` are called
+        anomalous.
 
         Args:
             outputs: of the windows, in their order.

@@ -14,7 +14,7 @@ from .backends_attention_asd import NETWORK_BACKENDS, SCORERS, usable_backends
 from .calibration_attention_asd import Calibration, ScorePrior, fit_prior
 from .configuration_attention_asd import AttentionAsdConfig
 from .levels_attention_asd import NormalLevel
-from .machines_attention_asd import KnownMachines, Machine, SharedKnowledge
+from .machines_attention_asd import ClipVectors, KnownMachines, Machine, SharedKnowledge
 from .outputs_attention_asd import ClipOutputs
 from .reference_attention_asd import EmbeddingSpace, describe_embeddings, directions_of, fit_whitening
 from .spectrum_attention_asd import SpectrumSpace, anomaly_score, compared, describe, fit_space
@@ -214,7 +214,7 @@ def network_scores(
     """The scores of each machine's held-out clips, by the back ends that need the network."""
     scores: dict[str, list[np.ndarray]] = {backend: [] for backend in NETWORK_BACKENDS}
     for machine in machines:
-        held_out = shared.vectors(clips.outputs[clips.of(machine.name) & clips.is_held_out])
+        held_out = ClipVectors(clips.outputs[clips.of(machine.name) & clips.is_held_out], None)
         for backend, of in scores.items():
             of.append(SCORERS[backend](held_out, machine, shared).numpy())
     return scores
@@ -314,23 +314,23 @@ def enroll_machine(
     check_clips(name, clips, len(keys))
     machine = describe_machine(name, clips, known.shared, is_enrolled=True)
     folds = folds_of(keys)
-    scores = enrolled_network_scores(name, clips, folds, known.shared)
+    scores = enrolled_network_scores(machine, clips, folds, known.shared)
     if known.shared.spectra is not None and clips.spectra is not None:  # describe_machine has refused clips without
         scores["spectrum"] = cross_scores(known.shared.spectra, compared(clips.spectra), folds)
     return calibrated(machine, scores, known.shared)
 
 
 def enrolled_network_scores(
-    name: str, clips: ClipOutputs, folds: np.ndarray, shared: SharedKnowledge
+    machine: Machine, clips: ClipOutputs, folds: np.ndarray, shared: SharedKnowledge
 ) -> dict[str, np.ndarray]:
     """The scores of a machine's clips, each by the machine without the clip's fold, by the back ends of the network."""
     is_single = len(np.unique(folds)) < 2
     scores = {backend: np.empty(0 if is_single else len(clips)) for backend in NETWORK_BACKENDS}
     for fold in [] if is_single else np.unique(folds):
-        machine = describe_machine(name, clips[folds != fold], shared, is_enrolled=True)
-        left_out = shared.vectors(clips[folds == fold])
+        embedding = describe_embeddings(shared.embeddings, clips.embeddings[torch.from_numpy(folds != fold)])
+        left_out = ClipVectors(clips[folds == fold], None)
         for backend, of in scores.items():
-            of[folds == fold] = SCORERS[backend](left_out, machine, shared).numpy()
+            of[folds == fold] = SCORERS[backend](left_out, replace(machine, embedding=embedding), shared).numpy()
     return scores
 
 

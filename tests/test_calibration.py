@@ -9,6 +9,7 @@ from modeling.calibration_attention_asd import (
     Calibration,
     ScorePrior,
     StudentT,
+    benjamini_hochberg,
     fit_prior,
     fit_variance,
     from_tail_scale,
@@ -126,3 +127,8 @@ def test_the_scale_of_the_tail_has_an_inverse(backend):
     scores = torch.tensor([1e-3, 0.1, 1.0, 20.0], dtype=torch.float64)
     found = [from_tail_scale(backend, value) for value in to_tail_scale(backend, scores).tolist()]
     assert found == pytest.approx(scores.tolist(), rel=1e-9)
+
+
+def test_adjusted_p_values_are_those_of_scipy():
+    p_values = np.random.default_rng([2]).uniform(size=50) ** 2
+    np.testing.assert_allclose(benjamini_hochberg(p_values), stats.false_discovery_control(p_values))

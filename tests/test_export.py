@@ -233,7 +233,8 @@ def test_an_export_runs_its_engine_with_the_code_that_it_brings(exported, warm_p
     for engine in ("onnx", "native-int8"):
         process = warm_python.start([str(script), str(exported(engine)), str(tmp_path / engine)], tmp_path)
         stdout, stderr = process.communicate(timeout=300)
-        assert stdout.split() == [engine, "anomalous", "torch", "anomalous"], stderr
+        # Noise is like no machine.
+        assert stdout.splitlines() == [f"{engine} cannot tell", "torch cannot tell"], stderr
         # What is saved from an export is a plain model again.
         saved = json.loads((tmp_path / engine / "config.json").read_text())
         assert saved["custom_pipelines"] == AttentionAsdConfig().custom_pipelines
