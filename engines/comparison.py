@@ -52,7 +52,8 @@ def compare(
 
     Returns:
         `outputs`, the largest difference of each; `back_ends`, the decisions by each back end; and
-        `graph_verdicts_changed`, how many alarms of the graph the detector's p-values do not confirm. Refusals are the detector's alone.
+        `graph_verdicts_changed`, how many alarms of the graph the detector's p-values do not confirm. Refusals are the
+        detector's alone.
     """
     detector = fitted.detector
 
