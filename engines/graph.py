@@ -14,7 +14,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
+from modeling.calibration_attention_asd import StudentT, to_tail_scale
 from modeling.modeling_attention_asd import spectral_statistics
+from modeling.student_attention_asd import log_constant, tail_integral
+
+
+# The input with a default.
+RATE = "false_alarm_rate"
 
 
 class LogMel(nn.Module):
@@ -137,6 +143,38 @@ def simplified(model: AttentionAsdModel) -> Any:
     return faster
 
 
+class PValues(nn.Module):
+    """The p-values of scores `(batch, machines)`, in float32: ONNX Runtime has no arc tangent of doubles.
+
+    Where nothing is known the p-value is 1, which raises no alarm. The detector has NaN there, which some engines find on
+    either side of a number.
+    """
+
+    location: torch.Tensor
+    scale: torch.Tensor
+    degrees: torch.Tensor
+    log_constant: torch.Tensor
+    lowest: torch.Tensor
+
+    def __init__(self, detector: AnomalyDetector):
+        super().__init__()
+        self.backend = detector.backend
+        calibrations = [detector.calibration(machine) for machine in detector.machines]
+        # With this location nothing is rare.
+        unknown = StudentT(1.0, 1e30, 1.0)
+        normal = [unknown if known.prior is None else known.normal_scores for known in calibrations]
+        degrees, location, scale = torch.tensor(normal, dtype=torch.float64).T
+        self.register_buffer("location", location)
+        self.register_buffer("scale", scale)
+        self.register_buffer("degrees", degrees.float())
+        self.register_buffer("log_constant", log_constant(degrees).float())
+        self.register_buffer("lowest", torch.tensor([known.lowest_rate for known in calibrations]))
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        t = ((to_tail_scale(self.backend, scores) - self.location) / self.scale).float()
+        return torch.maximum(tail_integral(t, self.degrees, self.log_constant), self.lowest)
+
+
 class Graph(nn.Module):
     """From the waveform to everything that a decision needs; `scripts/export.py --help` lists the outputs.
 
@@ -149,8 +187,6 @@ class Graph(nn.Module):
         ValueError: for a log-mel that cannot be exported.
     """
 
-    thresholds: torch.Tensor
-
     def __init__(
         self,
         model: AttentionAsdModel,
@@ -162,11 +198,9 @@ class Graph(nn.Module):
         self.model, self.log_mel, self.detector, self.dtype = simplified(model), LogMel(extractor), detector, dtype
         self.model.backbone.bottlenecks.to(dtype)
         self.model.backbone.head.to(dtype)
-        thresholds = [detector.threshold(machine) for machine in detector.machines]
-        # Not NaN: some engines turn a comparison around, and NaN is on no side of a number.
-        self.register_buffer("thresholds", torch.tensor([math.inf if t is None else t for t in thresholds]).double())
+        self.p_values = PValues(detector)
 
-    def forward(self, input_values: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, input_values: torch.Tensor, false_alarm_rate: torch.Tensor) -> dict[str, torch.Tensor]:
         log_mel = self.log_mel(input_values)
         hidden_states = self.model.represent(input_values, log_mel)
         outputs = {}
@@ -184,7 +218,8 @@ class Graph(nn.Module):
         clips = ClipOutputs(outputs["embeddings"], outputs["cosines"], outputs["spectra"])
         scores = torch.stack([self.detector.scores(clips, machine) for machine in self.detector.machines], dim=1)
         outputs["scores"] = scores.float()
-        outputs["is_anomalous"] = scores >= self.thresholds
+        outputs["p_values"] = self.p_values(scores)
+        outputs["is_anomalous"] = outputs["p_values"] <= false_alarm_rate
         return outputs
 
 
@@ -194,26 +229,38 @@ class Graph(nn.Module):
 def write_onnx(graph: Graph, clip_length: int, path: Path) -> list[str]:
     """Write the graph with a free batch size. Returns the names of its outputs.
 
+    The false-alarm rate is an input with a default, the detector's: ONNX Runtime takes another one where it is given.
+    OpenVINO has the default for good; `p_values` serve any rate.
+
     Raises:
         ValueError: the detector's back end cannot be part of a graph.
     """
     # Takes a second to import.
     from torch._dynamo.exc import Unsupported
 
-    example = torch.zeros(2, clip_length)
-    names = list(graph(example))
+    example = (torch.zeros(2, clip_length), torch.tensor(graph.detector.false_alarm_rate))
+    names, shapes = list(graph(*example)), ({0: torch.export.Dim("batch")}, None)
     # Strict, because the other tracer takes len() of a tensor for a constant.
     try:
-        program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=True)
+        program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=True)
     except Unsupported as error:
         raise ValueError(
             f"backend={graph.detector.backend!r}: its scores cannot be part of a graph ({str(error).splitlines()[0]}). Give "
             "the detector another default back end: scripts/fit_detector.py --backend."
         ) from error
-    torch.onnx.export(
-        program, f=path, input_names=["input_values"], output_names=names, external_data=False, verbose=False
-    )
+    inputs = ["input_values", RATE]
+    torch.onnx.export(program, f=path, input_names=inputs, output_names=names, external_data=False, verbose=False)
+    add_default_rate(path, graph.detector.false_alarm_rate)
     return names
+
+
+def add_default_rate(path: Path, rate: float) -> None:
+    """Make the false-alarm rate of a graph in ONNX an optional input with this default."""
+    import onnx
+
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(rate, dtype=np.float32), RATE))
+    onnx.save(model, path)
 
 
 def write_openvino(onnx_path: Path, path: Path, calibration: np.ndarray | None, num_bottlenecks: int) -> None:

@@ -165,7 +165,7 @@ class AnomalyDetector:
         Raises:
             ValueError: for a machine that is not known or a back end that does not exist.
         """
-        return self._calibration(machine, backend).p_value(torch.as_tensor(scores).cpu())
+        return self.calibration(machine, backend).p_value(torch.as_tensor(scores).cpu())
 
     def threshold(
         self, machine: str, false_alarm_rate: float | None = None, backend: str | None = None
@@ -175,7 +175,15 @@ class AnomalyDetector:
         Raises:
             ValueError: for a machine that is not known, a back end that does not exist or an impossible rate.
         """
-        return self._calibration(machine, backend).threshold(self._rate(false_alarm_rate))
+        return self.calibration(machine, backend).threshold(self._rate(false_alarm_rate))
+
+    def calibration(self, machine: str, backend: str | None = None) -> Calibration:
+        """What the p-values of a machine rest on.
+
+        Raises:
+            ValueError: for a machine that is not known or a back end that does not exist.
+        """
+        return self._known[machine].calibration(self._backend(backend))
 
     def lowest_rate(self, machine: str, backend: str | None = None) -> float:
         """The lowest false-alarm rate that the normal clips support, 1 / (clips + 1); 1 where nothing is known.
@@ -183,7 +191,7 @@ class AnomalyDetector:
         Raises:
             ValueError: for a machine that is not known or a back end that does not exist.
         """
-        return self._calibration(machine, backend).lowest_rate
+        return self.calibration(machine, backend).lowest_rate
 
     def normal_level(self, machine: str) -> tuple[np.ndarray, np.ndarray] | None:
         """This machine's normal log-mel: mean and standard deviation over clips and frames, `(bins,)` in dB each.
@@ -299,9 +307,6 @@ class AnomalyDetector:
         return cls(**read_detector(config_file, tensors_file, str(pretrained_model_name_or_path)))
 
     # What is asked for, or the detector's own
-
-    def _calibration(self, machine: str, backend: str | None) -> Calibration:
-        return self._known[machine].calibration(self._backend(backend))
 
     def _backend(self, backend: str | None) -> str:
         return checked_backend(backend or self.backend)

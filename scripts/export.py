@@ -15,7 +15,11 @@ axis first, of any length:
     input_values    (batch, clip_length)  waveforms in [-1, 1] at the model's sampling rate
     embeddings, cosines, spectra, attention_maps       as in AttentionAsdOutput
     scores          (batch, machines)  of the detector's back end, machines in the order of export.json
-    is_anomalous    (batch, machines)  whether a clip, claimed to be of that machine, is, at the detector's false-alarm rate
+    p_values        (batch, machines)  how often a normal clip of that machine scores as high
+    is_anomalous    (batch, machines)  whether a clip, claimed to be of that machine, is, at the false-alarm rate
+
+In ONNX the input false_alarm_rate is optional, by default the detector's. Noise and other machines are the detector's to
+refuse.
 """
 
 import argparse

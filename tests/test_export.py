@@ -160,14 +160,28 @@ def test_graphs_own_scores_and_verdicts_are_the_detectors(exported, clips, engin
     directory = exported(engine)
     runtime = ENGINES[engine].runtime
     files = [str(directory / name) for name in runtime.files]
-    results = runtime.load(files, ["scores", "is_anomalous"], 1, None)(clips.numpy())
+    results = runtime.load(files, ["scores", "p_values", "is_anomalous"], 1, None)(clips.numpy())
     outputs = ClipOutputs.of(ExportedModel.from_exported(directory)(clips))
     detector = AnomalyDetector.from_pretrained(directory)
     for column, machine in enumerate(detector.machines):
         decisions = detector.decide(outputs, machine)
         assert results["scores"][:, column] == pytest.approx([decision.score for decision in decisions], rel=1e-3)
+        assert results["p_values"][:, column] == pytest.approx([decision.p_value for decision in decisions], rel=0.05)
         assert results["is_anomalous"][:, column].tolist() == [d.verdict == "anomalous" for d in decisions]
     assert results["is_anomalous"][:2, 0].tolist() == [False, True]
+
+
+def test_the_false_alarm_rate_is_an_optional_input_of_the_graph_in_onnx(exported, clips):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(exported("onnx") / "network.onnx", providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == ["input_values"]
+    assert [value.name for value in session.get_overridable_initializers()] == ["false_alarm_rate"]
+    names = ["p_values", "is_anomalous"]
+    p_values, default = session.run(names, {"input_values": clips.numpy()})
+    assert np.array_equal(default, p_values <= np.float32(0.01))
+    rate = np.float32(0.9)
+    _, lenient = session.run(names, {"input_values": clips.numpy(), "false_alarm_rate": np.array(rate, np.float32)})
+    assert lenient.all() and not default.all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
