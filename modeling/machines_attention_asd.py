@@ -191,7 +191,9 @@ class KnownMachines:
         if clip.coordinates is None or machine.spectrum is None or other.spectrum is None:
             return False
         space = known_space(self.shared)
-        own, others = (unlikelihood(space, of.spectrum, clip.coordinates).item() for of in (machine, other))
+        own, others = (
+            unlikelihood(space, spectrum, clip.coordinates).item() for spectrum in (machine.spectrum, other.spectrum)
+        )
         return own - others > WRONG_MACHINE
 
     def similarity(self, clip: ClipVectors, machine: Machine) -> float:
