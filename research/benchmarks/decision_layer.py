@@ -170,7 +170,7 @@ def merit_cells(clips: Clips, scores: np.ndarray) -> list[str]:
     for name in ("official", "pooled"):
         low, high = mean[f"{name}_ci95"]
         cells.append(f"{mean[name]:.3f} [{low:.3f}, {high:.3f}]")
-    return [*cells, f"{mean['worst_id']:.2f}"]
+    return [*cells, f"{min(merit['auc']['per_id'].values()):.2f}"]
 
 
 def fitted_tables(sets: dict[str, tuple[Clips, Clips]]) -> str:
@@ -215,7 +215,7 @@ def enrolled_rows(
                     detector.enroll(machine, enrolled.outputs)
                     scores, p_values = judge(detector, clips)
                     control = control_scores(enrolled, clips)
-                    auc, control_auc = (float(roc_auc_score(clips.is_anomaly, of)) for of in (scores, control))
+                    auc, control_auc = (float(roc_auc_score(clips.is_anomaly, values)) for values in (scores, control))
                     found[count].append((auc, control_auc, p_values[~clips.is_anomaly], p_values[clips.is_anomaly]))
     rows = []
     for count, results in found.items():
