@@ -21,16 +21,20 @@ from settings import EXAMPLES_DIR, MAX_SECONDS, MODEL_ID, MODEL_QUEUE, SESSION_S
 
 
 TITLE = "Does this machine sound right?"
+# Label of an example -> its sounds, and the machine of the demonstration model that they are of.
 EXAMPLES = {
-    "Fan": "fan_normal.wav",
-    "Fan, clogged": "fan_clogged.wav",
-    "Pump": "pump_normal.wav",
-    "Pump, clogged": "pump_clogged.wav",
-    "Conveyor": "conveyor_normal.wav",
-    "Conveyor, low voltage": "conveyor_low_voltage.wav",
+    "Fan": ("fan_normal.wav", "fan_id_04"),
+    "Fan, clogged": ("fan_clogged.wav", "fan_id_04"),
+    "Pump": ("pump_normal.wav", "pump_id_00"),
+    "Pump, clogged": ("pump_clogged.wav", "pump_id_00"),
+    "Conveyor": ("conveyor_normal.wav", "ToyConveyor_id_02"),
+    "Conveyor, low voltage": ("conveyor_low_voltage.wav", "ToyConveyor_id_02"),
 }
-PAIRS = {"Fan, before and after": ("Fan", "Fan, clogged"), "Pump, before and after": ("Pump", "Pump, clogged")}
-LONG_EXAMPLE = {"Fan that clogs, 30 s": "fan_30_s.flac"}
+PAIRS = {
+    "Fan, before and after": ("fan_normal.wav", "fan_clogged.wav", "fan_id_04"),
+    "Pump, before and after": ("pump_normal.wav", "pump_clogged.wav", "pump_id_00"),
+}
+LONG_EXAMPLE = {"Fan that clogs, 30 s": ("fan_30_s.flac", "fan_id_04")}
 RATES = {"1 in 10": 0.1, "1 in 20": 0.05, "1 in 100": 0.01, "1 in 1000": 0.001}
 
 # What the page asks for is no endpoint, and of several changes the last one counts.
@@ -103,10 +107,18 @@ def sound_input(label: str, **settings: Any) -> gr.Audio:
     return gr.Audio(type="filepath", sources=["upload", "microphone"], label=label, buttons=[], **settings)
 
 
-def examples(files: dict[str, list[str]], *inputs: gr.Audio) -> None:
-    """Offer synthetic sounds: a label, and a file for every input."""
-    paths = [[str(EXAMPLES_DIR / name) for name in names] for names in files.values()]
-    gr.Examples(paths, list(inputs), label="Synthetic examples", example_labels=list(files))
+def examples(offered: dict[str, tuple[str, ...]], *inputs: gr.Audio | gr.Dropdown) -> None:
+    """Offer synthetic sounds.
+
+    Args:
+        offered: the label of an example -> a file for every sound input, and the machine that the sounds are of.
+        inputs: the inputs for the sounds, and the choice of machine.
+    """
+    rows = []
+    for *names, machine in offered.values():
+        # A model of other machines does not know those of the examples.
+        rows.append([*(str(EXAMPLES_DIR / name) for name in names), machine if machine in machine_choices() else ""])
+    gr.Examples(rows, list(inputs), label="Synthetic examples", example_labels=list(offered))
 
 
 # The tabs
@@ -117,8 +129,9 @@ def listen_tab(own: gr.State) -> gr.Dropdown:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recording = sound_input("Sound of a machine")
-            examples({label: [name] for label, name in EXAMPLES.items()}, recording)
-            machine, rate = machine_choice(), rate_choice()
+            machine = machine_choice()
+            examples(EXAMPLES, recording, machine)
+            rate = rate_choice()
         with gr.Column(scale=3, min_width=320):
             hint = "Drop in a sound, record one, or pick an example. The answer appears here."
             drawn = pictures("listen", hint)
@@ -130,9 +143,9 @@ def listen_tab(own: gr.State) -> gr.Dropdown:
 def compare_tab() -> None:
     with gr.Row():
         first, second = sound_input("First sound"), sound_input("Second sound")
-    examples({label: [EXAMPLES[name] for name in names] for label, names in PAIRS.items()}, first, second)
     with gr.Row():
         machine, rate = machine_choice(), rate_choice()
+    examples(PAIRS, first, second, machine)
     drawn = pictures("compare", "Choose two sounds: they are drawn on the same scales, with their difference.")
     triggers = [first.change, second.change, machine.input, rate.input]
     gr.on(triggers, compare, [first, second, machine, rate], drawn, **FOLLOWS)
@@ -143,8 +156,9 @@ def long_tab(own: gr.State) -> gr.Dropdown:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recording = sound_input(f"Recording of up to {MAX_SECONDS // 60} minutes")
-            examples({label: [name] for label, name in LONG_EXAMPLE.items()}, recording)
-            machine, rate = machine_choice(), rate_choice()
+            machine = machine_choice()
+            examples(LONG_EXAMPLE, recording, machine)
+            rate = rate_choice()
         with gr.Column(scale=3, min_width=320):
             timeline = pictures("timeline", "Every window of the recording gets its score; alarms are marked.")
             window = pictures("part")

@@ -101,7 +101,7 @@ def sounds(tmp_path_factory) -> Path:
     write("long.wav", *[machine_sound(220.0, 1010 + i, hiss=0.1 if i in (3, 4) else 0.0) for i in range(8)])
     for i in range(6):
         write(f"mine_{i}.wav", machine_sound(900.0, 1020 + i))
-    write("mine_faulty.wav", machine_sound(900.0, 1030, hiss=1.0))
+    write("mine_faulty.wav", machine_sound(900.0, 1030, hiss=0.3))
     (folder / "broken.wav").write_text("this is not a sound")
     return folder
 
@@ -244,6 +244,11 @@ def give(page, path: Path | list[Path]) -> None:
     page.wait_for_function("field => !field.isConnected", arg=field)
 
 
+def choose_machine(page, name: str = "fan_id_00") -> None:
+    panel(page).get_by_label("Machine").click()
+    page.get_by_role("option", name=name).click()
+
+
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -272,9 +277,10 @@ def colors(page, index: int) -> int:
 
 def test_a_dropped_sound_gets_the_pipelines_verdict_its_reason_and_pictures(visit, sounds, detect):
     page = visit()
+    choose_machine(page)
     give(page, sounds / "faulty.wav")
     panel(page).locator(".asd-verdict").wait_for()
-    expected = detect(str(sounds / "faulty.wav"))
+    expected = detect(str(sounds / "faulty.wav"), machine="fan_id_00")
     assert expected["verdict"] == "anomalous" and verdict(page) == "Anomalous"
     assert answer(page) == json.loads(json.dumps(expected))
     card = panel(page).locator(".asd-card").inner_text()
@@ -361,6 +367,7 @@ def test_a_broken_file_is_named_and_the_next_one_is_answered(visit, sounds, spac
 
 def test_the_saved_report_opens_alone_and_draws_the_same(visit, sounds, tmp_path):
     page = visit()
+    choose_machine(page)
     give(page, sounds / "faulty.wav")
     with page.expect_download() as saved:
         panel(page).get_by_role("button", name="Save report").click()
@@ -385,6 +392,7 @@ def test_the_saved_report_opens_alone_and_draws_the_same(visit, sounds, tmp_path
 def test_two_sounds_are_compared_on_the_same_scales(visit, sounds):
     page = visit()
     open_tab(page, "Compare")
+    choose_machine(page)
     give(page, sounds / "normal.wav")
     give(page, sounds / "faulty.wav")
     panel(page).locator(".asd-sides").wait_for()
@@ -398,10 +406,11 @@ def test_two_sounds_are_compared_on_the_same_scales(visit, sounds):
 def test_a_window_of_a_long_recording_shows_its_own_maps(visit, sounds, detect):
     page = visit()
     open_tab(page, "Long recording")
+    choose_machine(page)
     give(page, sounds / "long.wav")
     timeline = panel(page).locator(".asd-timeline canvas")
     timeline.wait_for()
-    expected = detect(str(sounds / "long.wav"))
+    expected = detect(str(sounds / "long.wav"), machine="fan_id_00")
     alarms = [i for i, window in enumerate(expected["windows"]) if window["verdict"] == "anomalous"]
     assert {3, 4} <= set(alarms) and 0 not in alarms
     assert f"{len(alarms)} of 8 windows raised an alarm" in panel(page).inner_text()
