@@ -247,10 +247,10 @@ def test_a_pinned_pipeline_judges_by_what_was_fitted_to_its_own_weights(hub, run
         detect = pipeline("anomalous-sound-detection", model=str(out), trust_remote_code=True)
         return json.loads(json.dumps(detect(str(clip), machine="fan_id_00")))
 
-    first = save_and_judge(clips=24)
+    first = save_and_judge(clips=48)
     commit = commit_of(run(PUSH, "model", out, "user/pinned", "--private"))
     run(PUSH, "model", out, "user/pinned", "--private", "--subfolder", "first")
-    second = save_and_judge(clips=16)
+    second = save_and_judge(clips=36)
     run(PUSH, "model", out, "user/pinned")
     printed = run(LOAD_PINNED, clip, commit, TOKEN, HF_TOKEN=None).splitlines()
     loaded = [json.loads(line) for line in printed if line.startswith("{")]
@@ -485,7 +485,7 @@ import sys
 from transformers import pipeline
 
 detect = pipeline("anomalous-sound-detection", model=sys.argv[1], trust_remote_code=True)
-print(type(detect).__module__, detect(sys.argv[2])["verdict"])
+print(type(detect).__module__, detect(sys.argv[2], machine="fan_id_04")["verdict"])
 """
 
 

@@ -163,15 +163,15 @@ def test_a_detector_fitted_anew_on_the_training_folder_makes_results_and_card_an
     model = shutil.copytree(output, tmp_path / "model")
     earlier = json.loads((model / "all_results.json").read_text())
     # In the training's batches: sums of others are rounded in another order.
-    flags = ("--model", model, "--data_dir", folder, "--batch_size", 32, "--backend", "knn")
+    flags = ("--model", model, "--data_dir", folder, "--batch_size", 32, "--backend", "gmm")
     done = run_script("scripts/fit_detector.py", *flags)
     assert done.returncode == 0, done.stderr
     results = json.loads((model / "all_results.json").read_text())
-    assert results["backend"] == results["test"]["decisions"]["default"] == "knn"
+    assert results["backend"] == results["test"]["decisions"]["default"] == "gmm"
     # The same clips are held out as in the training, so that nothing but the default has changed.
     assert {key for key in earlier if results[key] != earlier[key]} == {"backend", "test"}
     assert results["test"]["decisions"]["alarms"] == earlier["test"]["decisions"]["alarms"]
-    assert "The default is `knn`" in (model / "README.md").read_text()
+    assert "The default is `gmm`" in (model / "README.md").read_text()
 
 
 def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_bits(sound_folder, warm_python, tmp_path):
