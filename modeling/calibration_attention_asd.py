@@ -234,20 +234,17 @@ def fit_variance(variances: np.ndarray, degrees: np.ndarray) -> tuple[float, flo
 def to_tail_scale(backend: str, scores: torch.Tensor) -> torch.Tensor:
     """Scores on a scale on which those of normal clips are close to Gaussian.
 
-    `spectrum` is on it already. That of a likelihood is its logarithm, and that of a cross-entropy the logits' distance
-    that it is the softplus of.
+    That is a distance's logarithm, and for a cross-entropy the logits' distance that it is the softplus of.
     """
     if backend == "arcface":
         scores = scores.clamp_min(1e-300)
         return scores + (-torch.expm1(-scores)).log()
-    return scores.clamp_min(1e-12).log() if backend == "gmm" else scores
+    return scores.clamp_min(1e-12).log()
 
 
 def from_tail_scale(backend: str, value: float) -> float:
     """The score that [`to_tail_scale`] makes `value` of."""
-    if backend == "arcface":
-        return float(np.logaddexp(value, 0.0))
-    return float(np.exp(value)) if backend == "gmm" else value
+    return float(np.logaddexp(value, 0.0) if backend == "arcface" else np.exp(value))
 
 
 def checked_rate(rate: float) -> float:

@@ -20,8 +20,8 @@ KEPT_BINS = (31, 32)
 OWN_PRIOR = 256.0
 # Clips of shared variation that are added before a machine's extra variance is worked out.
 EXTRA_PRIOR = 2.0
-# The score is the logarithm of the distance, less this share of that to the center of all machines. What raises both, such
-# as a noisy recording, counts half. Flat from 0.25 to 0.75.
+# The score is the distance over the distance to the center of all machines to this power. What raises both, such as a noisy
+# recording, counts half. Flat from 0.25 to 0.75.
 RELATIVE = 0.5
 # Directions of an enrolled machine's own variation that are kept: all of up to so many clips.
 MAX_OWN = 128
@@ -233,9 +233,9 @@ def log_distance(space: SpectrumSpace, machine: MachineSpectrum, clips: torch.Te
 
 
 def anomaly_score(space: SpectrumSpace, machine: MachineSpectrum, clips: torch.Tensor) -> torch.Tensor:
-    """The distance of clips `(clips, D)` to a machine beside that to the center of all machines, `(clips,)`."""
+    """The squared distance of clips `(clips, D)` to a machine beside that to the center of all machines, `(clips,)`."""
     from_center = ((clips - space.center).square() / space.variances).mean(1)
-    return log_distance(space, machine, clips) - RELATIVE * from_center.clamp_min(MIN_SQUARE).log()
+    return (log_distance(space, machine, clips) - RELATIVE * from_center.clamp_min(MIN_SQUARE).log()).exp()
 
 
 def similarity(space: SpectrumSpace, machine: MachineSpectrum, clips: torch.Tensor) -> torch.Tensor:

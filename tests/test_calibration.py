@@ -30,7 +30,7 @@ class Scores:
         self.deviations = 0.2 * np.sqrt(8.0 / self.generator.chisquare(8, size=machines))
 
     def draw(self, machine: int, count: int) -> np.ndarray:
-        return self.means[machine] + self.deviations[machine] * self.generator.normal(size=count)
+        return np.exp(self.means[machine] + self.deviations[machine] * self.generator.normal(size=count))
 
 
 @pytest.mark.parametrize("clips", [0, 1, 4, 15])
@@ -56,12 +56,11 @@ def test_p_values_of_normal_scores_are_uniform(clips):
 def test_the_p_value_is_one_monotone_function_and_the_threshold_its_inverse():
     world = Scores(0, machines=10)
     known = [world.draw(machine, 15) for machine in range(10)]
-    for backend, scores in (("spectrum", known), ("gmm", [np.exp(own) for own in known])):
+    for backend, scores in (("spectrum", known), ("arcface", [np.log1p(own) for own in known])):
         prior = fit_prior(backend, scores, [np.arange(15) for _ in scores])
         assert prior.tail is not None and prior.count == 150
         calibration = Calibration.of(backend, scores[0], prior)
-        grid = torch.linspace(-2.0, 4.0, 2001, dtype=torch.float64)
-        grid = grid.exp() if backend == "gmm" else grid
+        grid = torch.linspace(-2.0, 4.0, 2001, dtype=torch.float64).exp()
         p_values = calibration.p_value(grid)
         assert (p_values.diff() <= 0.0).all() and p_values.min() == 1.0 / 151.0 == calibration.lowest_rate
         for rate in (0.007, *RATES, 0.29, 0.5):
@@ -73,7 +72,7 @@ def test_the_p_value_is_one_monotone_function_and_the_threshold_its_inverse():
 
 def test_with_few_machines_scores_follow_students_t_of_scipy():
     known = [np.random.default_rng([machine]).normal(size=5) for machine in range(3)]
-    prior = fit_prior("spectrum", known, [np.arange(5) for _ in known])
+    prior = fit_prior("spectrum", [np.exp(own) for own in known], [np.arange(5) for _ in known])
     assert prior.tail is None
     own = known[0]
     clips = len(own) + prior.location_clips
@@ -82,13 +81,14 @@ def test_with_few_machines_scores_follow_students_t_of_scipy():
     variance = (prior.degrees * prior.variance + np.square(own - own.mean()).sum()) / degrees * (1 + 1 / clips)
     scores = np.array([0.0, 1.0, 2.0])
     expected = np.maximum(stats.t.sf((scores - location) / np.sqrt(variance), degrees), 1 / 16)
-    np.testing.assert_allclose(Calibration.of("spectrum", own, prior).p_value(torch.from_numpy(scores)), expected)
+    calibration = Calibration.of("spectrum", np.exp(own), prior)
+    np.testing.assert_allclose(calibration.p_value(torch.from_numpy(np.exp(scores))), expected)
 
 
 def test_a_machines_own_scores_outweigh_the_prior():
     prior = ScorePrior(0.0, 2.0, 0.01, 5.0, StudentT(20.0, 0.0, 1.0), 500)
-    far = np.random.default_rng([1]).normal(3.0, 0.5, size=200)
-    score = torch.tensor([3.0])
+    far = np.exp(np.random.default_rng([1]).normal(3.0, 0.5, size=200))
+    score = torch.tensor([3.0]).exp()
     p_values = [Calibration.of("spectrum", far[:count], prior).p_value(score).item() for count in (0, 3, 20, 200)]
     assert p_values[0] < 0.01 and p_values == sorted(p_values) and p_values[-1] == pytest.approx(0.5, abs=0.1)
     # Two clips, each left out in turn, have one distance.

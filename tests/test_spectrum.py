@@ -72,7 +72,7 @@ def test_the_distance_of_a_fitted_machine_is_mahalanobis_by_the_shrunk_covarianc
     expected = np.log(squares(means["b"]) * 40 / 41)
     np.testing.assert_allclose(log_distance(space, machine, coordinates).numpy(), expected, rtol=1e-4, atol=1e-5)
     center = np.mean(list(means.values()), axis=0)
-    expected = expected - 0.5 * np.log(squares(center))
+    expected = np.exp(expected) / np.sqrt(squares(center))
     np.testing.assert_allclose(anomaly_score(space, machine, coordinates).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
