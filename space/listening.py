@@ -102,7 +102,11 @@ class Listener:
         """Return what the browser draws of a sound: the pipeline's `result`, and the window with the highest score."""
         result = self.judge(sound, machine, false_alarm_rate, detector)
         windows = result["windows"]
-        chosen = max(range(len(windows)), key=lambda i: -1.0 if windows[i]["score"] is None else windows[i]["score"]) if windows else 0
+        chosen = (
+            max(range(len(windows)), key=lambda i: -1.0 if windows[i]["score"] is None else windows[i]["score"])
+            if windows
+            else 0
+        )
         start_s = windows[chosen]["start_s"] if windows else 0.0
         return {"chosen": chosen, **self.describe(sound, result, start_s, detector)}
 
