@@ -157,8 +157,7 @@ window.asd = (() => {
 
   function facts(result) {
     const method = {
-      conformal: "rank among held-out normal clips", "cross-conformal": "rank among the enrolled clips",
-      "fitted tail": "distribution fitted to few normal clips", "other machines": "how other machines vary",
+      "own and other machines": "how this machine and the others vary", "other machines": "how other machines vary",
     }[result.method];
     const clips = result.calibration_clips;
     const rows = [
@@ -179,7 +178,7 @@ window.asd = (() => {
       el("div", { class: "asd-words" },
         el("h2", { class: "asd-verdict" }, WORDS[result.verdict]),
         el("p", {}, explanation(result, name)),
-        result.note && result.score !== null ? el("p", {}, `But ${result.note}.`) : null,
+        result.note && KEYS[result.verdict] !== "unknown" ? el("p", {}, `But ${result.note}.`) : null,
         result.reason ? el("p", { class: "asd-reason" }, result.reason) : null,
         chance(result) ? el("p", { class: "asd-chance" }, chance(result)) : null,
         gauge(result, typical)));
