@@ -1,0 +1,90 @@
+"""The wheel and the source distribution: what they hold, and that the wheel's command runs where no clone is."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from attention_asd.__main__ import COMMANDS
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory) -> Path:
+    """A folder with the wheel and the source distribution of this tree."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--target", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unpacked(distributions, tmp_path_factory) -> Path:
+    """A folder that holds what the wheel puts into site-packages, and nothing else."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    with zipfile.ZipFile(next(distributions.glob("*.whl"))) as wheel:
+        wheel.extractall(folder)
+    return folder
+
+
+def run_command(unpacked: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(unpacked), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "attention_asd", *arguments]
+    return subprocess.run(command, cwd=unpacked, env=environment, capture_output=True, text=True)
+
+
+def test_a_wheel_puts_one_package_of_this_project_into_an_environment(unpacked):
+    names = sorted(path.name for path in unpacked.iterdir())
+    assert names[0] == "attention_asd"
+    assert len(names) == 2 and names[1].endswith(".dist-info")
+
+
+def test_a_wheel_holds_all_that_its_commands_need(unpacked):
+    clone = unpacked / "attention_asd" / "clone"
+    for program, _ in COMMANDS.values():
+        assert (clone / program).exists(), program
+    assert (clone / "model_card.md").is_file()
+    assert (clone / "engines" / "native_attention_asd.c").is_file()
+    # Links in a clone are files in a wheel.
+    assert {path.name for path in (ROOT / "space" / "demo_model").iterdir() if path.name != "__pycache__"} <= {
+        path.name for path in (clone / "space" / "demo_model").iterdir() if path.is_file()
+    }
+
+
+def test_a_source_distribution_holds_the_repository(distributions):
+    with tarfile.open(next(distributions.glob("*.tar.gz"))) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames()}
+    wanted = {"train.py", "score.py", "model_card.md", "tests/conftest.py", "constraints.txt", "docs/decisions.md"}
+    assert wanted <= names
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_judges_a_recording_without_a_clone(unpacked, tmp_path):
+    import numpy as np
+    import soundfile
+
+    recording = tmp_path / "noise.wav"
+    soundfile.write(recording, np.random.default_rng(0).normal(scale=0.1, size=160000), 16000)
+    model = unpacked / "attention_asd" / "clone" / "space" / "demo_model"
+    result = run_command(unpacked, "score", str(recording), "--model", str(model), "--format", "json")
+    assert result.returncode == 0, result.stderr
+    assert '"verdict": "cannot tell"' in result.stdout
+
+
+def test_an_unknown_command_is_refused_and_the_known_ones_are_named(unpacked):
+    result = run_command(unpacked, "scores")
+    assert result.returncode == 2
+    assert "scores" in result.stderr and "score, train" in result.stderr
+
+
+def test_help_names_every_command(unpacked):
+    result = run_command(unpacked, "--help")
+    assert result.returncode == 0
+    for command in COMMANDS:
+        assert f"    {command} " in result.stdout
