@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils.hub import cached_file, resolve_revision
+from transformers.utils.hub import cached_file
+
+from modeling.compatibility_attention_asd import resolve_revision
 
 from .native_attention_asd import SOURCE, load_native
 

@@ -4,7 +4,7 @@ import copy
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedConfig
+from .compatibility_attention_asd import PreTrainedConfig
 
 
 # The 41 machine IDs of DCASE 2020 Task 2, in its development and its additional training set.

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils.hub import cached_file, resolve_revision
+from transformers.utils.hub import cached_file
 
 from .backends_attention_asd import SCORERS, checked_backend, usable_backends
 from .calibration_attention_asd import Calibration, checked_rate
+from .compatibility_attention_asd import resolve_revision
 from .configuration_attention_asd import AttentionAsdConfig
 from .decision_attention_asd import Decision, decide_recording, together
 from .detector_files_attention_asd import CONFIG_FILE, TENSORS_FILE, read_detector, write_detector

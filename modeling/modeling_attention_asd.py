@@ -16,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
-from transformers import initialization as init
-from transformers.utils.hub import resolve_revision
 
+from .compatibility_attention_asd import init, resolve_revision
 from .configuration_attention_asd import LAGS, AttentionAsdConfig
 from .outputs_attention_asd import AttentionAsdOutput
 from .saving_attention_asd import write_code

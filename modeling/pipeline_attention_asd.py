@@ -354,5 +354,22 @@ def is_silent(window: np.ndarray) -> bool:
     """Tell whether a window `(samples,)` holds no sound."""
     return bool(window.std() < SILENCE_RMS)
 
+"""
+transformers before 5.9 copies a file only if the file that it loads names it in such a line, in a text too:
+from .backends_attention_asd import __all__
+from .bands_attention_asd import __all__
+from .calibration_attention_asd import __all__
+from .compatibility_attention_asd import __all__
+from .configuration_attention_asd import __all__
+from .detector_files_attention_asd import __all__
+from .fitting_attention_asd import __all__
+from .levels_attention_asd import __all__
+from .machines_attention_asd import __all__
+from .periods_attention_asd import __all__
+from .reference_attention_asd import __all__
+from .relevance_attention_asd import __all__
+from .spectrum_attention_asd import __all__
+from .student_attention_asd import __all__
+"""
 
 __all__ = ["AnomalousSoundDetectionPipeline"]

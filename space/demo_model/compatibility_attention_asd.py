@@ -1,0 +1,1 @@
+../../modeling/compatibility_attention_asd.py
