@@ -4,6 +4,8 @@ The code runs in its reader's environment, whose transformers may be older than 
 longer in use, at the end of 2027 at the latest, this file may go: its names are then imported from transformers.
 """
 
+import os
+
 import transformers
 
 
@@ -24,7 +26,15 @@ try:
     from transformers.utils.hub import resolve_revision
 except ImportError:  # before 5.18
 
-    def resolve_revision(path_or_repo_id, revision=None, **source):
+    def resolve_revision(
+        path_or_repo_id: str | os.PathLike | None,
+        revision: str | None = None,
+        *,
+        repo_type: str | None = None,
+        token: bool | str | None = None,
+        local_files_only: bool = False,
+        cache_dir: str | os.PathLike | None = None,
+    ) -> str | None:
         """Return the revision as it is: this transformers cannot tell which commit it points to."""
         return revision
 

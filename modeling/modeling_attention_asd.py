@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,10 @@ from .compatibility_attention_asd import init, resolve_revision
 from .configuration_attention_asd import LAGS, AttentionAsdConfig
 from .outputs_attention_asd import AttentionAsdOutput
 from .saving_attention_asd import write_code
+
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.10, on which this code may be loaded, has none
 
 
 def spectral_statistics(log_mel: torch.Tensor) -> torch.Tensor:
@@ -320,12 +324,12 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
 
     if TYPE_CHECKING:
         # transformers decorates this method in a way that hides its signature from type checkers.
-        def to(self, *args: Any, **kwargs: Any) -> Self: ...
+        def to(self, *args: Any, **kwargs: Any) -> "Self": ...
 
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike | None, *model_args: Any, **kwargs: Any
-    ) -> Self:
+    ) -> "Self":
         """Load a model as transformers does, and keep in `source` where it came from.
 
         Args, results and errors are those of `transformers.PreTrainedModel.from_pretrained`. `source` holds the revision

@@ -354,6 +354,7 @@ def is_silent(window: np.ndarray) -> bool:
     """Tell whether a window `(samples,)` holds no sound."""
     return bool(window.std() < SILENCE_RMS)
 
+
 """
 transformers before 5.9 copies a file only if the file that it loads names it in such a line, in a text too:
 from .backends_attention_asd import __all__
