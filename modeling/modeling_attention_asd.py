@@ -20,6 +20,7 @@ from transformers import initialization as init
 from transformers.utils.hub import resolve_revision
 
 from .configuration_attention_asd import LAGS, AttentionAsdConfig
+from .gradients_attention_asd import AttentionAsdConv2d, AttentionAsdPReLU
 from .outputs_attention_asd import AttentionAsdOutput
 from .saving_attention_asd import write_code
 
@@ -142,39 +143,6 @@ def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.sub_(1)
-
-
-class AttentionAsdConv2d(nn.Conv2d):
-    """A convolution of MobileFaceNet. The class tells `_init_weights` how to initialize its weights."""
-
-
-class PReLUOnCpu(torch.autograd.Function):
-    """PReLU with a vectorized backward pass.
-
-    PyTorch's own backward pass took 28 % of a training step on a CPU. This one takes a third of that time in float32 and
-    a sixth in bfloat16.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, hidden_states: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(hidden_states, slopes)
-        return F.prelu(hidden_states, slopes)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden_states, slopes = ctx.saved_tensors
-        above = torch.ops.aten.threshold_backward(grad, hidden_states, 0)
-        below = grad - above
-        return torch.addcmul(above, below, slopes.view(1, -1, 1, 1)), below.mul_(hidden_states).sum((0, 2, 3))
-
-
-class AttentionAsdPReLU(nn.PReLU):
-    """PReLU with one slope per channel. On a CPU with gradients it is computed by [`PReLUOnCpu`]."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled() and hidden_states.device.type == "cpu":
-            return PReLUOnCpu.apply(hidden_states, self.weight.to(hidden_states.dtype))
-        return super().forward(hidden_states)
 
 
 class AttentionAsdConvLayer(nn.Module):

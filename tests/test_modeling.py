@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from modeling import AttentionAsdConfig, AttentionAsdModel
-from modeling.modeling_attention_asd import AttentionAsdPReLU, spectral_statistics
+from modeling.gradients_attention_asd import AttentionAsdConv2d, AttentionAsdPReLU
+from modeling.modeling_attention_asd import spectral_statistics
 from modeling.outputs_attention_asd import SPECTRA_ROWS
 
 
@@ -264,6 +265,30 @@ def test_prelus_faster_backward_pass_gives_pytorchs_gradients(dtype):
     assert torch.equal(ours[0], theirs[0])
     # A slope's gradient is a sum over time and frequency. The faster one rounds before the sum.
     torch.testing.assert_close(ours[1], theirs[1], rtol=0.02 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 11), (7, 6)], ids=str)
+def test_the_halving_convolutions_bfloat16_gradients_are_float64s_rounded(size):
+    generator = torch.Generator().manual_seed(0)
+    conv = AttentionAsdConv2d(4, 4, 3, stride=2, padding=1, groups=4, bias=False).bfloat16()
+    hidden_states = torch.randn(3, 4, *size, generator=generator).bfloat16().requires_grad_()
+    output = conv(hidden_states)
+    assert "HalvingDepthwiseOnCpu" in output.grad_fn.name()
+    grad = torch.randn(output.shape, generator=generator).bfloat16()
+    values, weight = (tensor.detach().double().requires_grad_() for tensor in (hidden_states, conv.weight))
+    exact = F.conv2d(values, weight, stride=2, padding=1, groups=4)
+    expected = torch.autograd.grad(exact, (values, weight), grad.double())
+    computed = torch.autograd.grad(output, (hidden_states, conv.weight), grad)
+    # bfloat16 has 8 significant bits: half a step is 2**-9 of the value.
+    for ours, true in zip((output, *computed), (exact, *expected), strict=True):
+        torch.testing.assert_close(ours.double(), true, rtol=2**-8, atol=2**-8)
+
+
+def test_pytorchs_own_convolution_computes_all_but_bfloat16_training():
+    hidden_states = torch.randn(1, 4, 8, 8).requires_grad_()
+    conv = AttentionAsdConv2d(4, 4, 3, stride=2, padding=1, groups=4, bias=False)
+    assert "Halving" not in conv(hidden_states).grad_fn.name()
+    assert "Halving" not in conv.bfloat16().eval()(hidden_states.bfloat16()).grad_fn.name()
 
 
 def test_transformers_audio_classification_pipeline_names_the_machine(small_model, small_extractor, noise, tmp_path):
