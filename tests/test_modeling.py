@@ -82,11 +82,19 @@ def test_with_labels_the_score_is_arcfaces_cross_entropy_with_its_margin(small_m
     expected = 40.0 * output.cosines
     for row, label in enumerate(labels):
         expected[row, label] = 40.0 * torch.cos(angles[row, label] + 0.7)
-    torch.testing.assert_close(output.logits, expected, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(output.margin_logits, expected, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(
         output.anomaly_scores, F.cross_entropy(expected, labels, reduction="none"), atol=1e-3, rtol=1e-4
     )
     torch.testing.assert_close(output.loss, output.anomaly_scores.mean())
+
+
+def test_logits_are_the_scaled_cosines_with_and_without_labels(small_model, small_extractor, noise):
+    model = small_model()
+    batch = inputs(model, small_extractor, noise())
+    free, claimed = model(**batch), model(**batch, labels=torch.tensor([2, 0]))
+    assert torch.equal(free.logits, 40.0 * free.cosines) and torch.equal(free.logits, claimed.logits)
+    assert free.margin_logits is None
 
 
 def test_the_margin_keeps_falling_beyond_pi_minus_m(small_model):
@@ -241,17 +249,32 @@ def test_the_network_compiles_into_one_graph(small_model, small_extractor, noise
         )
 
 
-def test_gradient_checkpointing_changes_neither_gradients_nor_running_statistics(small_model, small_extractor, noise):
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@pytest.mark.parametrize("changes", [{}, {"input_representations": ["log_mel"]}], ids=str)
+def test_gradient_checkpointing_changes_neither_gradients_nor_running_statistics(
+    small_model, small_extractor, noise, changes, use_reentrant
+):
     states, gradients = [], []
     for checkpointing in (False, True):
-        model = small_model().train()
+        model = small_model(**changes).train()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
         model(**inputs(model, small_extractor, noise(4)), labels=torch.tensor([0, 1, 2, 0])).loss.backward()
         states.append(model.state_dict())
         gradients.append([parameter.grad for parameter in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_training_takes_a_batch_of_one_clip_with_the_running_statistics_of_the_last_layers(
+    small_model, small_extractor, noise
+):
+    model = small_model().train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model(**inputs(model, small_extractor, noise(1)), labels=torch.tensor([1])).loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+    kept = {name for name, buffer in model.named_buffers() if torch.equal(buffer, before[name])}
+    assert {name.rsplit(".", 2)[0] for name in kept} == {"backbone.global_depthwise", "backbone.embedding"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
