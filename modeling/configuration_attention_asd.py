@@ -106,6 +106,17 @@ class AttentionAsdConfig(PreTrainedConfig):
     """
 
     model_type = "attention-asd"
+    # `transformers.Trainer` gathers all other outputs of a prediction, which are the logits. The maps have 0.64 MB a clip.
+    keys_to_ignore_at_inference = [
+        "anomaly_scores",
+        "scored_labels",
+        "cosines",
+        "embeddings",
+        "attention_maps",
+        "representations",
+        "spectra",
+        "margin_logits",
+    ]
 
     sampling_rate: int = 16_000
     clip_length: int = 160_000

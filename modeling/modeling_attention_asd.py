@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from .compatibility_attention_asd import init, resolve_revision
 from .configuration_attention_asd import LAGS, AttentionAsdConfig
+from .gradients_attention_asd import AttentionAsdConv2d, AttentionAsdPReLU
 from .outputs_attention_asd import AttentionAsdOutput
 from .saving_attention_asd import write_code
 
@@ -118,22 +119,34 @@ class AttentionAsdAttention(nn.Module):
     def forward(self, representations: torch.Tensor) -> torch.Tensor:
         # At full resolution and 64 channels this branch holds most of the activations of a training step.
         if self.gradient_checkpointing and self.training:
-            logits = self._gradient_checkpointing_func(
-                self.layers,
-                representations,
-                context_fn=lambda: (nullcontext(), frozen_batch_norm_statistics(self)),
-            )
+            # Reentrant checkpointing gives the layers no gradient where their input needs none, as the log-mel alone.
+            if not representations.requires_grad:
+                representations = representations.detach().requires_grad_()
+            logits = self._gradient_checkpointing_func(counted_once(self.layers), representations)
         else:
             logits = self.layers(representations)
         return torch.sigmoid(logits)
 
 
+def counted_once(layers: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The layers as a function whose first call alone moves the running statistics.
+
+    Gradient checkpointing calls the layers again for the same batch, which would count twice.
+    """
+    is_again = False
+
+    def forward(hidden_states: torch.Tensor) -> torch.Tensor:
+        nonlocal is_again
+        with frozen_batch_norm_statistics(layers) if is_again else nullcontext():
+            is_again = True
+            return layers(hidden_states)
+
+    return forward
+
+
 @contextmanager
 def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of `module` while gradient checkpointing computes a forward pass again.
-
-    Otherwise the batch would count twice in the statistics.
-    """
+    """Keep the running statistics of `module` while it computes a forward pass of training."""
     norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -147,36 +160,18 @@ def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
                 norm.num_batches_tracked.sub_(1)
 
 
-class AttentionAsdConv2d(nn.Conv2d):
-    """A convolution of MobileFaceNet. The class tells `_init_weights` how to initialize its weights."""
+class AttentionAsdBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm that takes its running statistics where training gives one value per channel.
 
-
-class PReLUOnCpu(torch.autograd.Function):
-    """PReLU with a vectorized backward pass.
-
-    PyTorch's own backward pass took 28 % of a training step on a CPU. This one takes a third of that time in float32 and
-    a sixth in bfloat16.
+    One value has no variance. MobileFaceNet's last two layers have one value per clip, and a batch may be one clip.
+    The running statistics stay as they are then.
     """
 
-    @staticmethod
-    def forward(ctx: Any, hidden_states: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(hidden_states, slopes)
-        return F.prelu(hidden_states, slopes)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden_states, slopes = ctx.saved_tensors
-        above = torch.ops.aten.threshold_backward(grad, hidden_states, 0)
-        below = grad - above
-        return torch.addcmul(above, below, slopes.view(1, -1, 1, 1)), below.mul_(hidden_states).sum((0, 2, 3))
-
-
-class AttentionAsdPReLU(nn.PReLU):
-    """PReLU with one slope per channel. On a CPU with gradients it is computed by [`PReLUOnCpu`]."""
-
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled() and hidden_states.device.type == "cpu":
-            return PReLUOnCpu.apply(hidden_states, self.weight.to(hidden_states.dtype))
+        if self.training and hidden_states.numel() == hidden_states.shape[1]:
+            return F.batch_norm(
+                hidden_states, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+            )
         return super().forward(hidden_states)
 
 
@@ -193,7 +188,7 @@ class AttentionAsdConvLayer(nn.Module):
     ):
         super().__init__()
         self.conv = AttentionAsdConv2d(in_channels, out_channels, kernel_size, bias=False, **convolution)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm = AttentionAsdBatchNorm2d(out_channels)
         self.activation = nn.Identity() if linear else AttentionAsdPReLU(out_channels)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -318,6 +313,8 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["AttentionAsdAttention", "AttentionAsdBottleneck"]
     _can_compile_fullgraph = True
+    # The loss is the mean over the batch. `transformers.Trainer` divides it by the steps of an accumulation.
+    accepts_loss_kwargs = False
     # The arguments with which `from_pretrained` found the model, without its name. The detector's files, which lie beside
     # the weights, are loaded with the same arguments.
     source: dict[str, Any] = {}
@@ -438,7 +435,8 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
             input_features (`torch.FloatTensor` of shape `(batch_size, num_mel_bins, num_frames)`):
                 The log-mel in dB. A model without the log-mel does not need it.
             labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
-                The claimed machine IDs. With labels, the anomaly score is the paper's, and the output has a loss.
+                The claimed machine IDs. With labels, the anomaly score is the paper's, and the output has a loss and
+                `margin_logits`.
             mixup_partner (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 For clips that mixup has mixed: the position in the batch of each clip's partner.
             mixup_lambda (`float` or `torch.FloatTensor` of shape `(batch_size,)`, *optional*):
@@ -461,21 +459,18 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
         embeddings = self.backbone(weighed)
         cosines = self.arcface.cosines(embeddings)
 
-        if labels is None:
-            # The margin changes each ID's logit by a monotonic function: the closest center has the smallest score.
-            scored_labels = cosines.argmax(dim=1)
-            logits = self.arcface.scale * cosines
-            scored_logits = self.arcface.logits(cosines, scored_labels)
-            loss = None
-        else:
-            scored_labels = labels
-            logits = scored_logits = self.arcface.logits(cosines, labels)
-            loss = self.angular_loss(cosines, logits, labels, mixup_partner, mixup_lambda)
-        anomaly_scores = F.cross_entropy(scored_logits, scored_labels, reduction="none")
+        # The margin changes each ID's logit by a monotonic function: the closest center has the smallest score.
+        scored_labels = cosines.argmax(dim=1) if labels is None else labels
+        margin_logits = self.arcface.logits(cosines, scored_labels)
+        anomaly_scores = F.cross_entropy(margin_logits, scored_labels, reduction="none")
+        loss = None
+        if labels is not None:
+            loss = self.angular_loss(cosines, margin_logits, labels, mixup_partner, mixup_lambda)
 
         output = AttentionAsdOutput(
             loss=loss,
-            logits=logits,
+            logits=self.arcface.scale * cosines,
+            margin_logits=None if labels is None else margin_logits,
             anomaly_scores=anomaly_scores,
             scored_labels=scored_labels,
             cosines=cosines,
@@ -504,7 +499,7 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
     def angular_loss(
         self,
         cosines: torch.Tensor,
-        logits: torch.Tensor,
+        margin_logits: torch.Tensor,
         labels: torch.Tensor,
         mixup_partner: torch.Tensor | None,
         mixup_lambda: torch.Tensor | float | None,
@@ -518,7 +513,7 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
         Args:
             cosines (`torch.Tensor` of shape `(batch_size, num_labels)`):
                 Cosines between the embeddings and the machine IDs' centers.
-            logits (`torch.Tensor` of shape `(batch_size, num_labels)`):
+            margin_logits (`torch.Tensor` of shape `(batch_size, num_labels)`):
                 Scaled cosines with the margin on `labels`.
             labels (`torch.Tensor` of shape `(batch_size,)`):
                 The clips' own machine IDs.
@@ -528,7 +523,7 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
         Raises:
             ValueError: for a partner without `mixup_lambda`, and for mixed clips with the loss `"arcface"`.
         """
-        own = F.cross_entropy(logits, labels, reduction="none")
+        own = F.cross_entropy(margin_logits, labels, reduction="none")
         if mixup_partner is None:
             return own.mean()
         if self.config.angular_loss == "arcface":
@@ -540,8 +535,8 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
             raise ValueError("mixup_partner was given without mixup_lambda, the share of the clip itself.")
         partner_labels = labels[mixup_partner]
         if self.config.angular_loss == "arcmix":
-            logits = self.arcface.logits(cosines, partner_labels)
-        partner = F.cross_entropy(logits, partner_labels, reduction="none")
+            margin_logits = self.arcface.logits(cosines, partner_labels)
+        partner = F.cross_entropy(margin_logits, partner_labels, reduction="none")
         return (mixup_lambda * own + (1.0 - mixup_lambda) * partner).mean()
 
     def _checked(self, name: str, tensor: torch.Tensor | None, expected: tuple[int, ...]) -> torch.Tensor:

@@ -24,8 +24,7 @@ class AttentionAsdOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
             The angular loss, averaged over the batch.
         logits (`torch.FloatTensor` of shape `(batch_size, num_labels)`):
-            Scaled cosines to the machine IDs' centers, s cos(theta); with `labels`, the claimed ID's carries ArcFace's
-            margin, s cos(theta + m), as in the published code.
+            Scaled cosines to the machine IDs' centers, s cos(theta), with and without `labels`.
         anomaly_scores (`torch.FloatTensor` of shape `(batch_size,)`):
             Cross-entropy of the scored machine ID, its margin included; the higher, the more anomalous.
         scored_labels (`torch.LongTensor` of shape `(batch_size,)`):
@@ -43,6 +42,9 @@ class AttentionAsdOutput(ModelOutput):
         spectra (`torch.FloatTensor` of shape `(batch_size, 6, num_mel_bins)`, *optional*):
             Statistics of the log-mel over time in dB, one row for each name in `SPECTRA_ROWS`, see
             [`spectral_statistics`]. Given where `input_features` are, and not in training.
+        margin_logits (`torch.FloatTensor` of shape `(batch_size, num_labels)`, *optional*, returned with `labels`):
+            The logits of loss and score. The claimed ID's has ArcFace's margin, s cos(theta + m). The published code
+            returns these.
     """
 
     loss: torch.Tensor | None = None
@@ -54,6 +56,7 @@ class AttentionAsdOutput(ModelOutput):
     attention_maps: torch.Tensor | None = None
     representations: torch.Tensor | None = None
     spectra: torch.Tensor | None = None
+    margin_logits: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

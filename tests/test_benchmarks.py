@@ -11,7 +11,7 @@ import torch
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel
-from modeling.modeling_attention_asd import AttentionAsdPReLU
+from modeling.gradients_attention_asd import AttentionAsdConv2d, AttentionAsdPReLU
 from research.benchmarks import scaling
 from research.benchmarks.noise_clips import write_clips
 from research.benchmarks.processes import FreshProcess, available_cores, timed_command
@@ -149,7 +149,8 @@ def test_a_fresh_process_sees_the_cores_it_was_given_and_leaves_this_one_as_it_w
 def test_every_training_loop_of_the_ablation_takes_updates(tmp_path, monkeypatch):
     pytest.importorskip("librosa", reason="needs librosa, which the authors' loop reads sounds with")
     # A loop changes it for good, in what is otherwise a process of its own.
-    monkeypatch.setattr(AttentionAsdPReLU, "forward", AttentionAsdPReLU.forward)
+    for layer in (AttentionAsdPReLU, AttentionAsdConv2d):
+        monkeypatch.setattr(layer, "forward", layer.forward)
     paths, labels = write_clips(tmp_path, 2, seconds=1.0)
     for loop in cpu_loops():
         cpu.prepare(loop, str(tmp_path), paths, labels, batch_size=2)

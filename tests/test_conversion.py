@@ -26,7 +26,7 @@ def assert_parity(directory, expected: dict[str, np.ndarray]) -> None:
         "attention": output.attention_maps,
         "embedding": output.embeddings,
         "cosine": output.cosines,
-        "logits": output.logits,
+        "logits": output.margin_logits,
         "anomaly_score": output.anomaly_scores,
     }
     print()

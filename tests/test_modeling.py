@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from modeling import AttentionAsdConfig, AttentionAsdModel
-from modeling.modeling_attention_asd import AttentionAsdPReLU, spectral_statistics
+from modeling.gradients_attention_asd import AttentionAsdConv2d, AttentionAsdPReLU
+from modeling.modeling_attention_asd import spectral_statistics
 from modeling.outputs_attention_asd import SPECTRA_ROWS
 
 
@@ -81,11 +82,19 @@ def test_with_labels_the_score_is_arcfaces_cross_entropy_with_its_margin(small_m
     expected = 40.0 * output.cosines
     for row, label in enumerate(labels):
         expected[row, label] = 40.0 * torch.cos(angles[row, label] + 0.7)
-    torch.testing.assert_close(output.logits, expected, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(output.margin_logits, expected, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(
         output.anomaly_scores, F.cross_entropy(expected, labels, reduction="none"), atol=1e-3, rtol=1e-4
     )
     torch.testing.assert_close(output.loss, output.anomaly_scores.mean())
+
+
+def test_logits_are_the_scaled_cosines_with_and_without_labels(small_model, small_extractor, noise):
+    model = small_model()
+    batch = inputs(model, small_extractor, noise())
+    free, claimed = model(**batch), model(**batch, labels=torch.tensor([2, 0]))
+    assert torch.equal(free.logits, 40.0 * free.cosines) and torch.equal(free.logits, claimed.logits)
+    assert free.margin_logits is None
 
 
 def test_the_margin_keeps_falling_beyond_pi_minus_m(small_model):
@@ -240,17 +249,32 @@ def test_the_network_compiles_into_one_graph(small_model, small_extractor, noise
         )
 
 
-def test_gradient_checkpointing_changes_neither_gradients_nor_running_statistics(small_model, small_extractor, noise):
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@pytest.mark.parametrize("changes", [{}, {"input_representations": ["log_mel"]}], ids=str)
+def test_gradient_checkpointing_changes_neither_gradients_nor_running_statistics(
+    small_model, small_extractor, noise, changes, use_reentrant
+):
     states, gradients = [], []
     for checkpointing in (False, True):
-        model = small_model().train()
+        model = small_model(**changes).train()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
         model(**inputs(model, small_extractor, noise(4)), labels=torch.tensor([0, 1, 2, 0])).loss.backward()
         states.append(model.state_dict())
         gradients.append([parameter.grad for parameter in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_training_takes_a_batch_of_one_clip_with_the_running_statistics_of_the_last_layers(
+    small_model, small_extractor, noise
+):
+    model = small_model().train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model(**inputs(model, small_extractor, noise(1)), labels=torch.tensor([1])).loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+    kept = {name for name, buffer in model.named_buffers() if torch.equal(buffer, before[name])}
+    assert {name.rsplit(".", 2)[0] for name in kept} == {"backbone.global_depthwise", "backbone.embedding"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -264,6 +288,30 @@ def test_prelus_faster_backward_pass_gives_pytorchs_gradients(dtype):
     assert torch.equal(ours[0], theirs[0])
     # A slope's gradient is a sum over time and frequency. The faster one rounds before the sum.
     torch.testing.assert_close(ours[1], theirs[1], rtol=0.02 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 11), (7, 6)], ids=str)
+def test_the_halving_convolutions_bfloat16_gradients_are_float64s_rounded(size):
+    generator = torch.Generator().manual_seed(0)
+    conv = AttentionAsdConv2d(4, 4, 3, stride=2, padding=1, groups=4, bias=False).bfloat16()
+    hidden_states = torch.randn(3, 4, *size, generator=generator).bfloat16().requires_grad_()
+    output = conv(hidden_states)
+    assert "HalvingDepthwiseOnCpu" in output.grad_fn.name()
+    grad = torch.randn(output.shape, generator=generator).bfloat16()
+    values, weight = (tensor.detach().double().requires_grad_() for tensor in (hidden_states, conv.weight))
+    exact = F.conv2d(values, weight, stride=2, padding=1, groups=4)
+    expected = torch.autograd.grad(exact, (values, weight), grad.double())
+    computed = torch.autograd.grad(output, (hidden_states, conv.weight), grad)
+    # bfloat16 has 8 significant bits: half a step is 2**-9 of the value.
+    for ours, true in zip((output, *computed), (exact, *expected), strict=True):
+        torch.testing.assert_close(ours.double(), true, rtol=2**-8, atol=2**-8)
+
+
+def test_pytorchs_own_convolution_computes_all_but_bfloat16_training():
+    hidden_states = torch.randn(1, 4, 8, 8).requires_grad_()
+    conv = AttentionAsdConv2d(4, 4, 3, stride=2, padding=1, groups=4, bias=False)
+    assert "Halving" not in conv(hidden_states).grad_fn.name()
+    assert "Halving" not in conv.bfloat16().eval()(hidden_states.bfloat16()).grad_fn.name()
 
 
 def test_transformers_audio_classification_pipeline_names_the_machine(small_model, small_extractor, noise, tmp_path):

@@ -5,7 +5,7 @@
 
 On a CPU every row is a process of its own, at full size on clips of noise. Each row has what the row above has and one
 thing more; the last is `train.py`'s own loop. The rows take turns, an update each. The authors' loop takes 15 GB of memory
-at their batch. torch.compile is no row here. On a CPU the compiled network took as long as the last row but one, after
+at their batch. torch.compile is no row here. On a CPU the compiled network took as long as the bfloat16 row, after
 minutes of compiling: 261 to 290 ms a clip, in turns with 237 to 290, on one busy core with batches of 4.
 """
 

@@ -15,6 +15,7 @@ class Loop:
         channels_last: the network's memory format.
         vectorised_prelu: this project's PReLU in place of PyTorch's.
         bfloat16: autocast to bfloat16.
+        halving_by_stride_1: this project's gradient of depthwise convolutions with stride 2 in place of PyTorch's.
         compile_mode: mode of torch.compile; None for eager.
         train_py: train.py's own loop.
     """
@@ -26,6 +27,7 @@ class Loop:
     channels_last: bool = False
     vectorised_prelu: bool = False
     bfloat16: bool = False
+    halving_by_stride_1: bool = False
     compile_mode: str | None = None
     train_py: bool = False
 
@@ -40,6 +42,7 @@ def cpu_loops() -> list[Loop]:
         ("+ channels-last", {"channels_last": True}),
         ("+ vectorised PReLU", {"vectorised_prelu": True}),
         ("+ bfloat16 autocast", {"bfloat16": True}),
+        ("+ gradient of stride 2 by way of stride 1", {"halving_by_stride_1": True}),
         ("train.py --mixed_precision bf16", {"train_py": True}),
     ):
         loops.append(replace(loops[-1], name=name, **change))
@@ -48,7 +51,7 @@ def cpu_loops() -> list[Loop]:
 
 def device_loops() -> list[Loop]:
     """Return this project's loops on a GPU, from float32 to compiled bfloat16."""
-    whole = Loop("float32", our_network=True, vectorised_prelu=True)
+    whole = Loop("float32", our_network=True, vectorised_prelu=True, halving_by_stride_1=True)
     mixed = replace(whole, name="bfloat16 autocast, channels-last", bfloat16=True, channels_last=True)
     return [
         whole,

@@ -9,7 +9,7 @@ from torch import nn
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdConfig, AttentionAsdModel
-from modeling.modeling_attention_asd import AttentionAsdPReLU
+from modeling.gradients_attention_asd import AttentionAsdConv2d, AttentionAsdPReLU
 from research.benchmarks.published_network import PublishedLogMel, published_forward, random_checkpoint, trainable
 from training.batches import draw_mixup
 
@@ -60,10 +60,12 @@ def our_step(
 ) -> Step:
     """Return this project's update with what `loop` has of it.
 
-    Without the vectorised PReLU, PyTorch's takes its place for as long as the process lives.
+    Where `loop` lacks one of this project's gradients, PyTorch's takes its place for as long as the process lives.
     """
     if not loop.vectorised_prelu:
         AttentionAsdPReLU.forward = nn.PReLU.forward  # pyright: ignore[reportAttributeAccessIssue]  # another name alone
+    if not loop.halving_by_stride_1:
+        AttentionAsdConv2d.forward = nn.Conv2d.forward  # pyright: ignore[reportAttributeAccessIssue]  # another name alone
     torch.manual_seed(0)
     memory_format = torch.channels_last if loop.channels_last else torch.contiguous_format
     model = AttentionAsdModel(config).train().to(device, memory_format=memory_format)

@@ -1,0 +1,1 @@
+../../modeling/gradients_attention_asd.py
