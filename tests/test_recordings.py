@@ -12,7 +12,8 @@ from small_detector import RATE, machine_sound
 from sound_server import sound_server
 
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling.recordings_attention_asd import download, open_recording
+from modeling.downloads_attention_asd import download
+from modeling.recordings_attention_asd import open_recording
 
 
 EXTRACTOR = AttentionAsdFeatureExtractor(clip_length=RATE)
