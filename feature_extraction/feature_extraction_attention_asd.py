@@ -22,8 +22,8 @@ from .reading_attention_asd import AUDIO_SUFFIXES, AudioSource, name_of, read_mo
 from .sounds_attention_asd import MAX_CHANNELS, AudioReadError, check_rate
 
 
-# A recording that is read at once, and not block by block: 460 MB of float32.
-MAX_SECONDS_AT_ONCE = 2 * 3600
+# A recording that is read at once, and not block by block: an hour is 230 MB of float32.
+MAX_SECONDS_AT_ONCE = 3600
 
 
 class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
@@ -278,16 +278,20 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         Raises:
             AudioReadError: the message names the file and what is wrong with it.
         """
+        name, limit = name_of(source), MAX_SECONDS_AT_ONCE * self.sampling_rate
         blocks, length = [], 0
         for block in self.stream_audio(source):
             blocks.append(block)
             length += len(block)
-            if length > MAX_SECONDS_AT_ONCE * self.sampling_rate:
+            if length > limit:
                 raise AudioReadError(
-                    f"{name_of(source)}: longer than {MAX_SECONDS_AT_ONCE // 3600} hours, too long to be read at once. Read "
-                    "the recording block by block with `stream_audio`."
+                    f"{name}: longer than {MAX_SECONDS_AT_ONCE / 3600:g} h, too long to be read at once. Cut the recording, or "
+                    "read it block by block with `stream_audio`."
                 )
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        try:
+            return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        except MemoryError:
+            raise AudioReadError(f"{name}: {length} samples do not fit into the memory that is free.") from None
 
     def read_clip(self, source: AudioSource) -> torch.Tensor:
         """Read a recording as the network's clip `(clip_length,)`, float32, cut or filled by [`fit_length`].
@@ -295,13 +299,7 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         Raises:
             AudioReadError: as [`read_audio`] does.
         """
-        blocks, length = [], 0
-        for block in self.stream_audio(source):
-            blocks.append(block)
-            length += len(block)
-            if length >= self.clip_length:  # what comes behind the clip is not needed
-                break
-        return self.fit_length(torch.from_numpy(np.concatenate(blocks)))
+        return self.fit_length(torch.from_numpy(self.read_audio(source)))
 
     def stream_audio(
         self, source: AudioSource, block_seconds: float = 60.0, notes: list[str] | None = None

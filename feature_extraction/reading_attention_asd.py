@@ -27,11 +27,11 @@ from .unfinished_attention_asd import NamelessFile, declared_wav_bytes
 
 AudioSource = str | os.PathLike | bytes | BinaryIO
 
-# The names of sound files: those that libsndfile reads, then those that PyAV reads.
+# Files with these names are taken for sound, whatever is installed to read them: one that cannot be read is named, not missed.
 AUDIO_SUFFIXES = frozenset(
-    (".wav", ".wave", ".bwf", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc")
-    + (".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".voc")
-    + (".m4a", ".mp4", ".aac", ".3gp", ".3g2", ".webm", ".mka", ".wma", ".amr")
+    ".3g2 .3gp .aac .aif .aifc .aiff .alac .amr .ape .au .avr .bwf .caf .flac .gsm .htk .iff .m4a .m4b .mat4 .mat5 .mka .mkv "
+    ".mov .mp1 .mp2 .mp3 .mp4 .mpc .nist .oga .ogg .opus .paf .pcm .pvf .raw .rf64 .sd2 .sds .sf .snd .sph .svx .tta .voc .vox "
+    ".w64 .wav .wave .webm .wma .wv .xi".split()
 )
 # Over all channels: 16 MiB of float32. A minute of 8 channels at 655,350 Hz, which FLAC can have, would be 1.2 GiB.
 MAX_BLOCK_SAMPLES = 2**22

@@ -111,9 +111,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         self.detector: AnomalyDetector = detector
         self.network = self.make_network(engine)
 
-    def __call__(
-        self, inputs: Any, *, batch_size: int | None = None, num_workers: int | None = None, **kwargs
-    ) -> Any:
+    def __call__(self, inputs: Any, *, batch_size: int | None = None, num_workers: int | None = None, **kwargs) -> Any:
         """Judge one recording or several.
 
         Args:

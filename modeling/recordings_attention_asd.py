@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .downloads_attention_asd import download, without_secrets
+from .downloads_attention_asd import MAX_DOWNLOAD_BYTES, download, without_secrets
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def open_recording(source: Any, feature_extractor) -> Recording:
     mono = feature_extractor.to_mono(samples).cpu().numpy()
     return Recording(
         name or "audio array",
-        lambda: with_name(name or "audio array", feature_extractor.resample([mono], sampling_rate)),
+        lambda: with_name(name or "audio array", resampled([mono], sampling_rate, feature_extractor)),
         feature_extractor,
     )
 
@@ -130,6 +130,15 @@ def samples_and_rate(source: Any, feature_extractor) -> tuple[Any, float]:
     return feature_extractor.samples_and_rate(source, feature_extractor.sampling_rate)
 
 
+def resampled(blocks: Iterable[np.ndarray], sampling_rate: float, feature_extractor) -> Iterator[np.ndarray]:
+    """Resample a recording in parts `(samples,)` to the model's rate, as the feature extractor resamples files.
+
+    Raises:
+        ValueError: for a sampling rate, in Hz, that no recording has.
+    """
+    yield from feature_extractor.resample(blocks, sampling_rate)
+
+
 def with_name(name: str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Give the blocks of data without a name; an error about them gets the name of their source."""
     try:
@@ -139,4 +148,4 @@ def with_name(name: str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         raise ValueError(f"{name}: {text.removeprefix('audio data: ')}") from None
 
 
-__all__ = ["Recording", "open_recording"]
+__all__ = ["MAX_DOWNLOAD_BYTES", "Recording", "open_recording", "resampled"]

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from modeling import AnomalousSoundDetectionPipeline
+from modeling.recordings_attention_asd import resampled
 
 from .inputs import machine_in_path, raw_samples
 
@@ -98,7 +99,7 @@ class Scorer:
         """
         extractor = self.detect.feature_extractor
         rate = sampling_rate or extractor.sampling_rate
-        blocks = extractor.resample(raw_samples(stream, sample_format, rate), rate)
+        blocks = resampled(raw_samples(stream, sample_format, rate), rate, extractor)
         is_empty = True
         for start, window in extractor.cut_windows(blocks):
             is_empty = False
