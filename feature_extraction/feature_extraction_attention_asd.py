@@ -302,7 +302,11 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         return self.fit_length(torch.from_numpy(self.read_audio(source)))
 
     def stream_audio(
-        self, source: AudioSource, block_seconds: float = 60.0, notes: list[str] | None = None
+        self,
+        source: AudioSource,
+        block_seconds: float = 60.0,
+        notes: list[str] | None = None,
+        must_be_whole: bool = False,
     ) -> Iterator[np.ndarray]:
         """Read a recording block by block, in memory that does not grow with its length.
 
@@ -310,6 +314,7 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
             source: a path, the bytes of a sound file, or a binary file, which is read from its start.
             block_seconds: length of a block; a block of many channels is shorter.
             notes: a list that gets a sentence where the file holds another number of samples than its header says.
+            must_be_whole: whether fewer samples than the header says are an error instead of a note.
 
         Returns:
             Iterator over `(samples,)` float32 at the model's sampling rate.
@@ -317,7 +322,7 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         Raises:
             AudioReadError: the message names the file and what is wrong with it, or what has to be installed.
         """
-        return read_mono(source, self.resample, self.channels, block_seconds, notes)
+        return read_mono(source, self.resample, self.channels, block_seconds, notes, must_be_whole)
 
     def _mel_filters(self) -> np.ndarray:
         return mel_filter_bank(

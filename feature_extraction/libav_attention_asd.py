@@ -51,7 +51,8 @@ def open_with_libav(file: Any, kind: str) -> Iterator[Sound]:
             "AAC, M4A, MP4, WebM, WMA, 3GP and AMR are read with PyAV: pip install 'attention-asd[audio]', or pip install av. "
             "Or convert the file to WAV or FLAC."
         ) from None
-    with av.open(file, mode="r", format=kind, metadata_errors="replace") as container:
+    opened: Any = av.open(file, mode="r", format=kind, metadata_errors="replace")
+    with opened as container:
         if not container.streams.audio:
             raise ValueError("there is no sound in it")
         stream = container.streams.audio[0]

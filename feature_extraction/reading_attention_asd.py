@@ -43,6 +43,8 @@ UNKNOWN_FRAMES = 2**63 - 1
 UNFINISHED_BLOCK = 4096
 # Programs that write to a pipe put such sizes into a WAV header, because the true one is not known yet.
 STREAMED_WAV_BYTES = 0x7FFF_0000
+# Of WAV files, whose header counts bytes; libsndfile counts the samples that there are.
+BYTES_PER_SAMPLE = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
 INT16_FULL_SCALE = 2.0**15
 
 
@@ -52,6 +54,7 @@ def read_mono(
     channels: str,
     block_seconds: float,
     notes: list[str] | None = None,
+    must_be_whole: bool = False,
 ) -> Iterator[np.ndarray]:
     """Read a recording block by block, as one channel in [-1, 1].
 
@@ -61,6 +64,7 @@ def read_mono(
         channels: `"first"` or `"mean"`, how several channels become one.
         block_seconds: length of a block before resampling; a block of many channels is shorter.
         notes: a list that gets a sentence where the file holds another number of samples than its header says.
+        must_be_whole: whether fewer samples than the header says are an error instead of a note.
 
     Returns:
         Iterator over `(samples,)` float32.
@@ -76,7 +80,8 @@ def read_mono(
             check_length(sound.declared_frames or 0, sound)
             frames = max(1, min(round(block_seconds * sound.sampling_rate), MAX_BLOCK_SAMPLES // sound.channels))
             is_empty = True
-            for block in resample(mono_blocks(sound, frames, channels, notes), sound.sampling_rate):
+            mono = mono_blocks(sound, frames, channels, [] if notes is None else notes, must_be_whole)
+            for block in resample(mono, sound.sampling_rate):
                 if len(block):
                     is_empty = False
                     # Full scale is where 16-bit recordings end: training and scoring get the same sound.
@@ -94,7 +99,9 @@ def read_mono(
         ) from error
 
 
-def mono_blocks(sound: Sound, frames: int, channels: str, notes: list[str] | None) -> Iterator[np.ndarray]:
+def mono_blocks(
+    sound: Sound, frames: int, channels: str, notes: list[str], must_be_whole: bool
+) -> Iterator[np.ndarray]:
     """Read blocks of `frames` from an open sound, as one channel at the file's sampling rate."""
     found = 0
     for block in sound.blocks(frames):
@@ -111,7 +118,9 @@ def mono_blocks(sound: Sound, frames: int, channels: str, notes: list[str] | Non
             check_amplitude(mono)
         yield mono
     note = sound.note(found)
-    if found and note and notes is not None and note not in notes:
+    if note and must_be_whole and sound.declared_frames:
+        raise ValueError(f"it was cut off: {note}")
+    if found and note and note not in notes:
         notes.append(note)
 
 
@@ -215,10 +224,9 @@ def declared_frames(opened: Any, wav_bytes: int | None) -> int:
     """Return the frames that the header of an open `soundfile.SoundFile` says there are; 0 where it was not finished."""
     if wav_bytes == 0 or opened.frames >= UNKNOWN_FRAMES:
         return 0
-    if wav_bytes is None or wav_bytes >= STREAMED_WAV_BYTES or not opened.subtype.startswith("PCM_"):
+    if wav_bytes is None or wav_bytes >= STREAMED_WAV_BYTES or opened.subtype not in BYTES_PER_SAMPLE:
         return opened.frames
-    bits = 8 if opened.subtype in ("PCM_S8", "PCM_U8") else int(opened.subtype.removeprefix("PCM_"))
-    return wav_bytes * 8 // (bits * opened.channels)
+    return wav_bytes // (BYTES_PER_SAMPLE[opened.subtype] * opened.channels)
 
 
 def name_of(source: Any) -> str:

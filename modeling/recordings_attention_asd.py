@@ -64,8 +64,9 @@ def open_recording(source: Any, feature_extractor) -> Recording:
         ValueError: for another form, an array that is no sound, or a URL that cannot be downloaded.
     """
     name, source = name_and_contents(source)
-    if is_url(source):
-        name, source = without_secrets(source), download(source)
+    if isinstance(source, str) and "://" in source:
+        # A server that gives no length ends the same way whether it is done or broken: the file's own header tells.
+        return file_recording(without_secrets(source), download(source), feature_extractor, must_be_whole=True)
     if isinstance(source, (str, os.PathLike)):
         return file_recording(None, source, feature_extractor)
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -82,12 +83,12 @@ def open_recording(source: Any, feature_extractor) -> Recording:
     )
 
 
-def file_recording(name: str | None, source: Any, feature_extractor) -> Recording:
+def file_recording(name: str | None, source: Any, feature_extractor, must_be_whole: bool = False) -> Recording:
     """Open a sound file: a path, bytes or a binary file; `name` is said in messages in the place of "audio data"."""
     notes: list[str] = []
 
     def blocks() -> Iterator[np.ndarray]:
-        read = feature_extractor.stream_audio(source, notes=notes)
+        read = feature_extractor.stream_audio(source, notes=notes, must_be_whole=must_be_whole)
         return read if name is None else with_name(name, read)
 
     is_path = isinstance(source, (str, os.PathLike))
@@ -108,11 +109,6 @@ def name_and_contents(source: Any) -> tuple[str | None, Any]:
     if source.get("bytes") is not None:
         return (None if path is None else str(path)), source["bytes"]
     return None, source if path is None else path
-
-
-def is_url(source: Any) -> bool:
-    """Tell whether a recording is given by its address."""
-    return isinstance(source, str) and "://" in source
 
 
 def samples_and_rate(source: Any, feature_extractor) -> tuple[Any, float]:

@@ -22,8 +22,9 @@ class SoundServer:
 def sound_server(folder: Path) -> Iterator[SoundServer]:
     """Serve a folder, with some paths that misbehave.
 
-    `/moved.wav` leads to its `normal.wav`; `/drip.wav` sends twenty bytes a second, and `/drip-header.wav` does so in its
-    headers; `/cut/50` ends after 50 % of `normal.wav`, and `/page` answers with a page. A query is passed over.
+    `/moved.wav` leads to its `normal.wav`. `/drip.wav` sends twenty bytes a second, and `/drip-header.wav` does so in its
+    headers. `/cut/50` ends after 50 % of `normal.wav`, and so does `/cut-without-length/50`. `/page` answers with a page.
+    A query is passed over.
     """
     server = SoundServer()
     redirects = {
@@ -53,12 +54,13 @@ def sound_server(folder: Path) -> Iterator[SoundServer]:
                 with contextlib.suppress(OSError):
                     self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
                     drip(self.wfile)
-            elif self.path.startswith("/cut/"):
+            elif self.path.startswith(("/cut/", "/cut-without-length/")):
                 data = (folder / "normal.wav").read_bytes()
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
+                if self.path.startswith("/cut/"):
+                    self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data[: len(data) * int(self.path.removeprefix("/cut/")) // 100])
+                self.wfile.write(data[: len(data) * int(self.path.rsplit("/", 1)[1]) // 100])
             elif self.path == "/page":
                 self.send_response(200)
                 self.send_header("Content-Type", "text/html")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -86,7 +87,7 @@ def test_a_data_set_is_taken_as_it_is_and_answered_row_by_row(detect, folder):
         "audio": [{"array": waveform, "sampling_rate": RATE} for waveform in waveforms],
         "file": [{"path": path, "bytes": Path(path).read_bytes()} for path in paths],
     }
-    rows = datasets.Dataset.from_dict(columns)
+    rows: Any = datasets.Dataset.from_dict(columns)
     for form in (
         rows,
         rows.select_columns("path"),

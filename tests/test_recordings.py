@@ -5,6 +5,7 @@ import io
 import time
 import tracemalloc
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,10 +101,18 @@ def test_half_precision_and_integers_are_the_same_sound_within_their_steps():
 def test_rows_and_decoders_go_into_the_feature_extractor_at_its_rate_alone():
     waveform = machine_sound(220.0, 1000)
     row = {"array": waveform, "sampling_rate": RATE, "path": "normal.wav"}
-    for form in (row, Decoder(waveform, RATE), (RATE, waveform), waveform.astype(">f8"), waveform[::-1].copy()[::-1]):
+    forms: list[Any] = [
+        row,
+        Decoder(waveform, RATE),
+        (RATE, waveform),
+        waveform.astype(">f8"),
+        waveform[::-1].copy()[::-1],
+    ]
+    for form in forms:
         assert torch.equal(EXTRACTOR(form)["input_values"][0], torch.from_numpy(waveform))
     assert EXTRACTOR([row, row])["input_values"].shape == (2, RATE)
-    for form in ({**row, "sampling_rate": 8000}, Decoder(waveform, 8000), (8000, waveform)):
+    others: list[Any] = [{**row, "sampling_rate": 8000}, Decoder(waveform, 8000), (8000, waveform)]
+    for form in others:
         with pytest.raises(ValueError, match="a sampling rate of 8000 Hz: expected 16000 Hz. Resample the recording"):
             EXTRACTOR(form)
 
@@ -213,6 +222,11 @@ def test_a_download_has_a_largest_size_and_a_longest_time(server):
 def test_a_download_that_is_cut_off_is_an_error(server, share):
     with pytest.raises(ValueError, match=f"/cut/{share}: cannot be downloaded .*Download it yourself"):
         download(f"{server}/cut/{share}")
+    with pytest.raises(
+        ValueError, match=f"/cut-without-length/{share}: .*it was cut off: the header says 1.0 s; 0.{share // 10} s"
+    ):
+        samples_of(f"{server}/cut-without-length/{share}")
+    assert len(samples_of(f"{server}/cut-without-length/100")) == RATE
 
 
 def test_errors_about_an_address_keep_its_signature_secret(server):
