@@ -46,7 +46,7 @@ class Dcase2020Task2Config(datasets.BuilderConfig):
     Args:
         parts: the published parts that make up the configuration. `local` has none, because it reads `data_dir`.
         machine_types: the machine types to keep.
-        with_audio: add the column `audio` (`datasets.Audio`, which needs the extra `audio`).
+        with_audio: add the column `audio` (`datasets.Audio`, which needs the extra `embedded`).
         download_dir: the folder into which the archives are extracted, in the DCASE layout. The default is a folder in the
             cache of `datasets`.
         base_url: the server of the archives, with Zenodo's paths.
@@ -102,7 +102,7 @@ class Dcase2020Task2(datasets.GeneratorBasedBuilder):
         ArchiveError: when the table is prepared; an archive cannot be fetched, or is not the published one.
         FileNotFoundError: at once; there is no local folder of that name.
         ValueError: at once; `list_clips` refuses the local folder.
-        ImportError: at once; `with_audio` without the extra `audio`.
+        ImportError: at once; `with_audio` without the extra `embedded`.
 
     Example:
         >>> builder = Dcase2020Task2(config_name="fan")
@@ -217,8 +217,8 @@ def _audio_feature() -> datasets.Audio:
         importlib.import_module("torchcodec")
     except (ImportError, RuntimeError, OSError) as error:
         raise ImportError(
-            "with_audio=True needs torchcodec and FFmpeg: install the extra `audio` "
-            "(`pip install -e '.[audio]'`) and FFmpeg, or leave with_audio out and read the column `path` "
+            "with_audio=True needs torchcodec and FFmpeg: install the extra `embedded` "
+            "(`pip install -e '.[embedded]'`) and FFmpeg, or leave with_audio out and read the column `path` "
             "with soundfile."
         ) from error
     return datasets.Audio()

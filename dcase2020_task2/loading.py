@@ -65,7 +65,7 @@ def load_clips(
         ArchiveError: an archive of a published set cannot be fetched, or is not the published one.
         FileNotFoundError: there is no folder `data_dir`.
         ValueError: `list_clips` refuses the folder `data_dir`, or a published set was named beside it.
-        ImportError: `with_audio` without the extra `audio`.
+        ImportError: `with_audio` without the extra `embedded`.
     """
     folders = {"data_dir": data_dir, "cache_dir": cache_dir, "download_dir": download_dir}
     options: dict[str, Any] = {key: os.fspath(value) for key, value in folders.items() if value is not None}

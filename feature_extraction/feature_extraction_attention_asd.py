@@ -5,11 +5,10 @@ The log-mel is defined once, in [`AttentionAsdFeatureExtractor.log_mel`], for tr
 resampling and cutting a recording into windows are defined once as well, all of them block by block.
 """
 
-import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +17,13 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
 from transformers.dynamic_module_utils import get_relative_import_files
 
-
-AudioSource = str | os.PathLike | bytes | BinaryIO
-
-# Full scale of the integer formats of recordings.
-INTEGER_FULL_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31}
-MAX_CHANNELS = 64
-# Over all channels: 16 MiB of float32. A minute of 8 channels at 655,350 Hz, which FLAC can have, would be 1.2 GiB.
-MAX_BLOCK_SAMPLES = 2**22
+from .inputs_attention_asd import as_float, check_samples, is_list_of_recordings, samples_and_rate, samples_at
+from .reading_attention_asd import AUDIO_SUFFIXES, AudioSource, name_of, read_mono
+from .sounds_attention_asd import MAX_CHANNELS, AudioReadError, check_rate
 
 
-class AudioReadError(ValueError):
-    """A recording that cannot be read: missing, empty, no audio, or with samples that are not finite."""
+# A recording that is read at once, and not block by block: an hour is 230 MB of float32.
+MAX_SECONDS_AT_ONCE = 3600
 
 
 class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
@@ -79,6 +73,8 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names = ["input_values", "input_features"]
+    # The forms of a recording as samples. The pipeline asks here, because a model's code may lie in another package.
+    samples_and_rate = staticmethod(samples_and_rate)
 
     def __init__(
         self,
@@ -206,7 +202,7 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         Raises:
             ValueError: as [`__call__`] does.
         """
-        waveform = as_float(recording)
+        waveform = as_float(samples_at(recording, self.sampling_rate))
         if waveform.ndim == 2:
             if waveform.shape[0] > waveform.shape[1]:
                 waveform = waveform.T
@@ -255,11 +251,13 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         """Resample a recording in parts `(samples,)` from `sampling_rate`, in Hz, to the model's.
 
         Raises:
+            ValueError: no recording has such a rate.
             ImportError: the rates differ and soxr is not installed.
         """
         if sampling_rate == self.sampling_rate:
             yield from blocks
             return
+        check_rate(sampling_rate)
         try:
             import soxr
         except ImportError:
@@ -274,13 +272,26 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
     def read_audio(self, source: AudioSource) -> np.ndarray:
         """Read a recording from a path, bytes or a binary file: `(samples,)` float32 at the model's sampling rate.
 
-        Reads what libsndfile reads (WAV, FLAC, OGG, MP3, ...), and resamples with soxr where needed.
+        Reads what libsndfile reads (WAV, FLAC, OGG, MP3, ...), and with PyAV what phones and browsers write (M4A, AAC,
+        MP4, WebM, ...). Resamples with soxr where needed.
 
         Raises:
             AudioReadError: the message names the file and what is wrong with it.
         """
-        blocks = list(self.stream_audio(source))
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        name, limit = name_of(source), MAX_SECONDS_AT_ONCE * self.sampling_rate
+        blocks, length = [], 0
+        for block in self.stream_audio(source):
+            blocks.append(block)
+            length += len(block)
+            if length > limit:
+                raise AudioReadError(
+                    f"{name}: longer than {MAX_SECONDS_AT_ONCE / 3600:g} h, too long to be read at once. Cut the recording, or "
+                    "read it block by block with `stream_audio`."
+                )
+        try:
+            return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        except MemoryError:
+            raise AudioReadError(f"{name}: {length} samples do not fit into the memory that is free.") from None
 
     def read_clip(self, source: AudioSource) -> torch.Tensor:
         """Read a recording as the network's clip `(clip_length,)`, float32, cut or filled by [`fit_length`].
@@ -290,58 +301,28 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         """
         return self.fit_length(torch.from_numpy(self.read_audio(source)))
 
-    def stream_audio(self, source: AudioSource, block_seconds: float = 60.0) -> Iterator[np.ndarray]:
+    def stream_audio(
+        self,
+        source: AudioSource,
+        block_seconds: float = 60.0,
+        notes: list[str] | None = None,
+        must_be_whole: bool = False,
+    ) -> Iterator[np.ndarray]:
         """Read a recording block by block, in memory that does not grow with its length.
 
         Args:
-            source: a path, the bytes of a sound file, or a binary file.
+            source: a path, the bytes of a sound file, or a binary file, which is read from its start.
             block_seconds: length of a block; a block of many channels is shorter.
+            notes: a list that gets a sentence where the file holds another number of samples than its header says.
+            must_be_whole: whether fewer samples than the header says are an error instead of a note.
 
         Returns:
             Iterator over `(samples,)` float32 at the model's sampling rate.
 
         Raises:
-            AudioReadError: the message names the file and what is wrong with it.
-            ImportError: soundfile is not installed.
+            AudioReadError: the message names the file and what is wrong with it, or what has to be installed.
         """
-        try:
-            import soundfile
-        except ImportError:
-            raise ImportError("Reading audio files needs soundfile and soxr: pip install soundfile soxr") from None
-        name = str(source) if isinstance(source, (str, os.PathLike)) else "audio data"
-        try:
-            with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-                if file.channels > MAX_CHANNELS:
-                    raise ValueError(f"{file.channels} channels, expected at most {MAX_CHANNELS}")
-                frames = min(round(block_seconds * file.samplerate), MAX_BLOCK_SAMPLES // file.channels)
-                is_empty = True
-                for block in self.resample(self._first_or_mean(file, frames), file.samplerate):
-                    if len(block):
-                        is_empty = False
-                        # Full scale is where 16-bit recordings end: training and scoring get the same sound.
-                        yield block.clip(-1.0, 1.0)
-                if is_empty:
-                    raise ValueError("it holds no samples")
-        except FileNotFoundError:
-            raise AudioReadError(f"{name}: no such file.") from None
-        except (soundfile.LibsndfileError, OSError, ValueError) as error:
-            if isinstance(source, (str, os.PathLike)) and not os.path.exists(source):
-                raise AudioReadError(f"{name}: no such file.") from None
-            raise AudioReadError(
-                f"{name}: cannot be read as audio ({str(error).rstrip('.')}). Expected a sound file such as WAV, FLAC, "
-                "OGG or MP3; check that it is whole."
-            ) from None
-
-    def _first_or_mean(self, file: Any, frames: int) -> Iterator[np.ndarray]:
-        """Read blocks of `frames` from an open `soundfile.SoundFile`, as one channel at the file's sampling rate."""
-        # Nearly all files have 16-bit samples. libsndfile takes three times as long to the same floats.
-        is_16_bit = file.subtype == "PCM_16"
-        while len(block := file.read(frames, dtype="int16" if is_16_bit else "float32", always_2d=True)):
-            samples = block * np.float32(1.0 / INTEGER_FULL_SCALE[torch.int16]) if is_16_bit else block
-            mono = samples.mean(1) if self.channels == "mean" and file.channels > 1 else samples[:, 0]
-            if not is_16_bit and not np.isfinite(mono).all():
-                raise ValueError(f"{int((~np.isfinite(mono)).sum())} samples are not finite (NaN or infinite)")
-            yield mono
+        return read_mono(source, self.resample, self.channels, block_seconds, notes, must_be_whole)
 
     def _mel_filters(self) -> np.ndarray:
         return mel_filter_bank(
@@ -378,54 +359,6 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         return output
 
 
-def is_list_of_recordings(audio: np.ndarray | torch.Tensor | list) -> bool:
-    """Tell several recordings, a list of arrays, tensors or lists, from one recording, which may be a list of numbers."""
-    return isinstance(audio, (list, tuple)) and (not audio or not np.isscalar(audio[0]))
-
-
-def as_float(recording: np.ndarray | torch.Tensor | list[float]) -> torch.Tensor:
-    """Convert an array of samples to float32, integers by their full scale.
-
-    Raises:
-        ValueError: for a type that is no array of samples.
-    """
-    try:
-        waveform = torch.as_tensor(np.asarray(recording) if isinstance(recording, (list, tuple)) else recording)
-    except (TypeError, RuntimeError, ValueError):
-        raise ValueError(
-            f"audio is {type(recording).__name__}, which is no array of numbers: expected an array, a tensor or a list "
-            "of samples; give files to `read_audio`."
-        ) from None
-    if waveform.dtype in INTEGER_FULL_SCALE:
-        return waveform.float() / INTEGER_FULL_SCALE[waveform.dtype]
-    if not waveform.is_floating_point():
-        raise ValueError(
-            f"audio has type {waveform.dtype}: expected floats in [-1, 1], int16 or int32, whose full scale is known."
-        )
-    return waveform.float()
-
-
-def check_samples(waveform: torch.Tensor) -> None:
-    """Check that a waveform has one axis, samples, and only finite ones.
-
-    Raises:
-        ValueError: the message names the value.
-    """
-    if waveform.ndim != 1:
-        raise ValueError(
-            f"audio has {waveform.ndim} dimensions, shape {tuple(waveform.shape)}: expected (samples,) or "
-            "(channels, samples); give several recordings as a list."
-        )
-    if waveform.numel() == 0:
-        raise ValueError("audio is empty (0 samples): expected at least one sample.")
-    if not torch.isfinite(waveform).all():
-        bad = int((~torch.isfinite(waveform)).sum())
-        raise ValueError(
-            f"audio holds {bad} samples of {waveform.numel()} that are not finite (NaN or infinite): repair or drop "
-            "the recording."
-        )
-
-
 AttentionAsdFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 
-__all__ = ["AttentionAsdFeatureExtractor", "AudioReadError"]
+__all__ = ["AUDIO_SUFFIXES", "AttentionAsdFeatureExtractor", "AudioReadError"]

@@ -8,7 +8,7 @@ A recording goes through `preprocess` (opened), `_forward` (windows through the 
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -111,14 +111,16 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         self.detector: AnomalyDetector = detector
         self.network = self.make_network(engine)
 
-    def __call__(self, inputs: Any, *, batch_size: int | None = None, **kwargs) -> Any:
+    def __call__(self, inputs: Any, *, batch_size: int | None = None, num_workers: int | None = None, **kwargs) -> Any:
         """Judge one recording or several.
 
         Args:
             inputs:
-                A recording, or a list, generator or dataset of them: a path, an http(s) URL, the bytes of a sound file,
-                an array or tensor `(samples,)`, `(channels, samples)` or `(samples, channels)` at the model's sampling
-                rate, or `{"raw": array, "sampling_rate": hertz}` (`"array"` does as well) at any.
+                A recording, or a list, generator or dataset of them, such as `datasets.Dataset`: a path, an http(s) URL,
+                the bytes of a sound file, a binary file, an array or tensor `(samples,)`, `(channels, samples)` or
+                `(samples, channels)` at the model's sampling rate, or at any rate `{"raw": array, "sampling_rate": hertz}`
+                (`"array"` does as well) or `(hertz, array)`. A row of a data set has its recording under `"audio"`
+                (torchcodec's `AudioDecoder`, an array, or `"bytes"`), or a `"path"`.
             machine (`str`, *optional*):
                 The machine that the recording is of; by default the closest enrolled one.
             false_alarm_rate (`float`, *optional*):
@@ -129,6 +131,8 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                 Whether the result has the attention map of the window with the highest score.
             batch_size (`int`, *optional*, defaults to 8):
                 Windows of a recording per forward pass.
+            num_workers (`int`, *optional*):
+                Taken because other pipelines take it, and without effect: recordings are read while they are judged.
 
         Returns:
             `dict`, ready for JSON, or a list or iterator of them. It has the fields of [`Decision`], and `duration_s`. An
@@ -145,8 +149,13 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             if not inputs:
                 return []
             # A list of numbers is one recording; the base class would take them for as many.
-            is_one = np.isscalar(inputs[0]) and not isinstance(inputs[0], (str, bytes))
-            inputs = np.asarray(inputs) if is_one else list(inputs)
+            is_numbers = np.isscalar(inputs[0]) and not isinstance(inputs[0], (str, bytes))
+            if is_numbers and np.isscalar(inputs[-1]):
+                inputs = np.asarray(inputs)
+            elif not is_numbers:  # otherwise a pair of rate and samples
+                inputs = list(inputs)
+        elif hasattr(inputs, "column_names"):  # of the package datasets, which the base class takes for one recording
+            inputs = (row for row in inputs)
         if batch_size is not None:
             kwargs["windows_per_batch"] = batch_size
         # Windows are batched within a recording, where they arrive as a stream, not across recordings.
@@ -297,6 +306,8 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         verdict, decisions = self.detector.decide_recording(processed.outputs, silent=processed.silent, **decision)
         highest = int(np.argmax([-math.inf if window.score is None else window.score for window in decisions]))
         start_s, is_last = self.seconds(processed.starts[highest]), highest == len(decisions) - 1
+        notes = [*processed.recording.notes, *([verdict.note] if verdict.note else [])]
+        verdict = replace(verdict, note="; ".join(notes) or None)
         is_shown = verdict.verdict == ANOMALOUS or return_attention_maps
         window = processed.last_window if is_last or not is_shown else processed.recording.window(highest)
         reason, regions = self.reasons(window, start_s, verdict) if verdict.verdict == ANOMALOUS else (None, [])

@@ -5,24 +5,15 @@ Begin with [`open_recording`]. Reading, resampling and cutting windows are the f
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
-
-# A recording by URL: 100 MiB are 54 minutes of 16 kHz, 16 bit, mono.
-MAX_DOWNLOAD_BYTES = 100 * 2**20
-# To connect, and between two pieces of the answer.
-CONNECT_SECONDS = 10.0
-DOWNLOAD_SECONDS = 120.0
-MAX_REDIRECTS = 10
-
-MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 1_000, 1_000_000
+from .downloads_attention_asd import MAX_DOWNLOAD_BYTES, download, without_secrets
 
 
 @dataclass(frozen=True)
@@ -33,11 +24,13 @@ class Recording:
         name: the recording's name in messages.
         blocks: a function that starts to read; gives parts `(samples,)` at the model's sampling rate, float32 in [-1, 1].
         feature_extractor: the model's `AttentionAsdFeatureExtractor`.
+        notes: sentences about the recording's file, which are complete as soon as it was read to its end.
     """
 
     name: str
     blocks: Callable[[], Iterable[np.ndarray]]
     feature_extractor: Any
+    notes: list[str] = field(default_factory=list)
 
     def windows(self) -> Iterator[tuple[int, np.ndarray]]:
         """Cut the recording into windows of one clip, each with its first sample's position.
@@ -61,48 +54,76 @@ def open_recording(source: Any, feature_extractor) -> Recording:
     """Open a recording in any form. A recording by URL is downloaded here, once.
 
     Args:
-        source: a path, an http(s) URL, the bytes of a sound file, an array, tensor or list of numbers `(samples,)`,
-            `(channels, samples)` or `(samples, channels)` at the model's sampling rate, or a dictionary with `"raw"` or
-            `"array"` and `"sampling_rate"` in Hz.
+        source: a path, an http(s) URL, the bytes of a sound file, a binary file, an array, tensor or list of numbers
+            `(samples,)`, `(channels, samples)` or `(samples, channels)` at the model's sampling rate, `(rate, array)`,
+            torchcodec's `AudioDecoder`, or a dictionary: `"raw"` or `"array"` with `"sampling_rate"` in Hz, `"bytes"` or
+            `"path"`, or a row of a data set with any of these under `"audio"`.
         feature_extractor: the model's `AttentionAsdFeatureExtractor`.
 
     Raises:
         ValueError: for another form, an array that is no sound, or a URL that cannot be downloaded.
     """
-    read = feature_extractor.stream_audio
+    name, source = name_and_contents(source)
     if isinstance(source, str) and "://" in source:
-        data = download(source)
-        return Recording(source, lambda: with_name(source, read(data)), feature_extractor)
+        # A server that gives no length ends the same way whether it is done or broken: the file's own header tells.
+        return file_recording(without_secrets(source), download(source), feature_extractor, must_be_whole=True)
     if isinstance(source, (str, os.PathLike)):
-        return Recording(str(source), lambda: read(source), feature_extractor)
-    if isinstance(source, (bytes, bytearray)):
-        return Recording("audio data", lambda: read(bytes(source)), feature_extractor)
-    samples, sampling_rate = samples_and_rate(source, feature_extractor.sampling_rate)
+        return file_recording(None, source, feature_extractor)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return file_recording(name, bytes(source), feature_extractor)
+    if hasattr(source, "read"):
+        # A window is read again, and not everything can go back to its start.
+        return file_recording(name, source if source.seekable() else source.read(), feature_extractor)
+    samples, sampling_rate = samples_and_rate(source, feature_extractor)
     mono = feature_extractor.to_mono(samples).cpu().numpy()
-    return Recording("audio array", lambda: resampled([mono], sampling_rate, feature_extractor), feature_extractor)
+    return Recording(
+        name or "audio array",
+        lambda: with_name(name or "audio array", resampled([mono], sampling_rate, feature_extractor)),
+        feature_extractor,
+    )
 
 
-def samples_and_rate(source: Any, default_rate: int) -> tuple[Any, float]:
-    """Return the samples of an array, or of a dictionary that holds one, and their rate in Hz.
+def file_recording(name: str | None, source: Any, feature_extractor, must_be_whole: bool = False) -> Recording:
+    """Open a sound file: a path, bytes or a binary file; `name` is said in messages in the place of "audio data"."""
+    notes: list[str] = []
+
+    def blocks() -> Iterator[np.ndarray]:
+        read = feature_extractor.stream_audio(source, notes=notes, must_be_whole=must_be_whole)
+        return read if name is None else with_name(name, read)
+
+    is_path = isinstance(source, (str, os.PathLike))
+    return Recording(name or (str(source) if is_path else "audio data"), blocks, feature_extractor, notes)
+
+
+def name_and_contents(source: Any) -> tuple[str | None, Any]:
+    """Take a recording out of a row of a data set, or of a dictionary of a file, with its name where it has one.
+
+    Raises:
+        ValueError: the dictionary holds no recording.
+    """
+    if not isinstance(source, dict) or source.get("raw", source.get("array")) is not None:
+        return None, source
+    if source.get("audio") is not None:
+        return name_and_contents(source["audio"])
+    path = source.get("path")
+    if source.get("bytes") is not None:
+        return (None if path is None else str(path)), source["bytes"]
+    return None, source if path is None else path
+
+
+def samples_and_rate(source: Any, feature_extractor) -> tuple[Any, float]:
+    """Return a recording's samples and their rate in Hz.
 
     Raises:
         ValueError: for another type, or a dictionary that lacks a key.
     """
-    sampling_rate = default_rate
-    if isinstance(source, dict):
-        array = source.get("raw", source.get("array"))
-        if array is None or source.get("sampling_rate") is None:
-            raise ValueError(
-                f"a recording as a dictionary has the keys {sorted(source)}: expected 'raw' (or 'array') with the "
-                "samples and 'sampling_rate' in Hz."
-            )
-        source, sampling_rate = array, source["sampling_rate"]
-    if not isinstance(source, (np.ndarray, torch.Tensor, list, tuple)):
+    known = (np.ndarray, torch.Tensor, list, tuple, dict)
+    if not isinstance(source, known) and not hasattr(source, "get_all_samples") and not hasattr(source, "__array__"):
         raise ValueError(
-            f"a recording of type {type(source).__name__}: expected a path, an http(s) URL, the bytes of a sound "
-            "file, an array, a tensor, or a dictionary with 'raw' and 'sampling_rate'."
+            f"a recording of type {type(source).__name__}: expected a path, an http(s) URL, the bytes of a sound file, a "
+            "binary file, an array, a tensor, (rate, array), an AudioDecoder, or a dictionary with 'raw' and 'sampling_rate'."
         )
-    return source, sampling_rate
+    return feature_extractor.samples_and_rate(source, feature_extractor.sampling_rate)
 
 
 def resampled(blocks: Iterable[np.ndarray], sampling_rate: float, feature_extractor) -> Iterator[np.ndarray]:
@@ -111,60 +132,16 @@ def resampled(blocks: Iterable[np.ndarray], sampling_rate: float, feature_extrac
     Raises:
         ValueError: for a sampling rate, in Hz, that no recording has.
     """
-    if not MIN_SAMPLING_RATE <= sampling_rate <= MAX_SAMPLING_RATE:
-        raise ValueError(f"sampling_rate={sampling_rate}: expected {MIN_SAMPLING_RATE:,} to {MAX_SAMPLING_RATE:,} Hz.")
     yield from feature_extractor.resample(blocks, sampling_rate)
 
 
 def with_name(name: str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Give the blocks of downloaded data; an error about them gets the name of their source."""
+    """Give the blocks of data without a name; an error about them gets the name of their source."""
     try:
         yield from blocks
     except ValueError as error:
-        raise ValueError(str(error).replace("audio data", name, 1)) from None
+        text = str(error)
+        raise ValueError(f"{name}: {text.removeprefix('audio data: ')}") from None
 
 
-def download(url: str, max_bytes: int = MAX_DOWNLOAD_BYTES, max_seconds: float = DOWNLOAD_SECONDS) -> bytes:
-    """Download a file by http or https, which every redirect has to keep to.
-
-    Args:
-        url: the file's address.
-        max_bytes: the largest size.
-        max_seconds: the longest time in all.
-
-    Raises:
-        ValueError: for another scheme, a server that does not answer as it should, or a file beyond the limits.
-        ImportError: httpx is not installed.
-    """
-    if not url.lower().startswith(("http://", "https://")):
-        raise ValueError(f"{url}: expected an http or https URL, or the path of a file.")
-    try:
-        import httpx
-    except ImportError:
-        raise ImportError(
-            "Recordings by URL need httpx, which huggingface_hub needs as well: pip install httpx"
-        ) from None
-    deadline = time.monotonic() + max_seconds
-    data = bytearray()
-    try:
-        with (
-            # httpx follows redirects to http and https alone.
-            httpx.Client(follow_redirects=True, max_redirects=MAX_REDIRECTS, timeout=CONNECT_SECONDS) as client,
-            # The bytes as they are: a small answer in a compressed form could be very large.
-            client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
-        ):
-            if not response.is_success:
-                raise ValueError(f"the server answers {response.status_code} {response.reason_phrase}")
-            for chunk in response.iter_raw():
-                data += chunk
-                if len(data) > max_bytes:
-                    raise ValueError(f"it is larger than {max_bytes} bytes")
-                if time.monotonic() > deadline:
-                    raise ValueError(f"it took longer than {max_seconds:g} s")
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{url}: cannot be downloaded ({reason}). Download it yourself and give the file.") from None
-    return bytes(data)
-
-
-__all__ = ["Recording", "download", "open_recording", "resampled"]
+__all__ = ["MAX_DOWNLOAD_BYTES", "Recording", "open_recording", "resampled"]

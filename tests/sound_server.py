@@ -20,7 +20,12 @@ class SoundServer:
 
 @contextlib.contextmanager
 def sound_server(folder: Path) -> Iterator[SoundServer]:
-    """Serve a folder; `/moved.wav` leads to its `normal.wav`, and `/drip.wav` sends twenty bytes a second."""
+    """Serve a folder, with some paths that misbehave.
+
+    `/moved.wav` leads to its `normal.wav`. `/drip.wav` sends twenty bytes a second, and `/drip-header.wav` does so in its
+    headers. `/cut/50` ends after 50 % of `normal.wav`, and so does `/cut-without-length/50`. `/page` answers with a page.
+    A query is passed over.
+    """
     server = SoundServer()
     redirects = {
         "/moved.wav": "/normal.wav",
@@ -35,6 +40,7 @@ def sound_server(folder: Path) -> Iterator[SoundServer]:
 
         def do_GET(self):
             server.requests[self.path] += 1
+            self.path = self.path.split("?")[0]
             if self.path in redirects:
                 self.send_response(302)
                 self.send_header("Location", redirects[self.path])
@@ -43,9 +49,23 @@ def sound_server(folder: Path) -> Iterator[SoundServer]:
                 self.send_response(200)
                 self.end_headers()
                 with contextlib.suppress(OSError):
-                    for _ in range(1000):
-                        self.wfile.write(b"R")
-                        time.sleep(0.05)
+                    drip(self.wfile)
+            elif self.path == "/drip-header.wav":
+                with contextlib.suppress(OSError):
+                    self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+                    drip(self.wfile)
+            elif self.path.startswith(("/cut/", "/cut-without-length/")):
+                data = (folder / "normal.wav").read_bytes()
+                self.send_response(200)
+                if self.path.startswith("/cut/"):
+                    self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data[: len(data) * int(self.path.rsplit("/", 1)[1]) // 100])
+            elif self.path == "/page":
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(b"<!doctype html><title>Sign in</title>")
             else:
                 super().do_GET()
 
@@ -57,3 +77,10 @@ def sound_server(folder: Path) -> Iterator[SoundServer]:
         server.url = f"http://127.0.0.1:{httpd.server_port}"
         yield server
         httpd.shutdown()
+
+
+def drip(file) -> None:
+    """Send a byte every 50 ms, for 50 s."""
+    for _ in range(1000):
+        file.write(b"R")
+        time.sleep(0.05)

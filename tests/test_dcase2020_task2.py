@@ -382,7 +382,7 @@ def test_a_published_set_reads_no_data_dir_and_local_needs_one(tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("torchcodec") is not None, reason="torchcodec is installed")
 def test_audio_without_torchcodec_names_the_extra(tmp_path):
-    with pytest.raises(ImportError, match=r"install the extra `audio` \(`pip install -e '.\[audio\]'`\)"):
+    with pytest.raises(ImportError, match=r"install the extra `embedded` \(`pip install -e '.\[embedded\]'`\)"):
         load_clips(write_clips(tmp_path / "clips", *FAN), with_audio=True)
 
 

@@ -1,17 +1,21 @@
 """The pipeline: verdicts and reasons, long recordings, bad ones, and the same verdict wherever it is asked for."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
 import torch
 from small_detector import RATE, machine_sound, small_pipeline
 from sound_server import sound_server
+from transformers.pipelines.pt_utils import KeyDataset
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
@@ -72,6 +76,47 @@ def test_one_recording_and_several_in_any_form_give_the_same_results(detect, fol
     assert list(detect(form for form in forms)) == [expected] * len(forms)
     assert detect(waveform.tolist()) == expected
     assert detect([]) == []
+
+
+def test_a_data_set_is_taken_as_it_is_and_answered_row_by_row(detect, folder):
+    paths = [str(folder / "normal.wav"), str(folder / "faulty.wav")]
+    expected = detect(paths)
+    waveforms = [machine_sound(220.0, 1000), machine_sound(220.0, 1001, hiss=0.1)]
+    columns = {
+        "path": paths,
+        "audio": [{"array": waveform, "sampling_rate": RATE} for waveform in waveforms],
+        "file": [{"path": path, "bytes": Path(path).read_bytes()} for path in paths],
+    }
+    rows: Any = datasets.Dataset.from_dict(columns)
+    for form in (
+        rows,
+        rows.select_columns("path"),
+        rows.to_iterable_dataset(),
+        KeyDataset(rows, "path"),
+        KeyDataset(rows, "audio"),
+        KeyDataset(rows, "file"),
+    ):
+        assert list(detect(form, num_workers=2)) == expected
+    assert detect((RATE, waveforms[1]), num_workers=0) == detect([(RATE, waveforms[1])])[0] == expected[1]
+
+
+def test_rows_with_torchcodecs_decoders_are_taken(detect, folder):
+    try:
+        importlib.import_module("torchcodec")
+    except (ImportError, RuntimeError, OSError) as error:
+        pytest.skip(f"torchcodec with FFmpeg is not here: {error}")
+    rows = datasets.Dataset.from_dict({"audio": [str(folder / "normal.wav")]}).cast_column("audio", datasets.Audio())
+    assert list(detect(rows)) == [detect(folder / "normal.wav")]
+
+
+def test_a_recording_of_a_recorder_that_lost_power_is_judged_with_a_note(detect, folder):
+    wav = bytearray((folder / "faulty.wav").read_bytes())
+    start = wav.index(b"data") + 4
+    wav[start : start + 4] = bytes(4)
+    result, whole = detect(bytes(wav)), detect(folder / "faulty.wav")
+    note = "the header says 0 samples; 1.0 s were found"
+    assert result["note"] == (f"{note}; {whole['note']}" if whole["note"] else note)
+    assert {**result, "note": None} == {**whole, "note": None}
 
 
 def test_a_recording_by_url_is_fetched_once_for_verdict_reason_and_picture(detect, folder, server):

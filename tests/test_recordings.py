@@ -1,8 +1,11 @@
 """Recordings in every form: the same samples, in memory that does not grow, and errors that name them."""
 
+import asyncio
 import io
 import time
 import tracemalloc
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,8 @@ from small_detector import RATE, machine_sound
 from sound_server import sound_server
 
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling.recordings_attention_asd import download, open_recording
+from modeling.downloads_attention_asd import download
+from modeling.recordings_attention_asd import open_recording
 
 
 EXTRACTOR = AttentionAsdFeatureExtractor(clip_length=RATE)
@@ -29,6 +33,16 @@ def folder(tmp_path_factory):
 def server(folder):
     with sound_server(folder) as serving:
         yield serving.url
+
+
+class Decoder:
+    """In the place of torchcodec's `AudioDecoder`, which is what rows of `datasets` hold: it needs FFmpeg installed."""
+
+    def __init__(self, waveform: np.ndarray, sampling_rate: int):
+        self.samples = SimpleNamespace(data=torch.from_numpy(waveform)[None], sample_rate=sampling_rate)
+
+    def get_all_samples(self):
+        return self.samples
 
 
 def samples_of(source) -> np.ndarray:
@@ -54,8 +68,53 @@ def test_every_form_of_a_recording_has_the_same_samples(folder, server):
         np.stack([waveform, 0 * waveform], axis=1),
         {"raw": waveform, "sampling_rate": RATE},
         {"array": waveform, "sampling_rate": RATE, "path": None},
+        {"audio": {"array": waveform, "sampling_rate": RATE}, "label": 3},
+        {"path": "normal.wav", "bytes": buffer.getvalue()},
+        {"path": str(folder / "normal.wav"), "bytes": None},
+        {"path": str(folder / "normal.wav"), "machine_type": "fan", "split": "test"},
+        (RATE, waveform),
+        buffer,
+        (folder / "normal.wav").open("rb"),
+        Decoder(waveform, RATE),
+        {"audio": Decoder(waveform, RATE)},
+        waveform[::-1].copy()[::-1],
+        waveform.astype(">f4"),
+        np.asfortranarray(np.stack([waveform, 0 * waveform])),
+        torch.from_numpy(waveform).requires_grad_(),
+        torch.from_numpy(waveform).double(),
     ):
         np.testing.assert_array_equal(samples_of(form), waveform)
+
+
+def test_half_precision_and_integers_are_the_same_sound_within_their_steps():
+    waveform = machine_sound(220.0, 1000)
+    for form, step in (
+        (waveform.astype(np.float16), 2.0**-11),
+        (torch.from_numpy(waveform).bfloat16(), 2.0**-8),
+        ((waveform * 2**15).astype(np.int16), 2.0**-15),
+        ((waveform * 2.0**31).astype(">i4"), 2.0**-24),
+    ):
+        np.testing.assert_allclose(samples_of(form), waveform, atol=step)
+        np.testing.assert_allclose(EXTRACTOR(form)["input_values"][0], waveform, atol=step)
+
+
+def test_rows_and_decoders_go_into_the_feature_extractor_at_its_rate_alone():
+    waveform = machine_sound(220.0, 1000)
+    row = {"array": waveform, "sampling_rate": RATE, "path": "normal.wav"}
+    forms: list[Any] = [
+        row,
+        Decoder(waveform, RATE),
+        (RATE, waveform),
+        waveform.astype(">f8"),
+        waveform[::-1].copy()[::-1],
+    ]
+    for form in forms:
+        assert torch.equal(EXTRACTOR(form)["input_values"][0], torch.from_numpy(waveform))
+    assert EXTRACTOR([row, row])["input_values"].shape == (2, RATE)
+    others: list[Any] = [{**row, "sampling_rate": 8000}, Decoder(waveform, 8000), (8000, waveform)]
+    for form in others:
+        with pytest.raises(ValueError, match="a sampling rate of 8000 Hz: expected 16000 Hz. Resample the recording"):
+            EXTRACTOR(form)
 
 
 def test_array_at_another_rate_is_resampled_as_its_file_is(tmp_path):
@@ -116,6 +175,11 @@ def test_many_channels_at_a_high_rate_take_no_more_memory(tmp_path):
         ({"raw": np.zeros(5), "sampling_rate": 0}, "1,000 to 1,000,000"),
         ({"raw": [0.1], "sampling_rate": 1_000_000}, "audio array: is empty at the model's sampling rate"),
         (3.5, "type float"),
+        ({"path": None, "bytes": None}, "the keys .'bytes', 'path'.: expected 'raw'"),
+        ({"path": "row.wav", "bytes": b"no sound"}, "^row.wav: cannot be read"),
+        ((0, np.zeros(5)), "1,000 to 1,000,000"),
+        (np.array(["a", "b"]), "no array of numbers"),
+        (np.full(RATE, 900.0), "up to 900: expected floats in .-1, 1.. If they are in 16-bit units, divide by 32768"),
         ("ftp://127.0.0.1/x.wav", "expected an http or https URL"),
         ("file:///etc/hostname", "expected an http or https URL"),
     ],
@@ -149,4 +213,39 @@ def test_a_download_has_a_largest_size_and_a_longest_time(server):
     start = time.monotonic()
     with pytest.raises(ValueError, match="/drip.wav: cannot be downloaded .it took longer than 0.5 s"):
         download(f"{server}/drip.wav", max_seconds=0.5)
+    with pytest.raises(ValueError, match="/drip-header.wav: cannot be downloaded .it took longer than 0.5 s"):
+        download(f"{server}/drip-header.wav", max_seconds=0.5)
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("share", [10, 50, 90])
+def test_a_download_that_is_cut_off_is_an_error(server, share):
+    with pytest.raises(ValueError, match=f"/cut/{share}: cannot be downloaded .*Download it yourself"):
+        download(f"{server}/cut/{share}")
+    with pytest.raises(
+        ValueError, match=f"/cut-without-length/{share}: .*it was cut off: the header says 1.0 s; 0.{share // 10} s"
+    ):
+        samples_of(f"{server}/cut-without-length/{share}")
+    assert len(samples_of(f"{server}/cut-without-length/100")) == RATE
+
+
+def test_errors_about_an_address_keep_its_signature_secret(server):
+    for path in ("/missing.wav", "/normal.wav.txt", "/page", "/for-ever"):
+        address = f"{server.replace('//', '//user:secret@')}{path}?signature=secret#secret"
+        with pytest.raises(ValueError, match=f"^{server}{path}: ") as error:
+            samples_of(address)
+        assert "secret" not in str(error.value)
+
+
+def test_a_page_in_the_place_of_a_sound_is_said_to_be_one(server):
+    with pytest.raises(
+        ValueError, match=r"/page: cannot be read as audio \(it is a page of HTML or XML, not a sound\)"
+    ):
+        samples_of(f"{server}/page")
+
+
+def test_a_download_works_where_an_event_loop_runs_as_in_a_notebook(server, folder):
+    async def cell() -> bytes:
+        return download(f"{server}/normal.wav")
+
+    assert asyncio.run(cell()) == (folder / "normal.wav").read_bytes()

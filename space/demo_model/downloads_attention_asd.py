@@ -1,0 +1,1 @@
+../../modeling/downloads_attention_asd.py

@@ -1,0 +1,1 @@
+../../feature_extraction/inputs_attention_asd.py

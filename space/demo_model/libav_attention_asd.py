@@ -1,0 +1,1 @@
+../../feature_extraction/libav_attention_asd.py

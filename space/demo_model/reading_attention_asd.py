@@ -1,0 +1,1 @@
+../../feature_extraction/reading_attention_asd.py

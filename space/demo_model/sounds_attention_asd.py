@@ -1,0 +1,1 @@
+../../feature_extraction/sounds_attention_asd.py
