@@ -18,6 +18,8 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from .preparation_attention_asd import SoundExtent, find_sound, without_offset
+
 
 AudioSource = str | os.PathLike | bytes | BinaryIO
 
@@ -285,10 +287,34 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
     def read_clip(self, source: AudioSource) -> torch.Tensor:
         """Read a recording as the network's clip `(clip_length,)`, float32, cut or filled by [`fit_length`].
 
+        The clip is heard as the pipeline hears a recording: without the silence at both ends, and without DC.
+
         Raises:
             AudioReadError: as [`read_audio`] does.
         """
-        return self.fit_length(torch.from_numpy(self.read_audio(source)))
+        return self.fit_length(torch.from_numpy(self.read_sound(source)))
+
+    def read_sound(self, source: AudioSource) -> np.ndarray:
+        """Read what [`read_clip`] fills to a clip: `(samples,)`, as long as the recording and no longer than a clip.
+
+        Raises:
+            AudioReadError: as [`read_audio`] does.
+        """
+        waveform = self.read_audio(source)
+        sound = self.find_sound([waveform])
+        return without_offset(waveform[sound.first : sound.stop][: self.clip_length])
+
+    def find_sound(self, blocks: Iterable[np.ndarray]) -> SoundExtent:
+        """Find where the sound of a recording lies between the silences at both ends; a silence fills a frame.
+
+        Args:
+            blocks: the recording in parts `(samples,)` at the model's sampling rate.
+        """
+        return find_sound(blocks, self.n_fft)
+
+    def without_offset(self, window: np.ndarray) -> np.ndarray:
+        """Take away the offset (DC) of a window `(samples,)`, which recorders add and machines do not make."""
+        return without_offset(window)
 
     def stream_audio(self, source: AudioSource, block_seconds: float = 60.0) -> Iterator[np.ndarray]:
         """Read a recording block by block, in memory that does not grow with its length.
