@@ -243,9 +243,7 @@ def sounds_like_noise(known: KnownMachines, clip: ClipVectors, frames: int, mach
 # Step 3: scores and p-values
 
 
-def measure(
-    known: KnownMachines, windows: ClipOutputs, decision: Decision, shortening: float
-) -> list[Decision]:
+def measure(known: KnownMachines, windows: ClipOutputs, decision: Decision, shortening: float) -> list[Decision]:
     """The decision with the score of each window, judged as `decision.machine`, and what follows from it.
 
     The p-values are adjusted for their number (Benjamini and Hochberg 1995): of normal recordings, whatever their length,

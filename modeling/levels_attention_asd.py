@@ -35,9 +35,7 @@ class NormalLevel:
     frames: float | None = None
 
     @classmethod
-    def of(
-        cls, spectra: torch.Tensor, noise: torch.Tensor | None, frames: torch.Tensor | None = None
-    ) -> "NormalLevel":
+    def of(cls, spectra: torch.Tensor, noise: torch.Tensor | None, frames: torch.Tensor | None = None) -> "NormalLevel":
         """The level of normal clips.
 
         Args:
