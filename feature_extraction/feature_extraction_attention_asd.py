@@ -18,6 +18,7 @@ from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .inputs_attention_asd import as_float, check_samples, is_list_of_recordings, samples_and_rate, samples_at
+from .preparation_attention_asd import SoundExtent, find_sound, without_offset
 from .reading_attention_asd import AUDIO_SUFFIXES, AudioSource, name_of, read_mono
 from .sounds_attention_asd import MAX_CHANNELS, AudioReadError, check_rate
 
@@ -296,10 +297,34 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
     def read_clip(self, source: AudioSource) -> torch.Tensor:
         """Read a recording as the network's clip `(clip_length,)`, float32, cut or filled by [`fit_length`].
 
+        The clip is heard as the pipeline hears a recording: without the silence at both ends, and without DC.
+
         Raises:
             AudioReadError: as [`read_audio`] does.
         """
-        return self.fit_length(torch.from_numpy(self.read_audio(source)))
+        return self.fit_length(torch.from_numpy(self.read_sound(source)))
+
+    def read_sound(self, source: AudioSource) -> np.ndarray:
+        """Read what [`read_clip`] fills to a clip: `(samples,)`, as long as the recording and no longer than a clip.
+
+        Raises:
+            AudioReadError: as [`read_audio`] does.
+        """
+        waveform = self.read_audio(source)
+        sound = self.find_sound([waveform])
+        return without_offset(waveform[sound.first : sound.stop][: self.clip_length])
+
+    def find_sound(self, blocks: Iterable[np.ndarray]) -> SoundExtent:
+        """Find where the sound of a recording lies between the silences at both ends; a silence fills a frame.
+
+        Args:
+            blocks: the recording in parts `(samples,)` at the model's sampling rate.
+        """
+        return find_sound(blocks, self.n_fft)
+
+    def without_offset(self, window: np.ndarray) -> np.ndarray:
+        """Take away the offset (DC) of a window `(samples,)`, which recorders add and machines do not make."""
+        return without_offset(window)
 
     def stream_audio(
         self,

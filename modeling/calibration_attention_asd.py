@@ -5,8 +5,9 @@ A machine's own normal scores say where its next one lies and how far it may lie
 are a prior that its own outweigh as they come in. Begin with [`Calibration`].
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -25,6 +26,10 @@ MIN_CLIPS = 3
 MIN_MACHINES, MIN_SCORES = 8, 100
 MAX_DEGREES = 100.0
 MIN_VARIANCE = 1e-12
+# The logarithm of the score of a normal clip that is cut to 1/r of its length rises by this times log(r), and varies by that
+# times sqrt(log(r)). Of 218 left-out normal clips of 10 s cut to 4, 2, 1 and 0.5 s the rise is 0.39, 0.71, 1.03 and 1.41, its
+# standard deviation 0.16, 0.22, 0.23 and 0.25.
+SHORT_RISE, SHORT_SPREAD = 0.45, 0.16
 
 
 class StudentT(NamedTuple):
@@ -75,17 +80,24 @@ class Calibration:
             The machine's own normal scores in the order of the clips, each by a detector that had not seen the clip.
         prior ([`ScorePrior`], *optional*):
             What the scores of all machines say; `None` where nothing is known.
+        shortening (`float`):
+            How many times shorter the clip in question is than the machine's normal clips.
     """
 
     backend: str
     scores: np.ndarray
     prior: ScorePrior | None
+    shortening: float = 1.0
 
     @classmethod
     def of(cls, backend: str, scores: np.ndarray, prior: ScorePrior | None) -> "Calibration":
         """A calibration that knows nothing where neither the machine's own scores nor others say where scores lie."""
         is_known = prior is not None and len(scores) + prior.location_clips > 0
         return cls(backend, scores, prior if is_known else None)
+
+    def of_shorter_clips(self, shortening: float) -> "Calibration":
+        """What the normal clips say about clips that are so many times shorter; only of spectra it is known."""
+        return replace(self, shortening=shortening) if self.backend == "spectrum" and shortening > 1.0 else self
 
     def p_value(self, scores: torch.Tensor) -> torch.Tensor:
         """How often a normal clip scores as high or higher, `(clips,)` in float64; NaN where nothing is known."""
@@ -127,6 +139,8 @@ class Calibration:
             raise ValueError(f"backend={self.backend!r}: nothing is known of this machine's normal scores.")
         own = to_tail_scale(self.backend, torch.from_numpy(self.scores)).numpy()
         location, scale, degrees = predict(own, self.prior)
+        rise = math.log(self.shortening)
+        location, scale = location + SHORT_RISE * rise, math.hypot(scale, SHORT_SPREAD * math.sqrt(rise))
         shape = self.prior.tail or StudentT(degrees, 0.0, 1.0)
         return StudentT(shape.degrees, location + scale * shape.location, scale * shape.scale)
 

@@ -13,6 +13,7 @@ import torch
 
 from .backends_attention_asd import SCORERS
 from .calibration_attention_asd import benjamini_hochberg
+from .conditions_attention_asd import Conditions
 from .levels_attention_asd import LEVEL_DB, roughness, roughness_limit
 from .machines_attention_asd import ClipVectors, KnownMachines, Machine
 from .outputs_attention_asd import ClipOutputs
@@ -25,6 +26,8 @@ NORMAL, ANOMALOUS, CANNOT_TELL = "normal", "anomalous", "cannot tell"
 SILENT = "it is silent"
 NOT_FINITE = "the network's output is not finite"
 NOISE = "it is noise, with nothing of a machine in it"
+SHORT = "it is much shorter than the machine's normal recordings, so that only a strong fault stands out"
+NOTED_SHORTENING = 1.5
 # What is not known of a window that is not judged.
 REFUSED = {"verdict": CANNOT_TELL, "score": None, "p_value": None}
 
@@ -89,7 +92,8 @@ def decide_recording(
     machine: str | None,
     false_alarm_rate: float,
     backend: str,
-    silent: Sequence[bool] | np.ndarray | torch.Tensor | None,
+    silent: Sequence[bool] | np.ndarray | torch.Tensor | None = None,
+    conditions: Conditions | None = None,
 ) -> tuple[Decision, list[Decision]]:
     """The decision about a recording, and those about its windows.
 
@@ -100,6 +104,7 @@ def decide_recording(
         false_alarm_rate: the share of normal recordings that may be called anomalous.
         backend: the back end that gives the scores.
         silent: `(windows,)`, true for the windows that hold no sound.
+        conditions: how it was recorded, where that is known.
 
     Raises:
         ValueError: for a machine that is not known, or a back end that lacks its spectra.
@@ -109,22 +114,29 @@ def decide_recording(
     obstacles = find_obstacles(outputs, silent)
     is_judged = [obstacle is None for obstacle in obstacles]
     if not any(is_judged):
-        refused = replace(blank, note=SILENT if SILENT in obstacles else NOT_FINITE)
-        return refused, [refused] * len(outputs)
+        return refused(blank, SILENT if SILENT in obstacles else NOT_FINITE, len(outputs))
+    if conditions is not None and conditions.obstacle is not None:
+        return refused(blank, conditions.obstacle, len(outputs))
     judged = outputs if all(is_judged) else outputs[is_judged]
     sound = hear(known, judged, claimed)
     decision = replace(blank, similarity=sound.similarity, predicted_machine=sound.nearest if sound.is_close else None)
     decisions = [decision] * len(judged)
     if claimed is not None or sound.is_close:
-        decisions = measure(known, judged, replace(decision, machine=sound.judged_as))
+        decisions = measure(known, judged, replace(decision, machine=sound.judged_as), sound.shortening)
     recording = max(decisions, key=lambda window: -np.inf if window.score is None else window.score)
-    recording = judge(recording, sound, known, is_machine_named=claimed is not None)
+    recording = judge(recording, sound, known, conditions, is_machine_named=claimed is not None)
     remaining = iter(decisions)
     windows = [
         as_window(next(remaining), recording) if obstacle is None else replace(recording, **REFUSED, note=obstacle)
         for obstacle in obstacles
     ]
     return recording, windows
+
+
+def refused(blank: Decision, note: str, windows: int) -> tuple[Decision, list[Decision]]:
+    """The decision about a recording of so many windows none of which is judged."""
+    decision = replace(blank, note=note)
+    return decision, [decision] * windows
 
 
 # Step 1: which windows can be judged
@@ -172,6 +184,8 @@ class Sound:
             Whether it is nearer to another machine than a sound of `judged_as` is.
         level_db (`float`):
             How much louder it is than all normal clips of `judged_as`; 0 within their range.
+        shortening (`float`):
+            How many times shorter it is than the normal clips of `judged_as`; 1 where it is no shorter.
     """
 
     judged_as: str
@@ -181,6 +195,7 @@ class Sound:
     is_close: bool
     is_other: bool
     level_db: float
+    shortening: float
 
 
 def hear(known: KnownMachines, windows: ClipOutputs, claimed: str | None) -> Sound:
@@ -194,7 +209,8 @@ def hear(known: KnownMachines, windows: ClipOutputs, claimed: str | None) -> Sou
     clip = known.shared.vectors(together(windows))
     nearest = known.nearest(clip)
     machine = nearest if claimed is None else known[claimed]
-    is_noise = sounds_like_noise(known, clip, len(windows), machine)
+    frames = known.shared.num_frames * len(windows) if windows.frames is None else int(windows.frames.sum())
+    is_noise = sounds_like_noise(known, clip, frames, machine)
     spectra = clip.outputs.spectra
     return Sound(
         judged_as=machine.name,
@@ -204,23 +220,30 @@ def hear(known: KnownMachines, windows: ClipOutputs, claimed: str | None) -> Sou
         is_close=not is_noise and not known.is_far(clip, nearest),
         is_other=known.is_rather(clip, nearest, machine),
         level_db=0.0 if spectra is None or machine.level is None else machine.level.excess_db(spectra),
+        shortening=max(normal_frames(known, machine) / frames, 1.0),
     )
 
 
-def sounds_like_noise(known: KnownMachines, clip: ClipVectors, windows: int, machine: Machine) -> bool:
-    """Whether a recording of so many windows has nothing of a machine in it."""
+def normal_frames(known: KnownMachines, machine: Machine) -> float:
+    """Frames of a machine's normal clips."""
+    is_known = machine.level is not None and machine.level.frames is not None
+    return machine.level.frames if is_known else known.shared.num_frames
+
+
+def sounds_like_noise(known: KnownMachines, clip: ClipVectors, frames: int, machine: Machine) -> bool:
+    """Whether a recording of so many frames has nothing of a machine in it."""
     spectra, noise, level = clip.outputs.spectra, known.shared.noise, machine.level
     if spectra is None or noise is None or level is None or level.roughness is None:
         return False
     # A machine that is as smooth as noise in normal operation is not refused for that.
-    limit = min(roughness_limit(windows * known.shared.num_frames), level.roughness)
+    limit = min(roughness_limit(frames), level.roughness)
     return roughness(spectra[:, 0].double(), noise).item() < limit
 
 
 # Step 3: scores and p-values
 
 
-def measure(known: KnownMachines, windows: ClipOutputs, decision: Decision) -> list[Decision]:
+def measure(known: KnownMachines, windows: ClipOutputs, decision: Decision, shortening: float) -> list[Decision]:
     """The decision with the score of each window, judged as `decision.machine`, and what follows from it.
 
     The p-values are adjusted for their number (Benjamini and Hochberg 1995): of normal recordings, whatever their length,
@@ -229,7 +252,7 @@ def measure(known: KnownMachines, windows: ClipOutputs, decision: Decision) -> l
     windows vary as much as one. A fault in one window of five: 22 % and none.
     """
     machine = known[str(decision.machine)]
-    calibration, rate = machine.calibration(decision.backend), decision.false_alarm_rate
+    calibration, rate = machine.calibration(decision.backend).of_shorter_clips(shortening), decision.false_alarm_rate
     scores = SCORERS[decision.backend](known.shared.vectors(windows), machine, known.shared)
     p_values = benjamini_hochberg(calibration.tail(scores).numpy()).clip(min=calibration.lowest_rate)
     # The step of the procedure at which it stopped.
@@ -248,12 +271,24 @@ def measure(known: KnownMachines, windows: ClipOutputs, decision: Decision) -> l
 # Step 4: the verdict
 
 
-def judge(decision: Decision, sound: Sound, known: KnownMachines, is_machine_named: bool) -> Decision:
+def judge(
+    decision: Decision, sound: Sound, known: KnownMachines, conditions: Conditions | None, is_machine_named: bool
+) -> Decision:
     """The decision with its verdict and the notes on it."""
     verdict, notes = verdict_and_notes(decision, sound, is_machine_named)
+    is_alarm = decision.p_value is not None and decision.p_value <= decision.false_alarm_rate
+    if conditions is not None:
+        notes += conditions.notes(is_alarm)
+        # Clipping adds overtones, which are no fault of the machine.
+        verdict = CANNOT_TELL if verdict == ANOMALOUS and conditions.is_clipped else verdict
     if verdict != CANNOT_TELL:
         lowest_rate = known[sound.judged_as].calibration(decision.backend).lowest_rate
-        notes += [] if lowest_rate <= decision.false_alarm_rate else [unsupported_rate(lowest_rate)]
+        if lowest_rate > decision.false_alarm_rate:
+            # At the lowest p-value there is, it is beyond what the clips can tell of.
+            is_beyond = decision.p_value is not None and decision.p_value <= lowest_rate
+            verdict = CANNOT_TELL if is_beyond else verdict
+            notes.append(unsupported_rate(lowest_rate, is_beyond))
+        notes += [] if sound.shortening < NOTED_SHORTENING else [SHORT]
     return replace(decision, verdict=verdict, note="; ".join(notes) or None)
 
 
@@ -287,10 +322,11 @@ def level_note(level_db: float) -> str:
     )
 
 
-def unsupported_rate(lowest_rate: float) -> str:
+def unsupported_rate(lowest_rate: float, is_beyond: bool) -> str:
+    what = "the sound is less like the machine than what they can tell of" if is_beyond else "nothing raises an alarm"
     return (
-        f"the normal clips support no false-alarm rate below {100 * lowest_rate:.2g} %: at a lower one nothing raises an "
-        "alarm. Ask for a higher rate, or fit on more clips"
+        f"the normal clips support no false-alarm rate below {100 * lowest_rate:.2g} %: at a lower one {what}. Ask for a "
+        "higher rate, or fit on more clips"
     )
 
 

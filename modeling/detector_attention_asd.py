@@ -17,6 +17,7 @@ from transformers.utils.hub import cached_file
 from .backends_attention_asd import SCORERS, checked_backend, usable_backends
 from .calibration_attention_asd import Calibration, checked_rate
 from .compatibility_attention_asd import resolve_revision
+from .conditions_attention_asd import Conditions
 from .configuration_attention_asd import AttentionAsdConfig
 from .decision_attention_asd import Decision, decide_recording, together
 from .detector_files_attention_asd import CONFIG_FILE, TENSORS_FILE, read_detector, write_detector
@@ -247,6 +248,7 @@ class AnomalyDetector:
         false_alarm_rate: float | None = None,
         backend: str | None = None,
         silent: Sequence[bool] | np.ndarray | torch.Tensor | None = None,
+        conditions: Conditions | None = None,
     ) -> tuple[Decision, list[Decision]]:
         """The decision about a recording, and those about its windows.
 
@@ -260,6 +262,7 @@ class AnomalyDetector:
             false_alarm_rate: the share of normal recordings that may be called anomalous; by default the detector's.
             backend: by default the detector's.
             silent: `(windows,)`, true for windows that hold no sound and are not judged.
+            conditions: how it was recorded, where that is known.
 
         Raises:
             ValueError: for a machine that is not known, a back end that does not exist or an impossible rate.
@@ -271,6 +274,7 @@ class AnomalyDetector:
             false_alarm_rate=self._rate(false_alarm_rate),
             backend=self._backend(backend),
             silent=silent,
+            conditions=conditions,
         )
 
     # Files

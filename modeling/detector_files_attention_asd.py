@@ -73,7 +73,7 @@ def machine_record(machine: Machine) -> dict[str, Any]:
     if spectrum is not None:
         record["spectrum"] = {"clips": spectrum.clips, "extra_variance": spectrum.extra_variance}
     if level is not None:
-        record["level"] = {"lowest": level.lowest, "highest": level.highest, "roughness": level.roughness}
+        record["level"] = {name: value for name, value in vars(level).items() if name != "bins"}
     return record
 
 

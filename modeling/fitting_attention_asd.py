@@ -194,7 +194,7 @@ def describe_machine(
         is_enrolled=is_enrolled,
         embedding=describe_embeddings(shared.embeddings, embeddings, label=label, seed=seed),
         spectrum=spectrum,
-        level=None if clips.spectra is None else NormalLevel.of(clips.spectra, shared.noise),
+        level=None if clips.spectra is None else NormalLevel.of(clips.spectra, shared.noise, clips.frames),
         calibrations={},
     )
 

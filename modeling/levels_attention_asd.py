@@ -24,26 +24,31 @@ class NormalLevel:
             The lowest and the highest offset of its clips from that mean, in dB; see [`NormalLevel.offset`].
         roughness (`float`, *optional*):
             The lowest [`roughness`] of its clips; `None` where the spectrum of noise is not known.
+        frames (`float`, *optional*):
+            Frames of the log-mel that its clips have on average; `None` where all fill the network's clip.
     """
 
     bins: torch.Tensor
     lowest: float
     highest: float
     roughness: float | None
+    frames: float | None = None
 
     @classmethod
-    def of(cls, spectra: torch.Tensor, noise: torch.Tensor | None) -> "NormalLevel":
+    def of(cls, spectra: torch.Tensor, noise: torch.Tensor | None, frames: torch.Tensor | None = None) -> "NormalLevel":
         """The level of normal clips.
 
         Args:
             spectra: of the clips, `(clips, 6, num_mel_bins)`.
             noise: the mean log-mel of white noise, `(num_mel_bins,)`.
+            frames: of the clips, `(clips,)`; `None` where all fill the network's clip.
         """
         mean, std = spectra[:, 0].double(), spectra[:, 1].double()
         bins = torch.stack([mean.mean(0), (std.square().mean(0) + mean.var(0, correction=0)).sqrt()]).float()
         offsets = offset_db(mean, bins[0])
         lowest_roughness = None if noise is None else roughness(mean, noise).min().item()
-        return cls(bins, offsets.min().item(), offsets.max().item(), lowest_roughness)
+        mean_frames = None if frames is None else frames.double().mean().item()
+        return cls(bins, offsets.min().item(), offsets.max().item(), lowest_roughness, mean_frames)
 
     def excess_db(self, spectra: torch.Tensor) -> float:
         """How much louder (or softer, below 0) a recording is than all normal clips, in dB; 0 within their range.

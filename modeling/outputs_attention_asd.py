@@ -70,6 +70,8 @@ class ClipOutputs:
             Cosines between the embeddings and the machine IDs' centers in the network.
         spectra (`torch.Tensor` of shape `(clips, 6, num_mel_bins)`, *optional*):
             Statistics of the log-mel over time, one row for each name in `SPECTRA_ROWS`; `None` where they are not known.
+        frames (`torch.Tensor` of shape `(clips,)`, *optional*):
+            The number of the log-mel's frames that the spectra are of; `None` where every clip fills the network's.
 
     Raises:
         ValueError: for shapes that do not match.
@@ -86,6 +88,7 @@ class ClipOutputs:
     embeddings: torch.Tensor
     cosines: torch.Tensor
     spectra: torch.Tensor | None = None
+    frames: torch.Tensor | None = None
 
     def __post_init__(self):
         embeddings, cosines, spectra = self.embeddings, self.cosines, self.spectra
@@ -123,10 +126,12 @@ class ClipOutputs:
     def concatenate(cls, parts: Sequence["ClipOutputs"]) -> "ClipOutputs":
         """All clips of all parts, in their order. Spectra are known only where every part has them."""
         spectra = [part.spectra for part in parts if part.spectra is not None]
+        frames = [part.frames for part in parts if part.frames is not None]
         return cls(
             torch.cat([part.embeddings for part in parts]),
             torch.cat([part.cosines for part in parts]),
             torch.cat(spectra) if len(spectra) == len(parts) else None,
+            torch.cat(frames) if len(frames) == len(parts) else None,
         )
 
     def __len__(self) -> int:
@@ -136,7 +141,8 @@ class ClipOutputs:
         """Some of the clips, by number, numbers, slice or mask; one number gives one clip."""
         index = clips if isinstance(clips, slice) else torch.as_tensor(clips).reshape(-1)
         spectra = None if self.spectra is None else self.spectra[index]
-        return ClipOutputs(self.embeddings[index], self.cosines[index], spectra)
+        frames = None if self.frames is None else self.frames[index]
+        return ClipOutputs(self.embeddings[index], self.cosines[index], spectra, frames)
 
     @property
     def is_finite(self) -> torch.Tensor:

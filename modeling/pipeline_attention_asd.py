@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
+from .conditions_attention_asd import of_true_frames
 from .decision_attention_asd import ANOMALOUS, Decision
 from .detector_attention_asd import AnomalyDetector
 from .modeling_attention_asd import AttentionAsdModel
@@ -38,7 +39,6 @@ class ProcessedRecording:
     Attributes:
         recording: the recording, to read a window again.
         starts: each window's first sample.
-        duration: of the recording, in samples.
         silent: true for each window that holds no sound.
         outputs: the network's, of all windows.
         last_window: the last window's samples. A recording of one window, as most are, need not be read again.
@@ -47,7 +47,6 @@ class ProcessedRecording:
 
     recording: Recording
     starts: list[int]
-    duration: int
     silent: list[bool]
     outputs: ClipOutputs
     last_window: np.ndarray
@@ -193,11 +192,13 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             recording = open_recording(clip, self.feature_extractor)
             for start, window in recording.windows():
                 # The last window overlaps the one before, and would make the machine look steadier than it is.
-                if start % self.feature_extractor.clip_length:
+                if (start - recording.heard.first) % self.feature_extractor.clip_length:
                     continue
                 if is_silent(window):
                     raise ValueError(f"{recording.name}: silent at {self.seconds(start):.1f} s.")
-                parts.append(ClipOutputs.of(self.run_network([window])))
+                if obstacle := recording.heard.conditions.obstacle:
+                    raise ValueError(f"{recording.name}: {obstacle}.")
+                parts.append(self.clip_outputs([window], self.run_network([window])))
                 recordings.append(number)
         if not parts:
             raise ValueError(f"{name}: no clips were given; expected one recording of its normal operation or more.")
@@ -246,6 +247,10 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         """
         return self.network(torch.stack([self.fitted(window) for window in windows]))
 
+    def clip_outputs(self, windows: Sequence[np.ndarray], outputs: Any) -> ClipOutputs:
+        """The detector's part of the network's outputs of windows `(samples,)`."""
+        return of_true_frames(ClipOutputs.of(outputs), windows, self.feature_extractor)
+
     def fitted(self, window: np.ndarray) -> torch.Tensor:
         """Fill a window `(samples,)` to the network's clip `(clip_length,)`."""
         return self.feature_extractor.fit_length(torch.from_numpy(window))
@@ -280,15 +285,15 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         last_window, last_maps = np.empty(0, np.float32), None
         windows = input_tensors.windows()
         while batch := list(islice(windows, windows_per_batch)):
-            outputs = self.run_network([window for _, window in batch])
-            parts.append(ClipOutputs.of(outputs))
+            sounds = [window for _, window in batch]
+            outputs = self.run_network(sounds)
+            parts.append(self.clip_outputs(sounds, outputs))
             starts += [start for start, _ in batch]
             silent += [is_silent(window) for _, window in batch]
             last_window, last_maps = batch[-1][1], outputs.attention_maps
         return ProcessedRecording(
             recording=input_tensors,
             starts=starts,
-            duration=starts[-1] + len(last_window),
             silent=silent,
             outputs=ClipOutputs.concatenate(parts),
             last_window=last_window,
@@ -303,7 +308,10 @@ class AnomalousSoundDetectionPipeline(Pipeline):
 
     def decide(self, processed: ProcessedRecording, return_attention_maps: bool = False, **decision) -> Result:
         """Decide about a recording that went through the network, and find the reason."""
-        verdict, decisions = self.detector.decide_recording(processed.outputs, silent=processed.silent, **decision)
+        conditions = processed.recording.heard.conditions
+        verdict, decisions = self.detector.decide_recording(
+            processed.outputs, silent=processed.silent, conditions=conditions, **decision
+        )
         highest = int(np.argmax([-math.inf if window.score is None else window.score for window in decisions]))
         start_s, is_last = self.seconds(processed.starts[highest]), highest == len(decisions) - 1
         notes = [*processed.recording.notes, *([verdict.note] if verdict.note else [])]
@@ -319,7 +327,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             decided = DecidedWindow(start_s, self.fitted(window).numpy(), self.named_maps(maps))
         return Result(
             decision=verdict,
-            duration_s=self.seconds(processed.duration),
+            duration_s=self.seconds(processed.recording.heard.samples),
             timeline=self.timeline(processed, decisions),
             reason=reason,
             regions=regions,
@@ -328,10 +336,10 @@ class AnomalousSoundDetectionPipeline(Pipeline):
 
     def timeline(self, processed: ProcessedRecording, decisions: Sequence[Decision]) -> list[TimelineEntry]:
         """Place the decisions about windows in time."""
-        duration_s, clip_s = self.seconds(processed.duration), self.seconds(self.feature_extractor.clip_length)
+        stop_s, clip_s = self.seconds(processed.recording.heard.stop), self.seconds(self.feature_extractor.clip_length)
         starts_s = [self.seconds(start) for start in processed.starts]
         return [
-            TimelineEntry(start_s, min(start_s + clip_s, duration_s), decision)
+            TimelineEntry(start_s, min(start_s + clip_s, stop_s), decision)
             for start_s, decision in zip(starts_s, decisions, strict=True)
         ]
 

@@ -7,12 +7,14 @@ Begin with [`open_recording`]. Reading, resampling and cutting windows are the f
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
+from .conditions_attention_asd import Heard, listen
 from .downloads_attention_asd import MAX_DOWNLOAD_BYTES, download, without_secrets
 
 
@@ -32,22 +34,44 @@ class Recording:
     feature_extractor: Any
     notes: list[str] = field(default_factory=list)
 
-    def windows(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Cut the recording into windows of one clip, each with its first sample's position.
+    @cached_property
+    def heard(self) -> Heard:
+        """How it was recorded, and where the sound lies in it. The first use reads all of it.
 
         Raises:
             ValueError: the recording cannot be read, or is empty. A few samples at a high rate are none at the model's.
         """
-        is_empty = True
-        for start, window in self.feature_extractor.cut_windows(self.blocks()):
-            is_empty = False
-            yield start, window
-        if is_empty:
+        heard = listen(self.blocks(), self.feature_extractor)
+        if not heard.samples:
             raise ValueError(f"{self.name}: is empty at the model's sampling rate. Expected one sample or more.")
+        return heard
+
+    def windows(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Cut the sound into windows of one clip, each with its first sample's position in the recording.
+
+        Silence at both ends is left out, and so is an offset (DC) of a window.
+
+        Raises:
+            ValueError: as [`Recording.heard`] does.
+        """
+        heard = self.heard
+        blocks = self.blocks() if heard.kept is None else heard.kept
+        for start, window in self.feature_extractor.cut_windows(between(blocks, heard.first, heard.stop)):
+            yield heard.first + start, self.feature_extractor.without_offset(window)
 
     def window(self, index: int) -> np.ndarray:
         """Read one window again, so that none need be kept."""
         return next(islice(self.windows(), index, None))[1]
+
+
+def between(blocks: Iterable[np.ndarray], first: int, stop: int) -> Iterator[np.ndarray]:
+    """The samples from `first` up to `stop` of a recording in parts `(samples,)`."""
+    position = 0
+    for block in blocks:
+        part = block[max(first - position, 0) : max(stop - position, 0)]
+        position += len(block)
+        if len(part):
+            yield part
 
 
 def open_recording(source: Any, feature_extractor) -> Recording:

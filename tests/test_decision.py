@@ -169,6 +169,9 @@ def test_a_rate_that_the_clips_do_not_support_is_said():
     detector: AnomalyDetector = world.detector(fitted=5, held_out=5)
     decision = detector.decide(world.clips(0, 1, fault=2.0), NAMES[0], 0.001)[0]
     assert decision.p_value == 1 / 61 == detector.lowest_rate(NAMES[0]) and decision.threshold is None
+    # Beyond every normal clip, where no clip vouches for a p-value, nothing can be told at that rate.
+    assert decision.verdict == "cannot tell" and "no false-alarm rate below 1.6 %" in decision.note
+    decision = detector.decide(world.clips(0, 1), NAMES[0], 0.001)[0]
     assert decision.verdict == "normal" and "no false-alarm rate below 1.6 %" in decision.note
     decision = detector.decide(world.clips(0, 1, fault=2.0), NAMES[0], 0.02)[0]
     assert decision.verdict == "anomalous" and decision.note is None

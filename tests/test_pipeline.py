@@ -158,13 +158,8 @@ def test_silence_is_no_verdict(detect):
         result = detect(silence, machine="fan_id_00")
         assert (result["verdict"], result["note"]) == ("cannot tell", "it is silent")
         json.dumps(result, allow_nan=False)
-    half = np.concatenate([machine_sound(220.0, 1), np.zeros(RATE, np.float32)])
-    assert [window["verdict"] for window in detect(half)["windows"]] == ["normal", "cannot tell"]
-
-
-def test_short_recording_is_judged(detect):
-    result = detect(machine_sound(220.0, 8, seconds=0.2), machine="fan_id_00")
-    assert result["duration_s"] == 0.2 and result["verdict"] in ("normal", "anomalous")
+    gap = np.concatenate([machine_sound(220.0, 1), np.zeros(RATE, np.float32), machine_sound(220.0, 2)])
+    assert [window["verdict"] for window in detect(gap)["windows"]] == ["normal", "cannot tell", "normal"]
 
 
 def test_bad_recording_is_an_error_that_names_it(detect):

@@ -1,0 +1,1 @@
+../../modeling/conditions_attention_asd.py

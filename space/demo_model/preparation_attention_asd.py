@@ -1,0 +1,1 @@
+../../feature_extraction/preparation_attention_asd.py
