@@ -7,8 +7,10 @@ the verdict from the outputs, whichever engine they come from.
 
 import json
 import os
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,17 @@ from transformers.utils.hub import cached_file
 
 from modeling.compatibility_attention_asd import resolve_revision
 
+# In a clone the digests lie in another package than this file, in an export beside it: `write_engine_code` writes `from .` in
+# the place of `from modeling.`.
+from modeling.digests_attention_asd import file_digest, weights_digest
+
 from .native_attention_asd import SOURCE, load_native
 
 
 EXPORT_FILE = "export.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+EXPORT_AGAIN = "Export the model again with scripts/export.py."
+MAX_CLIP_LENGTH, MAX_SCALE = 2**24, 1e6
 OUTPUTS = ("embeddings", "cosines", "spectra", "attention_maps")
 
 # Waveforms `(batch, clip_length)` in float32 -> arrays by their names.
@@ -70,12 +78,8 @@ class ExportedModel:
 
     def __init__(self, engine: str, description: dict[str, Any], files: list[str]):
         self.engine = engine
-        self.description = description
-        missing = {"clip_length", "outputs", "scale"} - description.keys()
-        if missing:
-            raise ValueError(
-                f"{EXPORT_FILE} beside {files[0]} lacks {', '.join(sorted(missing))}: export the model again."
-            )
+        self.description = check_description(description)
+        self.files = [Path(file) for file in files]
         names = [name for name in OUTPUTS if name in description["outputs"]]
         self._infer = RUNTIMES[engine].load(files, names, torch.get_num_threads(), description.get("network"))
 
@@ -110,19 +114,28 @@ class ExportedModel:
                 raise OSError(f"{pretrained_model_name_or_path}: has no {name}.")
             return path
 
-        description = json.loads(Path(fetch(EXPORT_FILE)).read_text(encoding="utf-8"))
+        description = read_description(fetch(EXPORT_FILE))
         exported = description.get("engine")
-        if description.get("format_version") != FORMAT_VERSION or exported not in RUNTIMES:
+        if description.get("format_version") != FORMAT_VERSION or exported not in list(RUNTIMES):
             raise ValueError(
                 f"{pretrained_model_name_or_path}: {EXPORT_FILE} was written by another version of this code "
-                f"(engine {exported!r}). Export the model again with scripts/export.py."
+                f"(engine {exported!r}). {EXPORT_AGAIN}"
             )
         if engine not in (None, exported):
             raise ValueError(
                 f"engine={engine!r}: {pretrained_model_name_or_path} was exported for {exported!r}. Ask for that one, or "
                 f"export the model with scripts/export.py --engine {engine}."
             )
-        return cls(exported, description, [fetch(name) for name in RUNTIMES[exported].files])
+        files = [fetch(name) for name in RUNTIMES[exported].files]
+        weights = weights_digest(pretrained_model_name_or_path, subfolder=subfolder, **source)
+        check_digests(str(pretrained_model_name_or_path), description, files, weights)
+        return cls(exported, description, files)
+
+    def save_pretrained(self, save_directory: str | os.PathLike) -> None:
+        """Copy the export's own files into a directory; the pipeline writes the model beside them."""
+        for file in self.files:
+            shutil.copyfile(file, Path(save_directory) / file.name)
+        write_description(Path(save_directory), self.description)
 
     def __call__(self, input_values: torch.Tensor | np.ndarray) -> ExportedOutput:
         """
@@ -140,11 +153,91 @@ class ExportedModel:
                 "extractor saved with it, which cuts, pads or splits clips to its length."
             )
         arrays = self._infer(values)
+        for name, array in arrays.items():
+            if len(array) != len(values):
+                raise ValueError(
+                    f"{self.files[0]}: {name} has shape {array.shape} for {len(values)} clips. {EXPORT_AGAIN}"
+                )
         arrays["logits"] = self.description["scale"] * arrays["cosines"]
         return ExportedOutput(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
+# The description
+
+
+def read_description(path: str) -> dict[str, Any]:
+    """Read `export.json`.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        description = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged ({error}). {EXPORT_AGAIN}") from None
+    if not isinstance(description, dict):
+        raise ValueError(f"{path}: damaged (it holds no JSON object). {EXPORT_AGAIN}")
+    return description
+
+
+def write_description(directory: Path, description: dict[str, Any]) -> None:
+    """Write `export.json`, which makes a directory an export: the last file to be written."""
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    (directory / EXPORT_FILE).write_text(text, encoding="utf-8")
+
+
+def check_description(description: dict[str, Any]) -> dict[str, Any]:
+    """The description, if every engine can rest on it.
+
+    Raises:
+        ValueError: an entry is missing or impossible. The message names it.
+    """
+    clip_length, outputs, scale = (description.get(name) for name in ("clip_length", "outputs", "scale"))
+    problems = {
+        "clip_length": not isinstance(clip_length, int) or not 0 < clip_length <= MAX_CLIP_LENGTH,
+        "outputs": not isinstance(outputs, list) or not {"embeddings", "cosines", "spectra"} <= set(map(str, outputs)),
+        "scale": not isinstance(scale, (int, float)) or not 0 < scale < MAX_SCALE,
+    }
+    if wrong := [name for name, is_wrong in problems.items() if is_wrong]:
+        raise ValueError(f"{EXPORT_FILE}: {', '.join(wrong)} missing or impossible. {EXPORT_AGAIN}")
+    return description
+
+
+def check_digests(name: str, description: dict[str, Any], files: list[str], weights: str | None) -> None:
+    """Refuse files that `export.json` was not written with.
+
+    Args:
+        name: the export's directory or repository.
+        description: the contents of `export.json`.
+        files: the engine's files.
+        weights: the digest of the weights beside them; `None` where there are none.
+
+    Raises:
+        ValueError: a file is damaged, or of another model.
+    """
+    digests = description.get("sha256")
+    if not isinstance(digests, dict):
+        raise ValueError(f"{name}: {EXPORT_FILE} has no digests. {EXPORT_AGAIN}")
+    for file in files:
+        if digests.get(Path(file).name) != file_digest(file):
+            raise ValueError(f"{file}: not the file that {EXPORT_FILE} was written with, or damaged. {EXPORT_AGAIN}")
+    if None not in (digests.get("weights"), weights) and digests["weights"] != weights:
+        raise ValueError(
+            f"{name}: exported from other weights than those of the network beside it, as before another training. "
+            f"{EXPORT_AGAIN}"
+        )
+
+
 # Engines
+
+
+@contextmanager
+def naming(file: str) -> Iterator[None]:
+    """Make a ValueError that names the file of whatever an engine raises: each has its own exceptions."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{file}: the engine cannot run it ({str(error).strip()}). {EXPORT_AGAIN}") from error
 
 
 def load_onnx(files: list[str], names: list[str], num_threads: int, network: None = None) -> Infer:
@@ -161,10 +254,12 @@ def load_onnx(files: list[str], names: list[str], num_threads: int, network: Non
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
-    session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
+    with naming(files[0]):
+        session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
 
     def infer(values: np.ndarray) -> dict[str, np.ndarray]:
-        arrays = session.run(names, {"input_values": values})
+        with naming(files[0]):
+            arrays = session.run(names, {"input_values": values})
         return {name: np.asarray(array) for name, array in zip(names, arrays, strict=True)}
 
     return infer
@@ -183,9 +278,10 @@ def load_openvino(files: list[str], names: list[str], num_threads: int, network:
             "This export needs OpenVINO: pip install openvino, or this project's extra 'openvino'."
         ) from None
     core = openvino.Core()
-    whole = core.read_model(files[0])
-    # OpenVINO computes nothing that only other outputs need.
-    outputs = [whole.output(name) for name in names]
+    with naming(files[0]):
+        whole = core.read_model(files[0])
+        # OpenVINO computes nothing that only other outputs need.
+        outputs = [whole.output(name) for name in names]
     model = openvino.Model(outputs, whole.get_parameters())  # pyright: ignore[reportGeneralTypeIssues]: OpenVINO's stubs
     # Accuracy: every part runs in the precision that it has in the graph. Without this setting, OpenVINO computes even
     # the log-mel in bfloat16 where the processor can.
@@ -194,12 +290,13 @@ def load_openvino(files: list[str], names: list[str], num_threads: int, network:
         "PERFORMANCE_HINT": "LATENCY",
         "EXECUTION_MODE_HINT": "ACCURACY",
     }
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    with naming(files[0]):
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
     # A request holds its results until the next call, so that callers take turns.
     lock = threading.Lock()
 
     def infer(values: np.ndarray) -> dict[str, np.ndarray]:
-        with lock:
+        with lock, naming(files[0]):
             results = request.infer({"input_values": values})
             return {name: results[name].copy() for name in names}
 
@@ -235,4 +332,4 @@ RUNTIMES = {
 }
 
 
-__all__ = ["ExportedModel", "ExportedOutput"]
+__all__ = ["ExportedModel", "ExportedOutput", "write_description"]

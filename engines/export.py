@@ -1,6 +1,5 @@
 """Writing an export: a whole model directory, with an engine's files and a comparison beside the rest."""
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from tqdm.auto import tqdm
 from dcase2020_task2 import label_name, load_clips
 from evaluation.loading import load_model
 from feature_extraction import AttentionAsdFeatureExtractor
+from modeling.digests_attention_asd import file_digest, weights_digest
 
 from .comparison import compare
-from .engine_attention_asd import EXPORT_FILE, FORMAT_VERSION, ExportedModel
-from .exported_pipeline_attention_asd import ExportedPipeline
+from .engine_attention_asd import EXPORT_FILE, FORMAT_VERSION, ExportedModel, write_description
+from .exported_pipeline_attention_asd import ExportedPipeline, write_engine_code
 from .table import Content, Engine, FittedModel
 
 
@@ -60,8 +60,9 @@ def export(name_or_path: str, directory: Path, engine: Engine, data_dir: str | N
         graph_verdicts = engine.runtime.load(paths, ["is_anomalous"], threads, None)
     checks = compare(fitted, exported, graph_verdicts, clips, checked or [None] * len(clips))
     description["checks"] = {"clips_of": Path(data_dir).name if data_dir else "noise", **checks}
+    description["sha256"] = {file.name: file_digest(file) for file in files} | {"weights": weights_digest(directory)}
     # Last: a directory without this file is no export.
-    (directory / EXPORT_FILE).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_description(directory, description)
     return description
 
 
@@ -109,16 +110,7 @@ def write_model(fitted: FittedModel, directory: Path) -> None:
         engine="torch",
         device="cpu",
     ).save_pretrained(directory)
-    for code in Path(__file__).parent.glob("*_attention_asd.py"):
-        # In the directory, the model's code and the engines' lie side by side.
-        text = code.read_text(encoding="utf-8").replace("from modeling.", "from .")
-        (directory / code.name).write_text(text, encoding="utf-8")
-    config_file = directory / "config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    module = ExportedPipeline.__module__.rpartition(".")[2]
-    for task in config["custom_pipelines"].values():
-        task["impl"] = f"{module}.{ExportedPipeline.__name__}"
-    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_engine_code(directory)
 
 
 def describe(fitted: FittedModel, engine: Engine, content: Content) -> dict[str, Any]:

@@ -14,10 +14,13 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -67,12 +70,14 @@ def processor() -> str:
 
 @cache
 def library(source: Path) -> ctypes.CDLL:
-    """The compiled source, from the cache where it is there.
+    """The compiled source, from the user's cache where it is there.
+
+    A library of the cache is loaded only if nobody else can have written it and its bytes are those that were compiled;
+    otherwise the source is compiled again. Where the cache is not the user's own, it is not used.
 
     Raises:
         ValueError: it is another source than this code was written for.
         ImportError: there is no compiler, or it failed.
-        OSError: the cache's folder cannot be written to.
     """
     content = source.read_bytes()
     if hashlib.sha256(content).hexdigest() != SOURCE_SHA256:
@@ -82,27 +87,63 @@ def library(source: Path) -> ctypes.CDLL:
         )
     command = [*compiler(), *FLAGS]
     digest = hashlib.sha256("\0".join([SOURCE_SHA256, *command, processor()]).encode()).hexdigest()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attention_asd"
-    path = folder / f"native-{digest[:16]}.so"
-    if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(
-                f"{folder}: no place for the compiled engine ({error.strerror}). Set XDG_CACHE_HOME to a folder that can be "
-                "written to."
-            ) from None
-        # Moved into place whole: processes may compile side by side.
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            compiled = Path(scratch) / path.name
-            compile_source(command, content, compiled)
-            os.replace(compiled, path)
-    loaded = ctypes.CDLL(str(path))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attention_asd"
+    with private_folder(cache) as folder:
+        path = find_library(folder, digest[:16]) or compile_library(command, content, folder, digest[:16])
+        # Once loaded, the file is not needed any more.
+        loaded = ctypes.CDLL(str(path))
     loaded.asd_workspace_bytes.restype = ctypes.c_size_t
     loaded.asd_workspace_bytes.argtypes = [ctypes.c_void_p]
     loaded.asd_run.restype = None
     loaded.asd_run.argtypes = [ctypes.c_void_p] * 7
     return loaded
+
+
+@contextmanager
+def private_folder(cache: Path) -> Iterator[Path]:
+    """The folder of the cache, if it is the user's own and no link; else a temporary folder that is."""
+    is_usable = False
+    # A home may be missing or on a file system that cannot be written to.
+    with suppress(OSError):
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_own(cache.lstat()):
+            cache.chmod(0o700)
+            is_usable = os.access(cache, os.W_OK)
+    if is_usable:
+        yield cache
+    else:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Whether a file or folder belongs to the user; a link does not count. Windows has no owners of this kind."""
+    return not stat.S_ISLNK(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
+
+
+def find_library(folder: Path, key: str) -> Path | None:
+    """The library that was compiled for `key`. Its name has the digest of its bytes; one that is not so is removed."""
+    for path in sorted(folder.glob(f"native-{key}-*.so")):
+        with suppress(FileNotFoundError):  # another process may have removed it
+            status = path.lstat()
+            is_private = is_own(status) and stat.S_ISREG(status.st_mode) and not status.st_mode & 0o022
+            if is_private and path.stem == library_name(key, path.read_bytes()):
+                return path
+            path.unlink()
+    return None
+
+
+def library_name(key: str, content: bytes) -> str:
+    return f"native-{key}-{hashlib.sha256(content).hexdigest()}"
+
+
+def compile_library(command: list[str], content: bytes, folder: Path, key: str) -> Path:
+    """Compile the source into a folder, and move it into place whole: processes may compile side by side."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        compiled = Path(scratch) / "native.so"
+        compile_source(command, content, compiled)
+        compiled.chmod(0o700)
+        return compiled.replace(folder / f"{library_name(key, compiled.read_bytes())}.so")
 
 
 def compile_source(command: list[str], content: bytes, path: Path) -> None:
@@ -137,6 +178,8 @@ def what_does_not_fit(description: Description, tensors: dict[str, np.ndarray]) 
         found = "missing" if tensor is None else f"{tensor.size} of {tensor.dtype}"
         if shape is not None and found != f"{math.prod(shape)} of {kind}":
             return f"{name} is {found}, expected {math.prod(shape)} of {kind}"
+        if tensor is not None and kind == "float32" and not np.isfinite(tensor).all():
+            return f"{name} is not finite"
     first, count = (tensors[name].astype(np.int64) for name in ("mel_first", "mel_count"))
     frequencies = description.numbers["n_fft"] // 2 + 1
     within = (first >= 0).all() and (count >= 0).all() and (first + count <= frequencies).all()

@@ -20,6 +20,7 @@ MAX_REPRESENTATIONS = 2
 LAGS = (1, 2, 4, 8)
 
 MAX_BOTTLENECKS = 1000
+MAX_FLOAT = 1e30
 
 Size = str | int
 
@@ -270,7 +271,7 @@ def check_values(described: dict[str, Any]) -> None:
     demand(isinstance(described, dict), "the numbers: there are none")
     for name, value in described.items():
         if name in FLOATS:
-            demand(isinstance(value, (int, float)), name)
+            demand(isinstance(value, (int, float)) and abs(value) < MAX_FLOAT, name)
         else:
             demand(isinstance(value, int) and -1 <= value < 2**31, name)
 
@@ -286,8 +287,9 @@ def check_clip(n: dict[str, Any]) -> None:
     demand(frames > LAGS[-1], "num_frames")
     demand(0 < bins < 2**16 and frames < 2**20 and bins * frames < 2**28, "num_mel_bins and num_frames")
     demand(n["num_labels"] > 0 and n["embedding_size"] > 0, "num_labels and embedding_size")
+    demand(0 < representations <= MAX_REPRESENTATIONS, "num_representations")
     positions = [n["log_mel_position"], n["wavegram_position"]]
-    demand(sorted(p for p in positions if p >= 0) == list(range(representations)) and representations > 0, "positions")
+    demand(sorted(p for p in positions if p >= 0) == list(range(representations)), "positions")
     # The C source computes a channel ahead, and the first in any case.
     demand(not n["use_attention"] or n["attention_channels"] > 0, "attention_channels")
     demand(0 <= n["num_bottlenecks"] < MAX_BOTTLENECKS, "num_bottlenecks")

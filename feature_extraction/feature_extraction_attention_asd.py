@@ -6,6 +6,7 @@ resampling and cutting a recording into windows are defined once as well, all of
 """
 
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
-from transformers.dynamic_module_utils import get_relative_import_files
 
 from .inputs_attention_asd import as_float, check_samples, is_list_of_recordings, samples_and_rate, samples_at
 from .preparation_attention_asd import SoundExtent, find_sound, without_offset
@@ -371,12 +371,18 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         return window, mel_filters
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
-        """Save the constants, with this code. A link in the place of the code becomes a file of its own."""
-        for code in [__file__, *get_relative_import_files(__file__)]:
-            link = Path(save_directory) / Path(code).name
-            if link.is_symlink():  # transformers would write through it
-                link.unlink()
-        return super().save_pretrained(save_directory, **kwargs)
+        """Save the constants, with this code. Each file is replaced whole or not at all, and links are not written through."""
+        directory = Path(save_directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        if kwargs.get("push_to_hub"):
+            kwargs.setdefault("repo_id", directory.name)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as scratch:
+            written = super().save_pretrained(scratch, **kwargs)
+            for file in sorted(Path(scratch).iterdir()):
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+                file.replace(directory / file.name)
+        return [str(directory / Path(file).name) for file in written or []]
 
     def to_dict(self) -> dict[str, Any]:
         output = super().to_dict()

@@ -7,7 +7,6 @@ that the user chose give the verdict.
 
 import os
 from collections.abc import Hashable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,12 @@ from .compatibility_attention_asd import resolve_revision
 from .conditions_attention_asd import Conditions
 from .configuration_attention_asd import AttentionAsdConfig
 from .decision_attention_asd import Decision, decide_recording, together
-from .detector_files_attention_asd import CONFIG_FILE, TENSORS_FILE, read_detector, write_detector
+from .detector_files_attention_asd import CONFIG_FILE, TENSORS_FILE, check_weights, read_detector, write_detector
+from .digests_attention_asd import weights_digest
 from .fitting_attention_asd import NormalClips, enroll_machine, fit_machines
 from .machines_attention_asd import Closest, KnownMachines
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
+from .saving_attention_asd import replacing_files
 
 
 class AnomalyDetector:
@@ -41,6 +42,9 @@ class AnomalyDetector:
             The default back end, one of `BACKENDS`.
         false_alarm_rate (`float`):
             The default share of normal recordings that may be called anomalous.
+        weights (`str`, *optional*):
+            The digest of the network's weights that the statistics were made with, see [`weights_digest`]; `None` where
+            the detector was not loaded from files.
 
     Example:
 
@@ -52,10 +56,11 @@ class AnomalyDetector:
     ```
     """
 
-    def __init__(self, *, machines: KnownMachines, backend: str, false_alarm_rate: float):
+    def __init__(self, *, machines: KnownMachines, backend: str, false_alarm_rate: float, weights: str | None = None):
         self._known = machines
         self.backend = checked_backend(backend)
         self.false_alarm_rate = checked_rate(false_alarm_rate)
+        self.weights = weights
 
     @property
     def machines(self) -> list[str]:
@@ -73,7 +78,9 @@ class AnomalyDetector:
         Raises:
             ValueError: for a back end that does not exist.
         """
-        return AnomalyDetector(machines=self._known, backend=backend, false_alarm_rate=self.false_alarm_rate)
+        return AnomalyDetector(
+            machines=self._known, backend=backend, false_alarm_rate=self.false_alarm_rate, weights=self.weights
+        )
 
     # Fitting
 
@@ -279,11 +286,17 @@ class AnomalyDetector:
 
     # Files
 
-    def save_pretrained(self, save_directory: str | os.PathLike) -> None:
-        """Write `scoring.safetensors` and `scoring_config.json` into a directory, beside the model's files."""
-        directory = Path(save_directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        write_detector(directory, self._known, self.backend, self.false_alarm_rate)
+    def save_pretrained(self, save_directory: str | os.PathLike, weights: str | None = None) -> None:
+        """Write `scoring.safetensors` and `scoring_config.json` into a directory, beside the model's files.
+
+        Args:
+            save_directory: the directory.
+            weights: the digest of the network's weights that the detector belongs to. By default it is that of the weights
+                that the detector was loaded with, else that of the weights in the directory.
+        """
+        with replacing_files(save_directory) as scratch:
+            weights = weights or self.weights or weights_digest(save_directory)
+            write_detector(scratch, self._known, self.backend, self.false_alarm_rate, weights)
 
     @classmethod
     def from_pretrained(
@@ -300,7 +313,7 @@ class AnomalyDetector:
 
         Raises:
             OSError: where the files are missing.
-            ValueError: where they cannot be read or are of another version.
+            ValueError: where they cannot be read, are of another version, or belong to other weights than those beside.
         """
         source: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         # Both files of one commit, whoever pushes in between.
@@ -309,7 +322,10 @@ class AnomalyDetector:
             str(cached_file(pretrained_model_name_or_path, name, subfolder=subfolder, **source))
             for name in (CONFIG_FILE, TENSORS_FILE)
         )
-        return cls(**read_detector(config_file, tensors_file, str(pretrained_model_name_or_path)))
+        name = str(pretrained_model_name_or_path)
+        detector = cls(**read_detector(config_file, tensors_file, name))
+        check_weights(name, detector.weights, weights_digest(name, subfolder=subfolder, **source))
+        return detector
 
     # What is asked for, or the detector's own
 

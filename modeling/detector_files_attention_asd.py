@@ -2,7 +2,7 @@
 The detector's two files, `scoring_config.json` and `scoring.safetensors`: written, and read again to the same numbers.
 
 Machines are numbered in the tensors: their names come from users and stay out of anything but the text. What is not known
-has no tensor, or is `null`.
+has no tensor, or is `null`. The text names by digest the tensors and the network's weights that it belongs to.
 """
 
 import json
@@ -14,8 +14,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .backends_attention_asd import BACKENDS, usable_backends
-from .calibration_attention_asd import Calibration, ScorePrior, StudentT
+from .backends_attention_asd import BACKENDS, checked_backend, usable_backends
+from .calibration_attention_asd import Calibration, ScorePrior, StudentT, checked_rate
+from .detector_checks_attention_asd import check_content, check_tensors, parse_json
+from .digests_attention_asd import file_digest
 from .levels_attention_asd import NormalLevel
 from .machines_attention_asd import KnownMachines, Machine, SharedKnowledge
 from .reference_attention_asd import EmbeddingSpace, MachineEmbedding, Mixture
@@ -24,7 +26,15 @@ from .spectrum_attention_asd import MachineSpectrum, SpectrumSpace
 
 TENSORS_FILE = "scoring.safetensors"
 CONFIG_FILE = "scoring_config.json"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+
+FIT_ANEW = (
+    "Fit the detector anew from normal recordings: python scripts/fit_detector.py --model MODEL --data_dir DIR; or "
+    "AnomalyDetector.fit and save_pretrained."
+)
+
+# What reading a damaged file raises.
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -32,8 +42,16 @@ Tensors = dict[str, torch.Tensor]
 # Writing
 
 
-def write_detector(directory: Path, known: KnownMachines, backend: str, false_alarm_rate: float) -> None:
-    """Write both files of a detector into a directory."""
+def write_detector(
+    directory: Path, known: KnownMachines, backend: str, false_alarm_rate: float, weights: str | None
+) -> None:
+    """Write both files of a detector into a scratch folder of `replacing_files`.
+
+    Args:
+        directory: the folder.
+        known, backend, false_alarm_rate: the detector.
+        weights: the digest of the network's weights that it belongs to, see `weights_digest`; `None` where nobody knows.
+    """
     shared, machines = known.shared, list(known.by_name.values())
     content = {
         "format_version": FORMAT_VERSION,
@@ -53,6 +71,7 @@ def write_detector(directory: Path, known: KnownMachines, backend: str, false_al
         tensors |= {f"machines.{index}.{name}": tensor for name, tensor in machine_tensors(machine).items()}
     known_tensors = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
     save_file(known_tensors, directory / TENSORS_FILE, metadata={"format": "pt"})
+    content["sha256"] = {"tensors": file_digest(directory / TENSORS_FILE), "weights": weights}
     (directory / CONFIG_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -102,24 +121,45 @@ def read_detector(config_file: str, tensors_file: str, source: str) -> dict[str,
         source: where they come from, for the error message.
 
     Raises:
-        ValueError: where they cannot be read or are of another version.
+        ValueError: where they cannot be read, are of another version or do not belong together.
     """
     try:
-        content = json.loads(Path(config_file).read_text(encoding="utf-8"))
+        content = parse_json(Path(config_file).read_text(encoding="utf-8"))
         version = content["format_version"]
         if version != FORMAT_VERSION or content["backends"] != list(BACKENDS):
             raise ValueError(f"they have format version {version}, this code reads version {FORMAT_VERSION}")
-        known = read_machines(content, load_file(tensors_file))
+        if content["sha256"]["tensors"] != file_digest(tensors_file):
+            raise ValueError("they are of two detectors, or one was cut off")
+        check_content(content)
+        tensors = load_file(tensors_file)
+        check_tensors(tensors)
         return {
-            "machines": known,
-            "backend": content["backend"],
-            "false_alarm_rate": content["false_alarm_rate"],
+            "machines": read_machines(content, tensors),
+            "backend": checked_backend(content["backend"]),
+            "false_alarm_rate": checked_rate(content["false_alarm_rate"]),
+            "weights": content["sha256"]["weights"],
         }
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except DAMAGE as error:
+        what = f"{error} is missing" if isinstance(error, LookupError) else error
+        raise ValueError(f"{source}: {CONFIG_FILE} and {TENSORS_FILE} cannot be read ({what}). {FIT_ANEW}") from error
+
+
+def check_weights(source: str, weights: str | None, beside: str | None) -> None:
+    """Refuse a detector that lies beside other weights than its statistics were made with.
+
+    Args:
+        source: where they lie, for the error message.
+        weights: the digest that the detector's files name; `None` where nobody knew.
+        beside: the digest of the weights beside them; `None` where there are none.
+
+    Raises:
+        ValueError: the digests differ.
+    """
+    if None not in (weights, beside) and weights != beside:
         raise ValueError(
-            f"{source}: {CONFIG_FILE} and {TENSORS_FILE} cannot be read ({error}). Fit the detector anew from normal "
-            "recordings: scripts/fit_detector.py --model MODEL --data_dir DIR, or AnomalyDetector.fit and save_pretrained."
-        ) from error
+            f"{source}: {CONFIG_FILE} was made with other weights than those of the network beside it: files of two models "
+            f"are mixed, as after a training or a save that was cut off. {FIT_ANEW}"
+        )
 
 
 def read_machines(content: dict[str, Any], tensors: Tensors) -> KnownMachines:
@@ -165,4 +205,4 @@ def read_machine(record: dict[str, Any], tensors: Tensors, shared: SharedKnowled
     )
 
 
-__all__ = ["CONFIG_FILE", "TENSORS_FILE", "read_detector", "write_detector"]
+__all__ = ["CONFIG_FILE", "TENSORS_FILE", "check_weights", "read_detector", "write_detector"]

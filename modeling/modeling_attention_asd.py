@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ from .compatibility_attention_asd import init, resolve_revision
 from .configuration_attention_asd import LAGS, AttentionAsdConfig
 from .gradients_attention_asd import AttentionAsdConv2d, AttentionAsdPReLU
 from .outputs_attention_asd import AttentionAsdOutput
-from .saving_attention_asd import write_code
+from .saving_attention_asd import copy_code, replacing_files
 
 
 if TYPE_CHECKING:
@@ -347,7 +348,7 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save the model as transformers does, with all of the detector's code beside the weights.
 
-        transformers copies only the modules that the model imports. The pipeline is not among them.
+        Each file is replaced whole or not at all.
 
         Args:
             save_directory (`str` or `os.PathLike`):
@@ -355,8 +356,12 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
             kwargs:
                 Passed to `transformers.PreTrainedModel.save_pretrained`.
         """
-        write_code(save_directory)
-        super().save_pretrained(save_directory, **kwargs)
+        if kwargs.get("push_to_hub"):
+            kwargs.setdefault("repo_id", Path(save_directory).name)
+        with replacing_files(save_directory) as scratch:
+            if kwargs.get("is_main_process", True):
+                copy_code(scratch)
+            super().save_pretrained(scratch, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

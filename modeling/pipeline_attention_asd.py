@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from transformers import Pipeline
 from .conditions_attention_asd import of_true_frames
 from .decision_attention_asd import ANOMALOUS, Decision
 from .detector_attention_asd import AnomalyDetector
+from .digests_attention_asd import weights_digest
 from .modeling_attention_asd import AttentionAsdModel
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from .reasons_attention_asd import find_reasons, sentence
 from .recordings_attention_asd import Recording, open_recording
 from .regions_attention_asd import Region
 from .results_attention_asd import DecidedWindow, Result, TimelineEntry
-from .saving_attention_asd import write_code
+from .saving_attention_asd import copy_code, replacing_files
 
 
 # Below the step of 16 bits (-90 dB of full scale) there is no sound, only a microphone that is off.
@@ -205,11 +207,14 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         self.detector.enroll(name, ClipOutputs.concatenate(parts), recordings)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
-        """Save model, feature extractor and detector, with their code."""
-        write_code(save_directory)  # before transformers, which writes through links
-        super().save_pretrained(save_directory, **kwargs)
-        write_code(save_directory)  # and after: a model that came from a repository brings its own copies
-        self.detector.save_pretrained(save_directory)
+        """Save model, feature extractor and detector with their code, each file whole or not at all."""
+        if kwargs.get("push_to_hub"):
+            kwargs.setdefault("repo_id", Path(save_directory).name)
+        with replacing_files(save_directory) as scratch:
+            super().save_pretrained(scratch, **kwargs)
+            copy_code(scratch)
+            # These weights may be in another precision than those that the detector came with.
+            self.detector.save_pretrained(scratch, weights=weights_digest(scratch))
 
     # The network
 

@@ -1,28 +1,85 @@
-"""The model's code, written into a model directory."""
+"""Saving: the files of a model directory, each whole or not at all, and the code that reads them beside them."""
 
 import os
+import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    # transformers finds imports in the text, and copies what it finds. So whoever loads the model has all of its code, and
+    # can save the model again.
+    from .pipeline_attention_asd import AnomalousSoundDetectionPipeline  # noqa: F401  # never imported, see above
 
 
 CODE_PATTERN = "*_attention_asd.py"
+# The last files to be replaced, in this order: each names what it belongs to, so that a save cut off between two of them is
+# noticed.
+LAST_FILES = ("config.json", "model.safetensors", "scoring.safetensors", "scoring_config.json", "export.json")
+WEIGHTS_PATTERN = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 
-def write_code(save_directory: str | os.PathLike) -> None:
-    """Write the code beside this file into a model directory, each file whole or not at all.
+@contextmanager
+def replacing_files(directory: str | os.PathLike) -> Iterator[Path]:
+    """Write files into a scratch folder; at the end of the block they take their places in a directory.
 
-    transformers alone copies only what the saved class imports: a model does not import its pipeline. transformers also
-    writes through links, and in a clone `space/demo_model` links to this code. So a link becomes a file of its own here.
+    Until then the directory is as it was, whatever happens. Then each file is replaced at once, never written over: a
+    link becomes a file, and what the link led to stays. A process that is killed may leave a folder `.saving-...`, which
+    nothing reads.
 
     Args:
-        save_directory: the model directory, made where it is missing.
+        directory: the directory, made where it is missing.
     """
-    directory = Path(save_directory)
+    directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as scratch:
+        yield Path(scratch)
+        files = [file for file in Path(scratch).iterdir() if file.is_file()]
+        files.sort(key=lambda file: (LAST_FILES.index(file.name) + 1 if file.name in LAST_FILES else 0, file.name))
+        for file in files:
+            sync(file)
+        for file in files:
+            file.replace(directory / file.name)
+        names = {file.name for file in files}
+        if any(map(WEIGHTS_PATTERN.fullmatch, names)):
+            remove_other_weights(directory, names)
+        if os.name == "posix":
+            sync(directory)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_other_weights(directory: Path, kept: set[str]) -> None:
+    """Remove weights that an earlier save left under other names, as shards or as one file: transformers might load them."""
+    for file in directory.iterdir():
+        if WEIGHTS_PATTERN.fullmatch(file.name) and file.name not in kept:
+            file.unlink()
+
+
+def copy_code(directory: Path) -> None:
+    """Copy the code beside this file, all of it, into a scratch folder of [`replacing_files`].
+
+    transformers alone copies what the saved class imports: a model does not import its pipeline.
+    """
     for code in Path(__file__).parent.glob(CODE_PATTERN):
-        part = directory / f"{code.name}.{os.getpid()}.part"
-        shutil.copyfile(code, part)
-        part.replace(directory / code.name)
+        shutil.copyfile(code, directory / code.name)
 
 
-__all__ = ["CODE_PATTERN", "write_code"]
+def write_code(directory: str | os.PathLike) -> None:
+    """Write all of the code beside this file into a model directory."""
+    with replacing_files(directory) as scratch:
+        copy_code(scratch)
+
+
+__all__ = ["CODE_PATTERN", "copy_code", "replacing_files", "write_code"]

@@ -48,12 +48,14 @@ import sys
 import numpy as np
 from transformers import pipeline
 
-directory, output = sys.argv[1:]
+directory, output, export = sys.argv[1:]
 noise = 0.1 * np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
 for engine in (None, "torch"):
     detect = pipeline("anomalous-sound-detection", model=directory, trust_remote_code=True, engine=engine)
     print(getattr(detect.network, "engine", "torch"), detect(noise, machine="fan_id_00")["verdict"])
-detect.save_pretrained(output)
+    detect.save_pretrained(output if engine else export)
+copy = pipeline("anomalous-sound-detection", model=export, trust_remote_code=True)
+print(copy.network.engine, copy(noise, machine="fan_id_00")["verdict"])
 assert not {"modeling", "engines", "feature_extraction"} & sys.modules.keys()
 """
 
@@ -245,11 +247,16 @@ def test_an_export_runs_its_engine_with_the_code_that_it_brings(exported, warm_p
     script = tmp_path / "detect.py"
     script.write_text(DETECT)
     for engine in ("onnx", "native-int8"):
-        process = warm_python.start([str(script), str(exported(engine)), str(tmp_path / engine)], tmp_path)
+        folders = [exported(engine), tmp_path / engine, tmp_path / f"copy of {engine}"]
+        process = warm_python.start([str(script), *map(str, folders)], tmp_path)
         stdout, stderr = process.communicate(timeout=300)
-        # Noise is like no machine.
-        assert stdout.splitlines() == [f"{engine} cannot tell", "torch cannot tell"], stderr
-        # What is saved from an export is a plain model again.
+        # Noise is like no machine. A copy of the export is an export.
+        assert stdout.splitlines() == [
+            f"{engine} cannot tell",
+            "torch cannot tell",
+            f"{engine} cannot tell",
+        ], stderr
+        # What is saved from an export that runs on PyTorch is a plain model again.
         saved = json.loads((tmp_path / engine / "config.json").read_text())
         assert saved["custom_pipelines"] == AttentionAsdConfig().custom_pipelines
 

@@ -15,6 +15,7 @@ from evaluation.model_card import render_model_card
 from evaluation.splits import Splits
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
+from modeling.saving_attention_asd import write_code
 
 from .arguments import Arguments
 from .clips import TrainingClips
@@ -61,6 +62,9 @@ def fit_and_save_detector(
     )
     if backend is not None:
         detector = detector.with_backend(backend)
+    # What reads the detector's files is the code beside them, which may be of an earlier version.
+    write_code(model_dir)
+    network.feature_extractor.save_pretrained(model_dir)
     detector.save_pretrained(model_dir)
     return detector
 

@@ -1,0 +1,1 @@
+../../modeling/detector_checks_attention_asd.py

@@ -1,0 +1,1 @@
+../../modeling/digests_attention_asd.py
