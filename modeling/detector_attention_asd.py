@@ -73,6 +73,11 @@ class AnomalyDetector:
         """
         return AnomalyDetector(machines=self._known, backend=backend, false_alarm_rate=self.false_alarm_rate)
 
+    def without(self, machine: str) -> "AnomalyDetector":
+        """A detector that does not know one machine, so that another may have its name."""
+        known = self._known.without_machine(machine)
+        return AnomalyDetector(machines=known, backend=self.backend, false_alarm_rate=self.false_alarm_rate)
+
     # Fitting
 
     @classmethod
