@@ -4,10 +4,12 @@
     accelerate launch train.py --output_dir OUT                    # synthetic machines, a few minutes on two cores
     accelerate launch train.py --data_dir DIR --output_dir OUT     # recordings: DIR/<machine type>/{train,test}/*.wav
 
+DIR with one machine alone teaches the network nothing: the machine is enrolled on the bundled model, space/demo_model.
 OUT becomes a directory to load with AutoModel.from_pretrained(OUT, trust_remote_code=True) and to push to the Hub.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from training.clips import TrainingClips
 from training.finish import fit_and_save_detector, repository_of, save_network, write_results_and_card
 from training.hub import HubRepository, check_token, push_model
 from training.loop import train
+from training.one_machine import make_model_of_one_machine
 from training.setup import load_data, make_accelerator, make_config, read_training_clips
 
 
@@ -60,6 +63,9 @@ def main() -> int:
     if accelerator.is_main_process:
         transformers_logging.disable_progress_bar()
     splits = load_data(arguments, accelerator)
+    if len(splits.train_machines) == 1:
+        # The other processes have nothing to do.
+        return finish(arguments, make_model_of_one_machine(arguments, splits)) if accelerator.is_main_process else 0
     config = make_config(arguments, splits.train_machines)
     feature_extractor = AttentionAsdFeatureExtractor(
         clip_length=config.clip_length, short_clips=arguments.short_clips, channels=arguments.channels
@@ -86,13 +92,19 @@ def main() -> int:
     )
     results = training_record(arguments, accelerator, splits, clips, model, progress)
     write_results_and_card(model_dir, network, splits, detector, results)
+    return finish(arguments, clips.errors)
+
+
+def finish(arguments: Arguments, errors: Sequence[str]) -> int:
+    """Push the finished directory if that was asked for, and return the exit code."""
+    model_dir = Path(arguments.output_dir)
     print(f"{model_dir}: model, feature extractor, code, card and results")
     if arguments.push_to_hub:
         repository = repository_of(model_dir)
         pushed = push_model(model_dir, HubRepository(repository, private=arguments.hub_private))
         print(f"{repository}: pushed, {pushed}")
     # A launcher ends all processes when one of them fails: only the one that has written everything says so.
-    return 2 if clips.errors else 0
+    return 2 if errors else 0
 
 
 def training_record(

@@ -36,7 +36,8 @@ def evaluate_model(
 
     Args:
         loaded: the model. With a detector, `decisions` has the figures of all back ends and the false alarms, of the
-            machines that the detector knows; `not_enrolled_machine_ids` counts the clips of others.
+            machines that the detector knows; `not_enrolled_machine_ids` counts the clips of others. Machines that the
+            network was not trained on have no paper's score: they are in `decisions` alone.
         splits: the test clips. With training clips, `control` has the figures of a trivial detector: the distance of a
             clip's mean and standard deviation of every log-mel bin to the nearest normal training clip of its machine ID.
         output_dir: where results.json, scores.csv, the challenge's files and the figures go.
@@ -53,23 +54,26 @@ def evaluate_model(
     output_dir.mkdir(parents=True, exist_ok=True)
     for earlier in output_dir.glob("anomaly_score_*.csv"):
         earlier.unlink()
-    scored = score_clips(loaded.model, loaded.feature_extractor, splits.test, batch_size, progress)
+    enrolled = [] if loaded.detector is None else loaded.detector.machines
+    scored = score_clips(loaded.model, loaded.feature_extractor, splits.test, batch_size, progress, enrolled)
     if not scored.rows:
         raise ValueError(
             f"none of {len(splits.test)} test clips could be scored: {len(scored.unreadable)} unreadable, of unknown machine "
             f"IDs {sorted(scored.unknown_machine_ids)}. This model knows {sorted(loaded.model.config.label2id)}."
         )
-    labelled = [row for row in scored.rows if row["is_anomaly"] is not None]
-    results: dict[str, Any] = {"clips": len(scored.rows), "labelled_clips": len(labelled)}
+    of_network = [row for row in scored.rows if row["score"] is not None]
+    labelled = [row for row in of_network if row["is_anomaly"] is not None]
+    all_labelled = sum(row["is_anomaly"] is not None for row in scored.rows)
+    results: dict[str, Any] = {"clips": len(scored.rows), "labelled_clips": all_labelled}
     results["unreadable"] = {shown(path, splits.folder): reason for path, reason in scored.unreadable.items()}
     results["unknown_machine_ids"] = scored.unknown_machine_ids
     if labelled:
         results |= network_figures(loaded.model, labelled, num_bootstrap)
         results |= control_figures(loaded.feature_extractor, splits.train, labelled, num_bootstrap)
-    if labelled and loaded.detector is not None:
+    if all_labelled and loaded.detector is not None:
         results |= detector_figures(loaded.detector, scored, num_bootstrap)
-    write_scores(scored, output_dir, splits.folder)
-    write_challenge_files(scored.rows, output_dir)
+    write_scores(of_network, output_dir, splits.folder)
+    write_challenge_files(of_network, output_dir)
     write_figures(loaded, scored, labelled, output_dir)
     (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     return results
@@ -157,12 +161,12 @@ def shown(path: str, data_dir: Path | None) -> str:
     return path
 
 
-def write_scores(scored: ScoredClips, output_dir: Path, data_dir: Path | None) -> None:
+def write_scores(rows: Sequence[Row], output_dir: Path, data_dir: Path | None) -> None:
     """Write `scores.csv`, one line a clip, with paths below `data_dir`."""
     with open(output_dir / "scores.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "machine_type", "machine_id", "label", "score"])
-        for row in scored.rows:
+        for row in rows:
             label = "" if row["is_anomaly"] is None else int(row["is_anomaly"])
             name = shown(row["path"], data_dir)
             writer.writerow([name, row["machine_type"], row["machine_id"], label, repr(row["score"])])

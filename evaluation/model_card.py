@@ -45,11 +45,12 @@ def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> Mo
     results = json.loads((model_dir / "all_results.json").read_text())
     arguments = json.loads((model_dir / "training_args.json").read_text())
     config = json.loads((model_dir / "config.json").read_text())
-    test = results.get("test") or {}
-    test = test if "auc" in test else None
+    # A machine that is enrolled alone has no figures of the paper's score, only those of the verdicts.
+    measured = results.get("test") or {}
+    test = measured if "auc" in measured else None
     per_process = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
     data = ModelCardData(
-        license="apache-2.0",
+        license=results.get("license", "apache-2.0"),
         library_name="transformers",
         pipeline_tag="audio-classification",
         tags=["anomalous-sound-detection", "machine-condition-monitoring", "audio", "attention-asd"],
@@ -67,12 +68,13 @@ def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> Mo
         config=config,
         is_synthetic=results["data"] == SYNTHETIC,
         has_detector=(model_dir / "scoring_config.json").is_file(),
+        enrolled=results.get("enrolled_machines", []),
         machine_ids=[config["id2label"][key] for key in sorted(config["id2label"], key=int)],
         batch_size=per_process * results["num_processes"],
         test=test,
         merit=merit_table(test) if test else None,
         control=test and test.get("control"),
-        decisions=decisions_tables(test["decisions"]) if test and "decisions" in test else None,
+        decisions=decisions_tables(measured["decisions"]) if "decisions" in measured else None,
         seconds=config["clip_length"] / config["sampling_rate"],
     )
 

@@ -1,6 +1,6 @@
 """Run the network over the clips of a data set."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,8 @@ class ScoredClips:
     """The paper's score of each clip, for the machine ID that the clip claims, and what could not be scored.
 
     Attributes:
-        rows: the data set's rows with `score` and `predicted`, the index of the closest machine ID.
+        rows: the data set's rows with `score` and `predicted`, the index of the closest machine ID. `score` is `None` for
+            a machine that is enrolled alone, of which the network knows nothing.
         attention_mean, attention_std: `(channels, num_mel_bins)` over all clips and frames, for Figure 4 of the paper.
         outputs: what the detector decides by, in the order of `rows`.
         unreadable: path and message of each file that could not be read.
@@ -39,17 +40,22 @@ def score_clips(
     rows: Iterable[Row],
     batch_size: int = 16,
     progress: bool = True,
+    enrolled: Collection[str] = (),
 ) -> ScoredClips:
-    """Score every row whose machine ID the model knows. Unreadable files are named in the result and passed over."""
+    """Score every row whose machine ID the model knows, or that is among the `enrolled` ones of its detector.
+
+    Unreadable files are named in the result and passed over.
+    """
     scored = ScoredClips()
     attention = RunningMoments()
     parts = []
-    for clips, output in forward_batches(model, feature_extractor, rows, scored, batch_size, progress):
+    for clips, output in forward_batches(model, feature_extractor, rows, scored, batch_size, progress, enrolled):
         parts.append(ClipOutputs.of(output))
         predicted = parts[-1].cosines.argmax(1).tolist()
         scores = output.anomaly_scores.tolist()  # pyright: ignore[reportOptionalMemberAccess]  the network gives them
         for row, score, closest in zip(clips, scores, predicted, strict=True):
-            scored.rows.append({**row, "score": score, "predicted": closest})
+            is_known = machine_of(row) in model.config.label2id
+            scored.rows.append({**row, "score": score if is_known else None, "predicted": closest})
         if output.attention_maps is not None:
             attention.add(output.attention_maps)
     if parts:
@@ -67,8 +73,9 @@ def forward_batches(
     scored: ScoredClips,
     batch_size: int,
     progress: bool,
+    enrolled: Collection[str],
 ) -> Iterator[tuple[list[Row], AttentionAsdOutput]]:
-    """Yield every batch of readable clips of known machine IDs, with the network's output.
+    """Yield every batch of readable clips of known or enrolled machine IDs, with the network's output.
 
     What could not be scored is noted in `scored`.
     """
@@ -78,7 +85,7 @@ def forward_batches(
     with tqdm(total=len(rows), desc="Scoring", unit="clip", disable=not progress) as bar:
         for index, row in enumerate(rows):
             machine = machine_of(row)
-            if machine not in model.config.label2id:
+            if machine not in model.config.label2id and machine not in enrolled:
                 scored.unknown_machine_ids[machine] = scored.unknown_machine_ids.get(machine, 0) + 1
             else:
                 try:
@@ -88,7 +95,8 @@ def forward_batches(
             if batch and (len(batch) == batch_size or index == len(rows) - 1):
                 clips, waveforms = zip(*batch, strict=True)
                 values = torch.stack(waveforms).to(model.device)
-                labels = [model.config.label2id[machine_of(clip)] for clip in clips]
+                # The score of an enrolled machine's clip as that of another machine is not used.
+                labels = [model.config.label2id.get(machine_of(clip), 0) for clip in clips]
                 features = feature_extractor.log_mel(values)
                 labels = torch.tensor(labels, device=model.device)
                 yield list(clips), model(input_values=values, input_features=features, labels=labels)

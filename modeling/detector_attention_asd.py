@@ -82,6 +82,11 @@ class AnomalyDetector:
             machines=self._known, backend=backend, false_alarm_rate=self.false_alarm_rate, weights=self.weights
         )
 
+    def without(self, machine: str) -> "AnomalyDetector":
+        """A detector that does not know one machine, so that another may have its name."""
+        known = self._known.without_machine(machine)
+        return AnomalyDetector(machines=known, backend=self.backend, false_alarm_rate=self.false_alarm_rate)
+
     # Fitting
 
     @classmethod

@@ -1,11 +1,8 @@
 #!/usr/bin/env python
-r"""Put into space/ what the app carries with it: the demonstration model and the synthetic examples.
+"""Put into space/ what the app carries with it: the demonstration model and the synthetic examples.
 
-    python -m machine_room runs/room --clip_seconds 2 --train_clips 120
-    accelerate launch train.py --data_dir runs/room --output_dir runs/demonstration --clip_seconds 2 \
-        --num_train_epochs 16 --per_device_train_batch_size 32 --learning_rate 1e-3 --validation_fraction 0.2 \
-        --mixed_precision bf16
-    python scripts/build_space.py runs/demonstration
+    python scripts/bundle_model.py --data_dir ../shared/data/machine_clips --output_dir runs/bundled
+    python scripts/build_space.py runs/bundled
 
 Without a directory only the links are made anew: the model's code in space/demo_model is links to modeling/ and
 feature_extraction/. A push sends files in their place.
@@ -26,15 +23,16 @@ from training.hub import code_files, model_files
 SPACE = Path(__file__).resolve().parents[1] / "space"
 DEMO_MODEL, EXAMPLES_DIR = SPACE / "demo_model", SPACE / "examples"
 SAMPLING_RATE = 16_000
-# Name of the example -> clip of the machine room, the clip's fault, and the length in seconds.
+# Name of the example -> clip of the machine room, the clip's fault, and the length in seconds. The machines are enrolled in
+# the demonstration model by scripts/bundle_model.py.
 EXAMPLES = {
-    "fan_normal.wav": ("fan/test/normal_id_04_00000090.wav", None, 2.0),
-    "fan_clogged.wav": ("fan/test/anomaly_id_04_00000090.wav", Fault("clogging", 1.0), 2.0),
-    "pump_normal.wav": ("pump/test/normal_id_00_00000090.wav", None, 2.0),
-    "pump_clogged.wav": ("pump/test/anomaly_id_00_00000090.wav", Fault("clogging", 1.0), 2.0),
-    "conveyor_normal.wav": ("ToyConveyor/test/normal_id_02_00000090.wav", None, 2.0),
-    "conveyor_low_voltage.wav": ("ToyConveyor/test/anomaly_id_02_00000090.wav", Fault("voltage", 1.0), 2.0),
-    "fan_30_s.flac": ("fan/test/anomaly_id_04_00000095.wav", Fault("clogging", 1.0), 30.0),
+    "fan_normal.flac": ("fan/test/normal_id_04_00000090.wav", None, 10.0),
+    "fan_clogged.flac": ("fan/test/anomaly_id_04_00000090.wav", Fault("clogging", 1.0), 10.0),
+    "pump_normal.flac": ("pump/test/normal_id_00_00000090.wav", None, 10.0),
+    "pump_clogged.flac": ("pump/test/anomaly_id_00_00000090.wav", Fault("clogging", 1.0), 10.0),
+    "conveyor_normal.flac": ("ToyConveyor/test/normal_id_02_00000090.wav", None, 10.0),
+    "conveyor_low_voltage.flac": ("ToyConveyor/test/anomaly_id_02_00000090.wav", Fault("voltage", 1.0), 10.0),
+    "fan_60_s.flac": ("fan/test/anomaly_id_04_00000095.wav", Fault("clogging", 1.0), 60.0),
 }
 
 
@@ -72,8 +70,9 @@ def link_code(model_dir: Path) -> None:
 
 
 def write_examples(folder: Path) -> None:
-    """Write the synthetic sounds that the app offers to begin with."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Replace `folder` by the synthetic sounds that the app offers to begin with."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for name, (clip, fault, seconds) in EXAMPLES.items():
         waveform, _ = render_clip(clip, fault=fault, clip_seconds=seconds)
         soundfile.write(folder / name, waveform, SAMPLING_RATE, subtype="PCM_16")

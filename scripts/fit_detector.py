@@ -6,12 +6,15 @@ machines recorded again, or for other machines altogether.
 
 Writes scoring.safetensors and scoring_config.json into the model's directory, for the machine IDs of DIR/<machine
 type>/train. Every clip describes its machine and calibrates. A share of the clips is held out to calibrate the back ends
-that need the network. Where train.py made the model from this folder, its results and its card are made anew as well.
+that need the network. Machines of a single clip are left out and named. Where train.py made the model from this folder,
+its results and its card are made anew as well.
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,16 @@ from transformers.utils import logging as transformers_logging
 
 from evaluation.command import run
 from evaluation.loading import best_device, load_network
-from evaluation.splits import load_training_splits
+from evaluation.splits import Splits, load_training_splits, machine_of
 from modeling.backends_attention_asd import BACKENDS
+from modeling.calibration_attention_asd import MIN_CLIPS
 from training.allocator import keep_freed_memory
-from training.clips import read_clips
+from training.clips import TrainingClips, read_clips
 from training.finish import fit_and_save_detector, write_results_and_card
+
+
+# A single clip, left out, leaves nothing to judge it by.
+MIN_CLIPS_OF_EACH = 2
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -56,18 +64,50 @@ def main() -> int:
     splits = load_training_splits(arguments.data_dir)
     label2id = numbered_as_in_training(network.model.config.label2id, splits.train_machines)
     clips = read_clips(splits.train, label2id, network.feature_extractor, fraction, seed)
+    few = machines_of_few_clips(splits, clips)
+    if few:
+        rows = [row for row in splits.train if machine_of(row) not in few]
+        clips = replace(read_clips(rows, label2id, network.feature_extractor, fraction, seed), errors=clips.errors)
+        print(f"left out: {counted(few)}. Expected {MIN_CLIPS_OF_EACH} or more.", file=sys.stderr)
     detector = fit_and_save_detector(
         arguments.model, network, clips, batch_size=arguments.batch_size, seed=seed, backend=arguments.backend
     )
     record = arguments.model / "all_results.json"
     if record.exists() and Path(training.get("data_dir") or "").absolute() == arguments.data_dir.absolute():
         results = json.loads(record.read_text())
+        # Machines that were enrolled before are gone, or are fitted now.
+        results = {name: value for name, value in results.items() if name not in ("enrolled_machines", "enrollment")}
         write_results_and_card(arguments.model, network, splits, detector, results)
     print(
         f"{arguments.model}: {len(detector.machines)} machine IDs, fitted on {len(clips)} clips, default back end "
         f"{detector.backend}"
     )
-    return 2 if clips.errors else 0
+    lowest = max(detector.lowest_rate(machine) for machine in detector.machines)
+    if lowest > detector.false_alarm_rate:
+        print(
+            f"The clips support no false-alarm rate below {100 * lowest:.2g} %, so nothing raises an alarm at the default of "
+            f"{100 * detector.false_alarm_rate:g} %: ask for a higher rate when you judge, or fit on more clips."
+        )
+    return 2 if clips.errors or few else 0
+
+
+def machines_of_few_clips(splits: Splits, clips: TrainingClips) -> dict[str, int]:
+    """Return the machines with too few readable clips to know how these vary, with the number of them.
+
+    Raises:
+        ValueError: no machine has clips enough to fit a detector on.
+    """
+    counts = {machine: int((clips.machines == machine).sum()) for machine in splits.train_machines}
+    if max(counts.values()) < MIN_CLIPS:
+        raise ValueError(
+            f"{splits.folder}: too few normal clips that can be read: {counted(counts)}. Expected {MIN_CLIPS_OF_EACH} or more "
+            f"of each machine and {MIN_CLIPS} or more of one machine at least; ten or more are better. Nothing was written."
+        )
+    return {machine: count for machine, count in counts.items() if count < MIN_CLIPS_OF_EACH}
+
+
+def counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{machine} with {count} {'clip' if count == 1 else 'clips'}" for machine, count in counts.items())
 
 
 def read_training_arguments(model_dir: Path) -> dict[str, Any]:

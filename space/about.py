@@ -54,7 +54,7 @@ enrolled detector an hour after it was made. Nothing is trained on them, and not
 
 ## License and citation
 
-Code and model: Apache 2.0. {data_license}
+{license}
 
 ```bibtex
 @article{{neri2024attention,
@@ -76,17 +76,39 @@ def about_text(model_id: str) -> str:
         paper=PAPER,
         model=describe_model(read_json(model_id, "config.json"), results),
         figures=figures(results),
-        data_license=(
-            "The sounds of the demonstration are synthetic and come with the code."
-            if is_synthetic(model_id)
-            else "The license of the recordings that a model was trained on is in its card."
-        ),
+        license=license_text(results),
     )
 
 
-def is_synthetic(model_id: str) -> bool:
-    """Tell whether the model was trained on synthetic machines."""
-    return "synthetic" in read_json(model_id, "all_results.json").get("data", "")
+def license_text(results: dict[str, Any]) -> str:
+    """Return the license of code and model, with the attribution that the model's data ask for."""
+    if "attribution" in results:
+        return f"Code and examples: Apache 2.0. Model: {results['license'].upper()}. {results['attribution']}"
+    text = "Code and model: Apache 2.0."
+    if is_synthetic(results):
+        return f"{text} The sounds of the demonstration are synthetic and come with the code."
+    return f"{text} The license of the recordings that a model was trained on is in its card."
+
+
+def notice(model_id: str) -> str | None:
+    """Return what a visitor must know of a model that is no visitor's own; `None` of any other."""
+    results = read_json(model_id, "all_results.json")
+    if is_synthetic(results):
+        return (
+            "This model was trained on synthetic machines, written by formula. It shows how the app works; it knows nothing "
+            "about real machines."
+        )
+    if any(name.startswith("synthetic_") for name in results.get("enrolled_machines", [])):
+        return (
+            f"This model was trained on {results['train_clips']:,} recordings of {results['machine_ids']} real machines. The "
+            "examples are synthetic machines, enrolled beside them. It does not know your machine before you enroll it."
+        )
+    return None
+
+
+def is_synthetic(results: dict[str, Any]) -> bool:
+    """Tell whether a model was trained on synthetic machines."""
+    return "synthetic" in results.get("data", "")
 
 
 def read_json(model_id: str, name: str) -> dict[str, Any]:
@@ -114,6 +136,8 @@ def figures(results: dict[str, Any]) -> str:
     if not test:
         return "No measured figures lie beside this model."
     if "auc" not in test:
+        if "decisions" in test:
+            return "The verdicts were measured; the model's card has the figures."
         return (
             f"Nothing could be measured: none of the test clips of {results['data']} is labelled normal or anomalous."
         )
@@ -146,4 +170,4 @@ def percent(value: float | None) -> str:
     return "undefined" if value is None else f"{100 * value:.1f}"
 
 
-__all__ = ["about_text", "is_synthetic"]
+__all__ = ["about_text", "notice"]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import gradio as gr
-from about import about_text, is_synthetic
+from about import about_text, notice
 from answers import (
     compare,
     default_rate,
@@ -23,18 +23,18 @@ from settings import EXAMPLES_DIR, MAX_SECONDS, MODEL_ID, MODEL_QUEUE, SESSION_S
 TITLE = "Does this machine sound right?"
 # Label of an example -> its sounds, and the machine of the demonstration model that they are of.
 EXAMPLES = {
-    "Fan": ("fan_normal.wav", "fan_id_04"),
-    "Fan, clogged": ("fan_clogged.wav", "fan_id_04"),
-    "Pump": ("pump_normal.wav", "pump_id_00"),
-    "Pump, clogged": ("pump_clogged.wav", "pump_id_00"),
-    "Conveyor": ("conveyor_normal.wav", "ToyConveyor_id_02"),
-    "Conveyor, low voltage": ("conveyor_low_voltage.wav", "ToyConveyor_id_02"),
+    "Fan": ("fan_normal.flac", "synthetic_fan_04"),
+    "Fan, clogged": ("fan_clogged.flac", "synthetic_fan_04"),
+    "Pump": ("pump_normal.flac", "synthetic_pump_00"),
+    "Pump, clogged": ("pump_clogged.flac", "synthetic_pump_00"),
+    "Conveyor": ("conveyor_normal.flac", "synthetic_conveyor_02"),
+    "Conveyor, low voltage": ("conveyor_low_voltage.flac", "synthetic_conveyor_02"),
 }
 PAIRS = {
-    "Fan, before and after": ("fan_normal.wav", "fan_clogged.wav", "fan_id_04"),
-    "Pump, before and after": ("pump_normal.wav", "pump_clogged.wav", "pump_id_00"),
+    "Fan, before and after": ("fan_normal.flac", "fan_clogged.flac", "synthetic_fan_04"),
+    "Pump, before and after": ("pump_normal.flac", "pump_clogged.flac", "synthetic_pump_00"),
 }
-LONG_EXAMPLE = {"Fan that clogs, 30 s": ("fan_30_s.flac", "fan_id_04")}
+LONG_EXAMPLE = {"Fan that clogs, 60 s": ("fan_60_s.flac", "synthetic_fan_04")}
 RATES = {"1 in 10": 0.1, "1 in 20": 0.05, "1 in 100": 0.01, "1 in 1000": 0.001}
 
 # What the page asks for is no endpoint, and of several changes the last one counts.
@@ -72,12 +72,8 @@ def header() -> None:
         )
         theme = gr.Button("◐ Theme", size="sm", min_width=84, scale=0)
         theme.click(None, js="() => { document.body.classList.toggle('dark') }")
-    if is_synthetic(MODEL_ID):
-        gr.HTML(
-            '<p class="asd-notice"><strong>Demonstration.</strong> This model was trained on synthetic machines, '
-            "written by formula. It shows how the app works; it knows nothing about real machines.</p>",
-            apply_default_css=False,
-        )
+    if text := notice(MODEL_ID):
+        gr.HTML(f'<p class="asd-notice"><strong>Demonstration.</strong> {text}</p>', apply_default_css=False)
 
 
 # Parts that several tabs have

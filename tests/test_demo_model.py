@@ -58,7 +58,7 @@ from transformers import pipeline
 
 detect = pipeline("anomalous-sound-detection", model=sys.argv[1], trust_remote_code=True)
 assert type(detect).__module__.startswith("transformers_modules."), type(detect).__module__
-machines = {"fan": "fan_id_04", "pump": "pump_id_00", "conveyor": "ToyConveyor_id_02"}
+machines = {"fan": "synthetic_fan_04", "pump": "synthetic_pump_00", "conveyor": "synthetic_conveyor_02"}
 named = {path: machines[path.split("/")[-1].split("_")[0]] for path in sys.argv[2:]}
 print(json.dumps([detect(path, machine=machine)["verdict"] for path, machine in named.items()]))
 print(json.dumps([detect(path)["verdict"] for path in named]))

@@ -102,6 +102,27 @@ def test_detector_is_fitted_anew_without_training(sound_folder, small_model, sma
     assert detector.machines == ["fan_id_00", "fan_id_02", "pump_id_00", "pump_id_02"]
 
 
+@pytest.mark.parametrize(("fan_00", "others"), [(1, 2), (1, 3)])
+def test_machines_of_too_few_clips_are_named_and_nothing_is_written_where_none_has_enough(
+    sound_folder, small_model, small_extractor, tmp_path, run_script, fan_00, others
+):
+    model, folder = small_model(), sound_folder(train=others)
+    model.save_pretrained(tmp_path / "model")
+    small_extractor.save_pretrained(tmp_path / "model")
+    for clip in sorted((folder / "fan" / "train").glob("*_id_00_*"))[fan_00:]:
+        clip.unlink()
+    run = run_script("scripts/fit_detector.py", "--model", tmp_path / "model", "--data_dir", folder)
+    assert run.returncode == 2 and "Traceback" not in run.stderr
+    is_written = (tmp_path / "model" / "scoring_config.json").exists()
+    if others == 2:
+        assert not is_written and "fan_id_00 with 1 clip, fan_id_02 with 2 clips" in run.stderr
+        assert "Expected 2 or more of each machine and 3 or more of one machine" in run.stderr
+    else:
+        assert is_written and "left out: fan_id_00 with 1 clip" in run.stderr
+        assert AnomalyDetector.from_pretrained(tmp_path / "model").machines == ["fan_id_02", "pump_id_00", "pump_id_02"]
+        assert "support no false-alarm rate below 10 %" in run.stdout
+
+
 def test_a_detector_is_calibrated_with_the_clips_that_training_held_out(
     sound_folder, small_model, small_extractor, tmp_path, run_script
 ):

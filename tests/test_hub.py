@@ -487,7 +487,7 @@ import sys
 from transformers import pipeline
 
 detect = pipeline("anomalous-sound-detection", model=sys.argv[1], trust_remote_code=True)
-print(type(detect).__module__, detect(sys.argv[2], machine="fan_id_04")["verdict"])
+print(type(detect).__module__, detect(sys.argv[2], machine="synthetic_fan_04")["verdict"])
 """
 
 
@@ -503,7 +503,7 @@ def test_the_space_is_pushed_whole_without_caches_and_stands_alone_without_links
     for path, content in tree.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(content)
-    loaded = run(LOAD_DEMO, tmp_path / "demo_model", tmp_path / "examples" / "fan_clogged.wav").split()
+    loaded = run(LOAD_DEMO, tmp_path / "demo_model", tmp_path / "examples" / "fan_clogged.flac").split()
     assert loaded[-2].startswith("transformers_modules.") and loaded[-1] == "anomalous"
 
 

@@ -351,7 +351,7 @@ def test_an_example_is_one_click_away(visit):
     page = visit()
     panel(page).get_by_role("button", name="Fan", exact=True).click()
     panel(page).locator(".asd-verdict").wait_for()
-    assert "fan_normal.wav" in panel(page).locator(".asd-card").inner_text()
+    assert "fan_normal.flac" in panel(page).locator(".asd-card").inner_text()
 
 
 def test_a_broken_file_is_named_and_the_next_one_is_answered(visit, sounds, space):
@@ -762,9 +762,12 @@ def test_twenty_users_at_once_are_all_answered_and_leave_no_file(zerogpu_space, 
 def test_the_app_in_a_clone_runs_the_demonstration_model(tmp_path):
     server = SpaceServer(tmp_path, SPACE, MODEL_ID="")
     try:
-        example = gradio_client.handle_file(SPACE / "examples" / "fan_clogged.wav")
-        result = server.client().predict(example, "fan_id_04", api_name="/detect")
-        assert result["verdict"] == "anomalous" and result["machine"] == "fan_id_04"
+        example = gradio_client.handle_file(SPACE / "examples" / "fan_clogged.flac")
+        result = server.client().predict(example, "synthetic_fan_04", api_name="/detect")
+        assert result["verdict"] == "anomalous" and result["machine"] == "synthetic_fan_04"
+        config = server.client().config
+        shown = " ".join(str(part["props"].get("value")) for part in config["components"])
+        assert "trained on 143 recordings of 16 real machines" in shown and "CC-BY-SA-4.0" in shown
     finally:
         server.stop()
 

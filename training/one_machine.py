@@ -1,0 +1,142 @@
+"""A model for one machine alone: the bundled model, with this machine enrolled.
+
+The network learns by telling machines apart, so one machine teaches it nothing. The bundled model was trained on others.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from evaluation.loading import LoadedModel, best_device, load_model, load_network
+from evaluation.splits import Splits
+from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
+from modeling import AnomalyDetector, AttentionAsdConfig
+from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
+
+from .arguments import Arguments
+from .finish import write_results_and_card
+
+
+BUNDLED_MODEL = Path(__file__).resolve().parents[1] / "space" / "demo_model"
+# What a run on one machine decides itself. Everything else is said of the training of the bundled model.
+OWN_ARGUMENTS = (
+    "output_dir",
+    "data_dir",
+    "machine_types",
+    "short_clips",
+    "channels",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_private",
+)
+
+
+def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]:
+    """Write the bundled model into `--output_dir`, with the one machine of `splits` enrolled in its detector.
+
+    Args:
+        arguments: of the run; those about the training have no effect.
+        splits: the clips of the machine.
+
+    Returns:
+        A message for each file that could not be read.
+
+    Raises:
+        ValueError: the clone has no bundled model, or no recording of the machine can be used.
+    """
+    (machine,) = splits.train_machines
+    network, known = load_bundled_model(arguments)
+    results = json.loads((BUNDLED_MODEL / "all_results.json").read_text())
+    results.pop("test", None)
+    # The machines of the Space's examples are none of the user's, and the user's machine may have the name of a known one.
+    for name in {*results.pop("enrolled_machines", []), machine}:
+        known = known.without(name)
+    free_label(network.model.config, machine)
+    paths, errors = readable([row["path"] for row in splits.train], network.feature_extractor)
+    detector = enroll(network, known, machine, paths)
+
+    network = save_bundled_network(network, arguments)
+    detector.save_pretrained(arguments.output_dir)
+    results["enrolled_machines"] = [machine]
+    command = " ".join(["train.py", *sys.argv[1:]])
+    results["enrollment"] = {"data": splits.name, "recordings": len(paths), "command": command}
+    write_results_and_card(Path(arguments.output_dir), network, splits, detector, results)
+    print(
+        f"{splits.folder} has one machine alone, {machine}: the network learns by telling machines apart, so nothing was "
+        f"trained, and {machine} was enrolled on the bundled model instead, from {len(paths)} recordings."
+    )
+    return errors
+
+
+def load_bundled_model(arguments: Arguments) -> tuple[LoadedModel, AnomalyDetector]:
+    """Return the bundled network, with a feature extractor that reads as the run asks for, and its detector.
+
+    Raises:
+        ValueError: the clone has no bundled model.
+    """
+    if not (BUNDLED_MODEL / "model.safetensors").is_file():
+        raise ValueError(
+            f"{BUNDLED_MODEL}: holds no model to enroll one machine on. Give clips of two machine IDs or more, or get the "
+            "folder back with git checkout."
+        )
+    loaded = load_model(BUNDLED_MODEL, best_device())
+    if loaded.detector is None:
+        raise ValueError(f"{BUNDLED_MODEL}: holds no detector. Get the folder back with git checkout.")
+    extractor = AttentionAsdFeatureExtractor(
+        clip_length=loaded.model.config.clip_length, short_clips=arguments.short_clips, channels=arguments.channels
+    )
+    return replace(loaded, feature_extractor=extractor), loaded.detector
+
+
+def free_label(config: AttentionAsdConfig, machine: str) -> None:
+    """Rename the class of another machine that has the name of the user's: the network knows nothing of the user's."""
+    if machine in config.label2id:
+        config.id2label = {
+            label: f"bundled_{name}" if name == machine else name for label, name in config.id2label.items()
+        }
+        config.label2id = {name: label for label, name in config.id2label.items()}
+
+
+def readable(paths: Sequence[str], extractor: AttentionAsdFeatureExtractor) -> tuple[list[str], list[str]]:
+    """Return the recordings that can be read, and a message for each other one.
+
+    Raises:
+        ValueError: none can be read.
+    """
+    kept, errors = [], []
+    for path in paths:
+        try:
+            extractor.read_clip(path)
+            kept.append(path)
+        except AudioReadError as error:
+            errors.append(str(error))
+            print(f"left out: {error}", file=sys.stderr)
+    if not kept:
+        raise ValueError(f"none of {len(paths)} training clips can be read: {errors[0]}")
+    return kept, errors
+
+
+def enroll(network: LoadedModel, known: AnomalyDetector, machine: str, paths: Sequence[str]) -> AnomalyDetector:
+    """Return a detector that knows one machine more."""
+    detect = AnomalousSoundDetectionPipeline(
+        model=network.model,
+        feature_extractor=network.feature_extractor,
+        detector=known,
+        device=network.model.device,
+    )
+    detect.enroll(machine, paths)
+    return detect.detector
+
+
+def save_bundled_network(network: LoadedModel, arguments: Arguments) -> LoadedModel:
+    """Write network, feature extractor, code and arguments into `--output_dir`, and load them again."""
+    output_dir = Path(arguments.output_dir)
+    network.model.save_pretrained(output_dir)
+    network.feature_extractor.save_pretrained(output_dir)
+    training: dict[str, Any] = json.loads((BUNDLED_MODEL / "training_args.json").read_text())
+    training |= {name: value for name, value in asdict(arguments).items() if name in OWN_ARGUMENTS}
+    (output_dir / "training_args.json").write_text(json.dumps(training, indent=2) + "\n")
+    return load_network(output_dir, network.model.device)
