@@ -21,6 +21,13 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 AudioSource = str | os.PathLike | bytes | BinaryIO
 
+# Files with these names are taken for sound, whatever is installed to read them: one that cannot be read is named, not missed.
+AUDIO_SUFFIXES = frozenset(
+    ".3gp .aac .aif .aifc .aiff .alac .amr .ape .au .avr .bwf .caf .flac .gsm .htk .iff .m4a .m4b .mat4 .mat5 .mka .mkv .mov "
+    ".mp1 .mp2 .mp3 .mp4 .mpc .nist .oga .ogg .opus .paf .pcm .pvf .raw .rf64 .sd2 .sds .sf .snd .sph .svx .tta .voc .vox .w64 "
+    ".wav .wave .webm .wma .wv .xi".split()
+)
+
 # Full scale of the integer formats of recordings.
 INTEGER_FULL_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31}
 MAX_CHANNELS = 64
@@ -310,7 +317,12 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
             raise ImportError("Reading audio files needs soundfile and soxr: pip install soundfile soxr") from None
         name = str(source) if isinstance(source, (str, os.PathLike)) else "audio data"
         try:
-            with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            # soundfile encodes a name strictly; os.fsencode gives back a name that is not UTF-8 as the disk has it.
+            is_path = isinstance(source, (str, os.PathLike)) and os.name == "posix"
+            opened: Any = (
+                io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source) if is_path else source
+            )
+            with soundfile.SoundFile(opened) as file:
                 if file.channels > MAX_CHANNELS:
                     raise ValueError(f"{file.channels} channels, expected at most {MAX_CHANNELS}")
                 frames = min(round(block_seconds * file.samplerate), MAX_BLOCK_SAMPLES // file.channels)
@@ -428,4 +440,4 @@ def check_samples(waveform: torch.Tensor) -> None:
 
 AttentionAsdFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 
-__all__ = ["AttentionAsdFeatureExtractor", "AudioReadError"]
+__all__ = ["AUDIO_SUFFIXES", "AttentionAsdFeatureExtractor", "AudioReadError"]

@@ -1,6 +1,7 @@
 """A picture of a verdict: the sound that it is about, its log-mel and its attention maps."""
 
 import hashlib
+import os
 import textwrap
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def save_picture(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Recordings in different folders may have the same name.
-    save(figure, folder / f"{Path(name).stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.png")
+    save(figure, folder / f"{Path(name).stem}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}.png")
 
 
 def verdict_line(decision: Decision) -> str:
