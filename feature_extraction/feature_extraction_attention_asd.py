@@ -317,11 +317,9 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
             raise ImportError("Reading audio files needs soundfile and soxr: pip install soundfile soxr") from None
         name = str(source) if isinstance(source, (str, os.PathLike)) else "audio data"
         try:
-            # soundfile encodes a name strictly; os.fsencode gives back a name that is not UTF-8 as the disk has it.
-            is_path = isinstance(source, (str, os.PathLike)) and os.name == "posix"
-            opened: Any = (
-                io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source) if is_path else source
-            )
+            opened: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+            if isinstance(source, (str, os.PathLike)) and os.name == "posix":
+                opened = os.fsencode(name)  # a name that is not UTF-8, as the disk has it; soundfile would refuse it
             with soundfile.SoundFile(opened) as file:
                 if file.channels > MAX_CHANNELS:
                     raise ValueError(f"{file.channels} channels, expected at most {MAX_CHANNELS}")

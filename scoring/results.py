@@ -59,6 +59,10 @@ class Results(ABC):
         """
         return False
 
+    @abstractmethod
+    def close(self) -> None:
+        """Let other processes have the output."""
+
     @property
     def summary(self) -> str:
         """The counts in words: `1 anomalous, 4 normal`."""
@@ -84,6 +88,9 @@ class StandardOutput(Results):
         """Print a line above the progress bar."""
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
+
+    def close(self) -> None:
+        """Do nothing: standard output stays open."""
 
 
 class ResultsFile(Results):
@@ -138,6 +145,11 @@ class ResultsFile(Results):
             return False
         self.count(row)
         return True
+
+    def close(self) -> None:
+        """Let other processes have the file."""
+        self.file.close()
+        self.lock.release()
 
     def write(self, line: str) -> None:
         """Append a line in one write, or, on a disk that is nearly full, in several."""

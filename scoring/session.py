@@ -6,6 +6,7 @@ import io
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 
 import torch
 from accelerate import PartialState
@@ -44,23 +45,23 @@ def score(arguments: argparse.Namespace) -> int:
     # What is loaded is no garbage.
     gc.freeze()
     gc.enable()
-    results = open_results(arguments) if state.is_main_process else None
-    rows, total = score_inputs(arguments, scorer, state, results)
     # A service is stopped by SIGTERM as by Ctrl-C: finished rows are written, and the exit code counts them.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if results is None:
-        for _ in rows:
+    if not state.is_main_process:
+        for _ in score_inputs(arguments, scorer, state, None)[0]:
             pass
         return 0
-    try:
-        shown = tqdm(rows, total=total, desc="Scoring", unit="recording", disable=not total)
-        write_rows(arguments, scorer, shown, results)
-    except KeyboardInterrupt:
-        if total is not None:
-            print("interrupted: the same command with --output goes on where it stopped", file=sys.stderr)
-            return INTERRUPTED
-    print(results.summary, file=sys.stderr)
-    return results.exit_code
+    with closing(open_results(arguments)) as results:
+        rows, total = score_inputs(arguments, scorer, state, results)
+        try:
+            shown = tqdm(rows, total=total, desc="Scoring", unit="recording", disable=not total)
+            write_rows(arguments, scorer, shown, results)
+        except KeyboardInterrupt:
+            if total is not None:
+                print("interrupted: the same command with --output goes on where it stopped", file=sys.stderr)
+                return INTERRUPTED
+        print(results.summary, file=sys.stderr)
+        return results.exit_code
 
 
 def prepare_process() -> None:

@@ -14,7 +14,7 @@ from .inputs import list_folder
 
 
 # Between two looks at the folder.
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 # How many times longer the wait is while there are signs that a recording is not whole.
 PATIENCE = 6
 # Sizes from here on stand for "not known" in the header of a stream that goes on (arecord, ffmpeg, sox).
@@ -61,7 +61,6 @@ class WatchedFolder:
 
     def recordings(self) -> Iterator[str]:
         """Give recordings as they become whole. Never ends."""
-        ignore_lease_signals()
         while True:
             found = list_folder(self.folder)
             self.passed_over = found.passed_over
@@ -153,6 +152,8 @@ def is_open_for_writing(path: str) -> bool | None:
     except OSError:
         return None
     try:
+        # Who opens the file meanwhile waits, and the holder gets a signal. The usual one, SIGIO, would end this process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         return False
@@ -162,9 +163,3 @@ def is_open_for_writing(path: str) -> bool | None:
         return None
     finally:
         os.close(descriptor)
-
-
-def ignore_lease_signals() -> None:
-    """Ignore the signal to the holder of a lease when somebody opens the file: it would end the process."""
-    if sys.platform.startswith("linux"):
-        signal.signal(signal.SIGIO, signal.SIG_IGN)

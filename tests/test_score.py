@@ -275,29 +275,6 @@ def test_empty_stream_is_an_error(capsys, model, monkeypatch):
     assert code == 2 and "no samples arrived" in rows[0]["error"]
 
 
-def test_watched_folder_is_scored_as_recordings_arrive(model, tmp_path):
-    """A recording is taken when it no longer grows; Ctrl-C ends it with the exit code of what was found."""
-    folder = tmp_path / "arriving"
-    folder.mkdir()
-    soundfile.write(folder / "a.wav", machine_sound(220.0, 510), RATE)
-    # A shell that runs the tests in the background has Ctrl-C ignored in all that they start.
-    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    process = start("--watch", folder, "--model", model, "--machine", "fan_id_00", "--format", "json", **heeds)
-    assert next_row(process)["file"] == str(folder / "a.wav")
-    buffer = io.BytesIO()
-    soundfile.write(buffer, machine_sound(220.0, 610, hiss=0.1), RATE, format="WAV")
-    with open(folder / "b.wav", "wb") as file:
-        for part in np.array_split(np.frombuffer(buffer.getvalue(), np.uint8), 12):
-            file.write(part.tobytes())
-            file.flush()
-            time.sleep(0.2)
-    row = next_row(process)
-    assert (row["file"], row["verdict"], row["duration_s"]) == (str(folder / "b.wav"), "anomalous", 1.0)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 1 and b"1 anomalous, 1 normal" in stderr and b"Traceback" not in stderr
-
-
 @pytest.mark.slow
 def test_several_processes_share_an_archive_and_keep_its_order(model, folder, bad_folder, tmp_path):
     output = tmp_path / "verdicts.jsonl"
@@ -320,6 +297,9 @@ def test_usage_errors_say_what_to_do(capsys, monkeypatch):
         (["-", "a.wav"], "goes alone"),
         (["a.wav", "--output", "x.txt"], "ends in .jsonl or .csv"),
         (["a.wav", "--batch_size", "0"], "--batch_size 0: expected a number above 0"),
+        (["--watch", "folder", "--settle", "nan"], "--settle nan: expected a number of seconds"),
+        (["a.wav", "--notify", "https://example.org"], "--notify goes with --watch"),
+        (["-", "--notify", "ftp://example.org/secret"], "--notify: expected an address that begins with https://HOST"),
     ):
         with pytest.raises(SystemExit) as exit_info:
             score.parse_arguments([*arguments, "--model", "m"])
