@@ -1,5 +1,6 @@
 """A lock on what a command writes: of two processes, the second ends with a sentence that says who holds it."""
 
+import atexit
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from filelock import FileLock, Timeout
 
 
 def hold(path: Path, name: str) -> FileLock:
-    """Take the lock `path`, and keep it as long as the returned object lives, at most until the process ends.
+    """Take the lock `path`, and keep it until `release` is called on the returned object, or until the process ends.
 
     The system frees the lock of a process that is killed. The file stays: its removal would let two processes hold it.
 
@@ -27,6 +28,7 @@ def hold(path: Path, name: str) -> FileLock:
             f"{name} is in use by {holder(path)}, which writes into it. Wait for its end, or choose another output."
         ) from None
     path.write_text(str(os.getpid()))
+    atexit.register(lock.release)  # refers to the lock: one that nothing refers to is freed
     return lock
 
 
