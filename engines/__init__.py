@@ -4,7 +4,7 @@ The files `*_attention_asd.*` travel with an export, and import nothing but each
 """
 
 from .engine_attention_asd import ExportedModel
-from .loading import load_pipeline
+from .loading import load_pipeline, model_digest
 
 
-__all__ = ["ExportedModel", "load_pipeline"]
+__all__ = ["ExportedModel", "load_pipeline", "model_digest"]

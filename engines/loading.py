@@ -1,12 +1,17 @@
 """Model directories, exported or not, loaded for commands: with this project's code and none of the directory's."""
 
+import hashlib
 import os
+from pathlib import Path
 
 import torch
+from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_NAME
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalousSoundDetectionPipeline, AttentionAsdModel
+from modeling.detector_files_attention_asd import CONFIG_FILE, TENSORS_FILE
 
+from .engine_attention_asd import EXPORT_FILE, RUNTIMES
 from .exported_pipeline_attention_asd import ExportedPipeline
 
 
@@ -34,3 +39,21 @@ def load_pipeline(
         engine=engine,
         device=device,
     )
+
+
+def model_digest(name_or_path: str | os.PathLike, revision: str | None) -> str:
+    """Return 16 characters that change with whatever a verdict depends on: network, feature extractor, detector, export.
+
+    Args:
+        name_or_path: a model directory, or a repository on the Hub.
+        revision: the commit of a repository, which stands for all its files.
+    """
+    if not os.path.isdir(name_or_path):
+        return (revision or "")[:16]
+    engines = [name for runtime in RUNTIMES.values() for name in runtime.files]
+    digest = hashlib.sha256()
+    names = {CONFIG_NAME, FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_NAME, CONFIG_FILE, TENSORS_FILE, EXPORT_FILE, *engines}
+    for path in (Path(name_or_path, name) for name in sorted(names)):
+        if path.is_file():
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

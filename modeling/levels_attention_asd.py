@@ -1,5 +1,6 @@
 """How loud a machine normally is, and whether a sound is noise: what the mean log-mel says besides the anomaly score."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +71,19 @@ def offset_db(mean: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
     return median((mean - normal)[:, : kept_bins(mean.shape[1])])
 
 
+def recording_level(spectra: torch.Tensor | None) -> float | None:
+    """The level of a recording in dB: the median over mel bins of its mean log-mel. `None` where that is not known.
+
+    Args:
+        spectra: of its windows, `(windows, 6, num_mel_bins)`.
+    """
+    if spectra is None:
+        return None
+    mean = spectra[:, 0].double().mean(0, keepdim=True)
+    level_db = median(mean[:, : kept_bins(mean.shape[1])]).item()
+    return level_db if math.isfinite(level_db) else None
+
+
 def roughness(mean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """How much the mean log-mel of clips changes its slope from bin to bin beside that of white noise, `(clips,)` in dB.
 
@@ -93,4 +107,4 @@ def roughness_limit(frames: int) -> float:
     return NOISE_ROUGHNESS * max(NOISE_FRAMES / frames, 1.0) ** 0.5
 
 
-__all__ = ["LEVEL_DB", "NormalLevel", "roughness", "roughness_limit"]
+__all__ = ["LEVEL_DB", "NormalLevel", "recording_level", "roughness", "roughness_limit"]

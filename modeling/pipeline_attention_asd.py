@@ -21,6 +21,7 @@ from .conditions_attention_asd import of_true_frames
 from .decision_attention_asd import ANOMALOUS, Decision
 from .detector_attention_asd import AnomalyDetector
 from .digests_attention_asd import weights_digest
+from .levels_attention_asd import recording_level
 from .modeling_attention_asd import AttentionAsdModel
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from .reasons_attention_asd import find_reasons, sentence
@@ -136,10 +137,10 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                 Taken because other pipelines take it, and without effect: recordings are read while they are judged.
 
         Returns:
-            `dict`, ready for JSON, or a list or iterator of them. It has the fields of [`Decision`], and `duration_s`. An
-            anomalous recording has a `reason`, one sentence about the window with the highest score, and the `regions` in
-            time and frequency that the reason is about. A recording longer than a clip has `windows`, each with
-            `start_s`, `end_s`, `score`, `p_value` and `verdict`. With `return_attention_maps` there are also
+            `dict`, ready for JSON, or a list or iterator of them. It has the fields of [`Decision`], `duration_s` and
+            `level_db`. An anomalous recording has a `reason`, one sentence about the window with the highest score, and
+            the `regions` in time and frequency that the reason is about. A recording longer than a clip has `windows`,
+            each with `start_s`, `end_s`, `score`, `p_value` and `verdict`. With `return_attention_maps` there are also
             `attention_maps`, by representation, `(num_mel_bins, frames)`, and `attention_start_s`.
 
         Raises:
@@ -333,6 +334,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         return Result(
             decision=verdict,
             duration_s=self.seconds(processed.recording.heard.samples),
+            level_db=recording_level(processed.outputs.spectra),
             timeline=self.timeline(processed, decisions),
             reason=reason,
             regions=regions,

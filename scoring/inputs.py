@@ -1,71 +1,79 @@
-"""What is to be scored: files, folders and patterns, a folder that recordings arrive in, raw samples on standard input."""
+"""What is to be scored: files, folders and patterns, and the machine that a path names."""
 
 import glob
 import os
-import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
 
 from dcase2020_task2 import label_name, parse_clip_name
+from feature_extraction import AUDIO_SUFFIXES
 
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"}
-SAMPLE_FORMATS = {"s16le": "<i2", "f32le": "<f4"}
-FULL_SCALE = {"s16le": 2.0**15, "f32le": 1.0}
-# A recording is complete when its size stays the same for so long.
-WATCH_SECONDS = 1.0
+@dataclass
+class Found:
+    """What a search for recordings found.
 
-
-def find_recordings(inputs: Iterable[str]) -> Iterator[str]:
-    """Find the files of all inputs in their order, those of a folder by name.
-
-    An input without any file comes back as it is: reading it gives the error that names it.
+    Attributes:
+        recordings: paths, in the order of the inputs and by name within a folder.
+        passed_over: the number of other files in folders, by suffix, or `"hidden"`.
     """
+
+    recordings: list[str] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+
+def find_recordings(inputs: Iterable[str]) -> Found:
+    """Find the recordings of all inputs, each once.
+
+    An input without any file is among the recordings as it is: reading it gives the error that names it. A file that is
+    named is taken whatever its suffix.
+    """
+    found = Found()
     for name in inputs:
         if os.path.isdir(name):
-            yield from list_folder(name) or [name]
-        elif os.path.exists(name) or "://" in name:
-            yield name
+            in_folder = list_folder(name)
+            found.recordings += in_folder.recordings or [name]
+            found.passed_over += in_folder.passed_over
+        elif os.path.lexists(name) or "://" in name:
+            found.recordings.append(name)
         else:
-            yield from sorted(glob.glob(name, recursive=True)) or [name]
+            found.recordings += sorted(glob.glob(name, recursive=True)) or [name]
+    found.recordings = list(dict.fromkeys(found.recordings))
+    return found
 
 
-def list_folder(folder: str | Path) -> list[str]:
-    """List the sound files in a folder and its subfolders, by name."""
-    paths = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in paths if os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES)
+def list_folder(folder: str | os.PathLike) -> Found:
+    """List the sound files in a folder and its subfolders, by name. Links to folders are followed, each folder once."""
+    found = Found()
+    for path in walk_files(folder):
+        name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
+        if name.startswith("."):  # as are the `._` files that macOS writes beside every file on other disks
+            found.passed_over["hidden"] += 1
+        elif suffix in AUDIO_SUFFIXES:
+            found.recordings.append(path)
+        else:
+            found.passed_over[suffix or "no suffix"] += 1
+    found.recordings.sort()
+    return found
 
 
-def watch_folder(folder: Path, done: set[str]) -> Iterator[str]:
-    """Give the recordings of a folder, each as soon as its size no longer grows. Never ends.
-
-    Args:
-        folder: the folder, which may have subfolders.
-        done: recordings to pass over.
-
-    Raises:
-        ValueError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder to watch.")
-    done = set(done)
-    sizes: dict[str, int] = {}
-    while True:
-        for path in list_folder(folder):
-            if path in done:
-                continue
-            try:
-                size = os.path.getsize(path)
-            except FileNotFoundError:  # taken away between two looks
-                continue
-            if sizes.get(path) == size:
-                done.add(path)
-                yield path
-            sizes[path] = size
-        time.sleep(WATCH_SECONDS)
+def walk_files(folder: str | os.PathLike) -> Iterator[str]:
+    """Give the files in a folder and its subfolders, but for hidden subfolders."""
+    visited = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        try:
+            status = os.stat(parent)
+        except OSError:  # taken away meanwhile
+            continue
+        # A link to a folder above it would lead round and round.
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(parent, name) for name in names)
 
 
 def machine_in_path(path: str, known: list[str]) -> str:
@@ -82,17 +90,3 @@ def machine_in_path(path: str, known: list[str]) -> str:
     raise ValueError(
         f"{path}: no folder above it is the type of a machine with ID {machine_id}; known: {', '.join(known)}."
     )
-
-
-def raw_samples(stream: BinaryIO, sample_format: str, sampling_rate: int) -> Iterator[np.ndarray]:
-    """Read raw samples of one channel in blocks of a quarter of a second, as float32 in [-1, 1].
-
-    Args:
-        stream: where the samples arrive.
-        sample_format: a key of `SAMPLE_FORMATS`.
-        sampling_rate: in Hz.
-    """
-    sample_type = np.dtype(SAMPLE_FORMATS[sample_format])
-    while data := stream.read(sampling_rate // 4 * sample_type.itemsize):
-        whole = data[: len(data) // sample_type.itemsize * sample_type.itemsize]
-        yield np.frombuffer(whole, sample_type).astype(np.float32) / FULL_SCALE[sample_format]

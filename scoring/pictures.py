@@ -1,6 +1,7 @@
 """A picture of a verdict: the sound that it is about, its log-mel and its attention maps."""
 
 import hashlib
+import os
 import textwrap
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from modeling.results_attention_asd import Result
 
 
 REASON_WIDTH = 110
+# Characters of a recording's name in its picture's: file systems take 255 bytes.
+MAX_NAME = 50
 
 
 def save_picture(
@@ -34,7 +37,8 @@ def save_picture(
     if window is None:
         raise ValueError(f"{name}: judge it with return_attention_maps=True to draw it.")
     maps = window.attention_maps
-    title = name if window.start_s == 0 else f"{name} from {window.start_s:.1f} s"
+    shown = printable(name)
+    title = shown if window.start_s == 0 else f"{shown} from {window.start_s:.1f} s"
     figure = clip_report(
         window.waveform,
         feature_extractor.log_mel(torch.from_numpy(window.waveform)).numpy(),
@@ -48,7 +52,15 @@ def save_picture(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Recordings in different folders may have the same name.
-    save(figure, folder / f"{Path(name).stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.png")
+    save(
+        figure,
+        folder / f"{printable(Path(name).stem)[:MAX_NAME]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}.png",
+    )
+
+
+def printable(name: str) -> str:
+    """Return a file name without characters that cannot be drawn, such as line breaks and bytes that are no text."""
+    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def verdict_line(decision: Decision) -> str:

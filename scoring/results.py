@@ -11,10 +11,10 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from .rows import FORMATS, HEADERS
+from evaluation.lock import hold
 
-
-FORMAT_OF_SUFFIX = {".jsonl": "json", ".csv": "csv"}
+from .options import FORMAT_OF_SUFFIX
+from .rows import FORMATS, HEADERS, Row
 
 
 class Results(ABC):
@@ -24,33 +24,51 @@ class Results(ABC):
         form: a key of [`FORMATS`].
 
     Attributes:
-        done: recordings that need not be scored again.
+        counts: the number of rows by verdict, and of those that are unreadable.
+        passed_over: the number of files in folders that are no recordings, by suffix.
+        earlier: rows of earlier runs, in their order.
     """
 
     def __init__(self, form: str):
         self.form = form
         self.counts: Counter[str] = Counter()
-        self.done: set[str] = set()
+        self.passed_over: Counter[str] = Counter()
+        self.earlier: list[Row] = []
 
     @abstractmethod
     def write(self, line: str) -> None:
         """Write a line, so that it is there whatever happens next."""
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         """Write a row and count it; an error goes to standard error as well, unless a table shows it."""
         self.count(row)
         self.write(FORMATS[self.form](row))
         if "error" in row and self.form != "table":
             tqdm.write(f"error: {row['error']}", file=sys.stderr)
 
-    def count(self, row: dict[str, Any]) -> None:
+    def count(self, row: Row) -> None:
         """Count a row by its verdict, or as unreadable."""
         self.counts["unreadable" if row.get("error") else row["verdict"]] += 1
+
+    def stands(self, name: str, basis: Row) -> bool:
+        """Tell whether a recording need not be judged again, and count its earlier row if so.
+
+        Args:
+            name: the recording's.
+            basis: what a row about it rests on now.
+        """
+        return False
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let other processes have the output."""
 
     @property
     def summary(self) -> str:
         """The counts in words: `1 anomalous, 4 normal`."""
-        return ", ".join(f"{count} {kind}" for kind, count in sorted(self.counts.items())) or "nothing"
+        verdicts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.counts.items())) or "nothing"
+        others = ", ".join(f"{count} {kind}" for kind, count in sorted(self.passed_over.items()))
+        return f"{verdicts}; passed over: {others}" if others else verdicts
 
     @property
     def exit_code(self) -> int:
@@ -71,69 +89,92 @@ class StandardOutput(Results):
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
 
+    def close(self) -> None:
+        """Do nothing: standard output stays open."""
+
 
 class ResultsFile(Results):
-    """Appends rows to a file, each whole, in one write, and counts them with those that are there.
+    """Appends rows to a file, each whole, in one write. One process at a time has the file.
 
-    When the program starts again, a line that was cut off is removed.
+    When the program starts again, a row that was cut off is removed. Of several rows about a recording the last counts.
 
     Args:
         path: `FILE.jsonl` or `FILE.csv`.
-        settings: the settings that all rows of a file share.
 
     Raises:
-        ValueError: the file holds something else, or rows with other settings.
+        ValueError: the file holds something else, or another process writes into it.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]):
+    def __init__(self, path: Path):
         super().__init__(FORMAT_OF_SUFFIX[path.suffix])
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = hold(path.with_name(f".{path.name}.lock"), str(path))
         self.file = open(path, "a+b", buffering=0)  # noqa: SIM115  # open as long as results come
-        text = self.whole_lines()
+        text = self.whole_rows()
         try:
-            rows = parse_rows(text, self.form)
-            for row in rows:
-                self.done.add(row["file"])
-                self.count(row)
-        except (ValueError, KeyError):
-            raise ValueError(f"{path}: not written by this program; choose another file.") from None
-        check_settings(path, rows, settings)
+            self.earlier = parse_rows(text, self.form)
+            self.latest = {row["file"]: row for row in self.earlier}
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path}: not written by this version of score.py; choose another file.") from None
         if self.form in HEADERS and not text:
             self.write(HEADERS[self.form])
 
-    def whole_lines(self) -> str:
-        """Read the file, and cut off a last line that does not end."""
+    def whole_rows(self) -> str:
+        """Read the file, and cut off a last row that does not end."""
         self.file.seek(0)
         content = self.file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        self.file.truncate(len(whole))
-        return whole.decode("utf-8", "surrogateescape")
+        end = content.rfind(b"\n") + 1
+        # Within quotes of CSV, a line break belongs to a file's name and ends no row.
+        while self.form == "csv" and content.count(b'"', 0, end) % 2:
+            end = content.rfind(b"\n", 0, end - 1) + 1
+        self.file.truncate(end)
+        return content[:end].decode("utf-8", "surrogateescape")
+
+    def add(self, row: Row) -> None:
+        """Write a row and count it. An error that is the last thing known of a recording is not written again."""
+        before = self.latest.get(row["file"])
+        if "error" in row and before is not None and FORMATS[self.form](before) == FORMATS[self.form](row):
+            self.count(row)
+            tqdm.write(f"error: {row['error']}", file=sys.stderr)
+        else:
+            super().add(row)
+
+    def stands(self, name: str, basis: Row) -> bool:
+        """Tell whether the last row about a recording is no error and rests on the same; if so, count it."""
+        row = self.latest.get(name)
+        if row is None or row.get("error") or not rests_on(row, basis):
+            return False
+        self.count(row)
+        return True
+
+    def close(self) -> None:
+        """Let other processes have the file."""
+        self.file.close()
+        self.lock.release()
 
     def write(self, line: str) -> None:
-        """Append a line in one write."""
-        self.file.write((line + "\n").encode("utf-8", "surrogateescape"))
+        """Append a line in one write, or, on a disk that is nearly full, in several."""
+        data = (line + "\n").encode("utf-8", "surrogateescape")
+        while data:
+            data = data[self.file.write(data) :]
 
 
-def parse_rows(text: str, form: str) -> list[dict[str, Any]]:
-    """Parse lines of CSV or JSON.
+def parse_rows(text: str, form: str) -> list[Row]:
+    """Parse rows of CSV or JSON.
 
     Raises:
-        ValueError: a line is no JSON.
+        ValueError: a line is no JSON, or the CSV has other columns.
     """
     if form == "csv":
+        if text and not text.startswith(HEADERS[form] + "\n"):
+            raise ValueError("other columns")
         return list(csv.DictReader(io.StringIO(text, newline="")))
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
-def check_settings(path: Path, rows: list[dict[str, Any]], settings: dict[str, Any]) -> None:
-    """Check that the rows of a file have the same settings as those to come: they could not be told apart.
+def rests_on(row: Row, basis: Row) -> bool:
+    """Tell whether a row, of which CSV has all values as text, rests on the same recording, model and options."""
+    return all(as_text(row.get(key)) == as_text(value) for key, value in basis.items())
 
-    Raises:
-        ValueError: they have others.
-    """
-    for option, asked in settings.items():
-        before = {str(row[option]) for row in rows if row.get(option) not in (None, "")}
-        if before and before != {str(asked)}:
-            raise ValueError(
-                f"{path} holds results with {option} {', '.join(sorted(before))}, not {asked}: choose another file."
-            )
+
+def as_text(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -6,14 +6,18 @@ import json
 from typing import Any
 
 
+# A result as JSON has it: the recording's `file`, the pipeline's answer or an `error`, and what the result rests on.
+Row = dict[str, Any]
+
 COLUMNS: tuple[str, ...] = tuple(
     "file verdict score threshold p_value false_alarm_rate machine predicted_machine similarity method "
-    "calibration_clips backend duration_s start_s end_s reason note anomalous_s error".split()
+    "calibration_clips backend duration_s level_db start_s end_s reason note anomalous_s drift error "
+    "file_size file_time asked_machine engine model_digest".split()
 )
 TABLE_HEADER = f"{'verdict':<12} {'p-value':>8} {'score':>10} {'threshold':>10}  {'machine':<18} recording"
 
 
-def as_table(row: dict[str, Any]) -> str:
+def as_table(row: Row) -> str:
     """Write a row for people: verdict, figures and machine in one line, remarks in lines of their own."""
     if "error" in row:
         return f"{'unreadable':<12} {row['error']}"
@@ -22,24 +26,25 @@ def as_table(row: dict[str, Any]) -> str:
     figures = [f"{'-' if row[key] is None else format(row[key], '.4g'):>{width}}" for key, width in widths.items()]
     line = f"{row['verdict']:<12} {' '.join(figures)}  {row['machine'] or '-':<18} {name}"
     stretches = anomalous_stretches(row)
-    remarks = [row["reason"], row["note"], stretches and f"anomalous at {stretches} s"]
+    remarks = [row["reason"], row["note"], stretches and f"anomalous at {stretches} s", row.get("drift")]
     return "\n".join([line, *(f"{'':<12} {remark}" for remark in remarks if remark)])
 
 
-def as_csv(row: dict[str, Any]) -> str:
+def as_csv(row: Row) -> str:
     """Write a row as a line of CSV with `COLUMNS`."""
     line = io.StringIO()
-    writer = csv.DictWriter(line, COLUMNS, extrasaction="ignore", lineterminator="")
+    # A name with one of these two characters is quoted.
+    writer = csv.DictWriter(line, COLUMNS, extrasaction="ignore", lineterminator="\r\n")
     writer.writerow({**row, "anomalous_s": anomalous_stretches(row)})
-    return line.getvalue()
+    return line.getvalue().removesuffix("\r\n")
 
 
-def as_json(row: dict[str, Any]) -> str:
+def as_json(row: Row) -> str:
     """Write a row as a line of JSON."""
     return json.dumps(row, allow_nan=False)
 
 
-def anomalous_stretches(row: dict[str, Any]) -> str:
+def anomalous_stretches(row: Row) -> str:
     """Say where a long recording is anomalous, in seconds: `20-40 90-100`."""
     stretches: list[list[float]] = []
     for window in row.get("windows", ()):

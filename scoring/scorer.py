@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,18 +11,15 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from modeling import AnomalousSoundDetectionPipeline
-from modeling.recordings_attention_asd import resampled
 
-from .inputs import machine_in_path, raw_samples
+from .inputs import machine_in_path
+from .options import CLOSEST_MACHINE, MACHINE_FROM_PATH, STANDARD_INPUT
+from .rows import Row
+from .streams import stream_blocks
 
 
-# Values of `Scorer.machine` that are no machine's name.
-CLOSEST_MACHINE, MACHINE_FROM_PATH = "auto", "from-path"
 # Recordings that a process scores before the results of all are collected.
 ROUND = 8
-
-# A result as JSON has it: the recording's `file`, and the pipeline's answer or an `error`.
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,8 @@ class Scorer:
         machine: the machine that the recordings are of, or `"auto"` for the closest one, or `"from-path"`.
         false_alarm_rate: the share of normal recordings that may be called anomalous.
         backend: the detector's back end that gives the scores.
+        engine: what runs the network.
+        model_digest: see [`engines.model_digest`].
         batch_size: windows of a recording per forward pass.
         pictures: folder for a picture of each recording; `None` for none.
 
@@ -44,6 +44,8 @@ class Scorer:
     machine: str
     false_alarm_rate: float
     backend: str
+    engine: str
+    model_digest: str
     batch_size: int = 8
     pictures: Path | None = None
 
@@ -53,27 +55,61 @@ class Scorer:
         machine = self.machine if names_one else self.detect.detector.machines[0]
         self.detect.detector.threshold(machine, self.false_alarm_rate, self.backend)
 
+    def options(self) -> Row:
+        """Return what all rows rest on: the model, and the options that change a verdict."""
+        return {
+            "asked_machine": self.machine,
+            "false_alarm_rate": self.false_alarm_rate,
+            "backend": self.backend,
+            "engine": self.engine,
+            "model_digest": self.model_digest,
+        }
+
+    def basis(self, name: str) -> Row:
+        """Return what a row about a recording rests on: its size and time of change, the model and the options."""
+        try:
+            status = os.stat(name)
+        except (OSError, ValueError):  # a URL, standard input, or a file that is missing
+            size, time = None, None
+        else:
+            size, time = status.st_size, datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC).isoformat()
+        return {"file_size": size, "file_time": time, **self.options()}
+
     def score(self, source: Any, name: str) -> Row:
         """Score one recording, in any form that the pipeline takes; an unreadable one gives a row with its `error`."""
+        # Before the recording is read: if it changes meanwhile, it is judged again.
+        basis = self.basis(name)
         try:
-            if os.path.isdir(name):
-                raise ValueError(f"{name}: no recordings in this folder; expected sound files such as WAV or FLAC.")
-            result = self.detect.judge(
-                source,
-                machine=self.machine_of(name),
-                false_alarm_rate=self.false_alarm_rate,
-                backend=self.backend,
-                batch_size=self.batch_size,
-                return_attention_maps=self.pictures is not None,
-            )
-            if self.pictures is not None:
-                # Imported here, because a verdict without a picture would wait two seconds for it.
-                from .pictures import save_picture
+            return {"file": name, **self.judge(source, name), **basis}
+        # Whatever a reader raises is about one recording, and the others are scored all the same.
+        except Exception as error:
+            message = str(error) or type(error).__name__
+            if not isinstance(error, ValueError):
+                message = f"{type(error).__name__}: {message}"
+            return {"file": name, "error": message if name in message else f"{name}: {message}", **basis}
 
-                save_picture(result, name, self.detect.feature_extractor, self.pictures)
-            return {"file": name, **result.to_dict()}
-        except ValueError as error:
-            return {"file": name, "error": str(error)}
+    def judge(self, source: Any, name: str) -> Row:
+        """Judge one recording, and draw it where pictures are asked for.
+
+        Raises:
+            ValueError: the recording cannot be read, or its machine is not known.
+        """
+        if os.path.isdir(name):
+            raise ValueError(f"{name}: no recordings in this folder; expected sound files such as WAV or FLAC.")
+        result = self.detect.judge(
+            source,
+            machine=self.machine_of(name),
+            false_alarm_rate=self.false_alarm_rate,
+            backend=self.backend,
+            batch_size=self.batch_size,
+            return_attention_maps=self.pictures is not None,
+        )
+        if self.pictures is not None:
+            # Imported here, because a verdict without a picture would wait two seconds for it.
+            from .pictures import save_picture
+
+            save_picture(result, name, self.detect.feature_extractor, self.pictures)
+        return result.to_dict()
 
     def machine_of(self, name: str) -> str | None:
         """Return the machine that a recording is claimed to be of; `None` where the closest one counts."""
@@ -90,20 +126,23 @@ class Scorer:
             yield from gather_object(rows)
 
     def score_stream(self, stream: BinaryIO, sample_format: str, sampling_rate: int | None) -> Iterator[Row]:
-        """Score raw samples window by window as they arrive.
+        """Score sound on standard input window by window, as it arrives where its format allows.
 
         Args:
-            stream: raw samples of one channel.
-            sample_format: a key of [`SAMPLE_FORMATS`].
-            sampling_rate: in Hz; by default the model's.
+            stream: a sound file, or raw samples of one channel.
+            sample_format: of raw samples, a key of [`SAMPLE_FORMATS`].
+            sampling_rate: of raw samples, in Hz; by default the model's.
         """
         extractor = self.detect.feature_extractor
-        rate = sampling_rate or extractor.sampling_rate
-        blocks = resampled(raw_samples(stream, sample_format, rate), rate, extractor)
         is_empty = True
-        for start, window in extractor.cut_windows(blocks):
-            is_empty = False
-            start_s, end_s = self.detect.seconds(start), self.detect.seconds(start + len(window))
-            yield {**self.score(window, "-"), "start_s": start_s, "end_s": end_s}
-        if is_empty:
-            yield {"file": "-", "error": "standard input: no samples arrived."}
+        try:
+            for start, window in extractor.cut_windows(stream_blocks(stream, extractor, sample_format, sampling_rate)):
+                is_empty = False
+                start_s, end_s = self.detect.seconds(start), self.detect.seconds(start + len(window))
+                yield {**self.score(window, STANDARD_INPUT), "start_s": start_s, "end_s": end_s}
+        except ValueError as error:
+            message = str(error).replace("audio data", "standard input", 1)
+            yield {"file": STANDARD_INPUT, "error": message, **self.options()}
+        else:
+            if is_empty:
+                yield {"file": STANDARD_INPUT, "error": "standard input: no samples arrived.", **self.options()}

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from score_process import next_row, run_here, send, start
 from small_detector import RATE, machine_sound, small_pipeline
 from sound_server import sound_server
 
@@ -56,37 +57,6 @@ def bad_folder(tmp_path) -> Path:
     soundfile.write(path / "5_short.wav", sound[: RATE // 5], RATE)
     soundfile.write(path / "6_zeros.wav", np.zeros(RATE), RATE)
     return path
-
-
-def run_here(capsys, *arguments) -> tuple[int, list[dict], str]:
-    """main() in this process: its exit code, the JSON lines and standard error."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["score.py", *map(str, arguments), "--format", "json"])
-        previous = signal.getsignal(signal.SIGTERM)
-        try:
-            code = score.main()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-    captured = capsys.readouterr()
-    return code, [json.loads(line) for line in captured.out.splitlines()], captured.err
-
-
-def start(*arguments, **options) -> subprocess.Popen:
-    command = [sys.executable, ROOT / "score.py", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen(command, **pipes)
-
-
-def next_row(process: subprocess.Popen) -> dict:
-    """The next JSON line of a running process."""
-    assert process.stdout is not None
-    return json.loads(process.stdout.readline())
-
-
-def send(process: subprocess.Popen, data: bytes) -> None:
-    assert process.stdin is not None
-    process.stdin.write(data)
-    process.stdin.flush()
 
 
 def test_files_folders_and_globs_are_scored_in_their_order(capsys, model, folder):
@@ -229,8 +199,6 @@ def test_interrupted_archive_goes_on_where_it_stopped(model, folder, bad_folder,
     codes.append(run_here(capsys, *archive, "--model", model, "--output", output)[0])
     assert output.read_bytes() == whole.read_bytes()
     assert codes == [2, 2, 2]
-    with pytest.raises(ValueError, match="results with false_alarm_rate 0.01, not 0.1"):
-        run_here(capsys, *archive, "--model", model, "--output", output, "--false_alarm_rate", "0.1")
     (tmp_path / f"other{suffix}").write_text("something else\nmine\n")
     with pytest.raises(ValueError, match="not written by this program"):
         run_here(capsys, *archive, "--model", model, "--output", tmp_path / f"other{suffix}")
@@ -307,29 +275,6 @@ def test_empty_stream_is_an_error(capsys, model, monkeypatch):
     assert code == 2 and "no samples arrived" in rows[0]["error"]
 
 
-def test_watched_folder_is_scored_as_recordings_arrive(model, tmp_path):
-    """A recording is taken when it no longer grows; Ctrl-C ends it with the exit code of what was found."""
-    folder = tmp_path / "arriving"
-    folder.mkdir()
-    soundfile.write(folder / "a.wav", machine_sound(220.0, 510), RATE)
-    # A shell that runs the tests in the background has Ctrl-C ignored in all that they start.
-    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    process = start("--watch", folder, "--model", model, "--machine", "fan_id_00", "--format", "json", **heeds)
-    assert next_row(process)["file"] == str(folder / "a.wav")
-    buffer = io.BytesIO()
-    soundfile.write(buffer, machine_sound(220.0, 610, hiss=0.1), RATE, format="WAV")
-    with open(folder / "b.wav", "wb") as file:
-        for part in np.array_split(np.frombuffer(buffer.getvalue(), np.uint8), 12):
-            file.write(part.tobytes())
-            file.flush()
-            time.sleep(0.2)
-    row = next_row(process)
-    assert (row["file"], row["verdict"], row["duration_s"]) == (str(folder / "b.wav"), "anomalous", 1.0)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 1 and b"1 anomalous, 1 normal" in stderr and b"Traceback" not in stderr
-
-
 @pytest.mark.slow
 def test_several_processes_share_an_archive_and_keep_its_order(model, folder, bad_folder, tmp_path):
     output = tmp_path / "verdicts.jsonl"
@@ -338,7 +283,9 @@ def test_several_processes_share_an_archive_and_keep_its_order(model, folder, ba
     command = [ROOT / "score.py", folder, bad_folder, folder / "missing.wav", "--model", model, "--output", output]
     run = subprocess.run([*launcher, *command], env=environment, capture_output=True, text=True, timeout=120)
     names = [Path(json.loads(line)["file"]).name for line in output.read_text().splitlines()]
-    expected = [Path(path).name for path in find_recordings([str(folder), str(bad_folder)])] + ["missing.wav"]
+    expected = [Path(path).name for path in find_recordings([str(folder), str(bad_folder)]).recordings] + [
+        "missing.wav"
+    ]
     assert names == expected, run.stderr
     assert run.returncode != 0
 
@@ -350,6 +297,9 @@ def test_usage_errors_say_what_to_do(capsys, monkeypatch):
         (["-", "a.wav"], "goes alone"),
         (["a.wav", "--output", "x.txt"], "ends in .jsonl or .csv"),
         (["a.wav", "--batch_size", "0"], "--batch_size 0: expected a number above 0"),
+        (["--watch", "folder", "--settle", "nan"], "--settle nan: expected a number of seconds"),
+        (["a.wav", "--notify", "https://example.org"], "--notify goes with --watch"),
+        (["-", "--notify", "ftp://example.org/secret"], "--notify: expected an address that begins with https://HOST"),
     ):
         with pytest.raises(SystemExit) as exit_info:
             score.parse_arguments([*arguments, "--model", "m"])

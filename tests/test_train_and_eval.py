@@ -16,6 +16,7 @@ from conftest import write_sounds
 from safetensors.torch import load_file
 from warm_python import Forked
 
+from evaluation.lock import hold
 from modeling import AnomalyDetector
 from train import parse_arguments
 from training.hub import code_files
@@ -246,6 +247,15 @@ def test_training_anew_into_a_used_directory_does_not_mix_with_the_run_before(so
     next((folder / "fan" / "train").iterdir()).unlink()
     other = train(folder, output, num_train_epochs=1, validation_fraction=0, resume_from_checkpoint="latest")
     assert other.returncode != 0 and "'clips': 24" in other.stderr
+
+
+def test_a_second_training_in_one_directory_says_who_trains_there(sound_folder, train, tmp_path):
+    output = tmp_path / "out"
+    lock = hold(output / ".train.lock", str(output))
+    second = train(sound_folder(), output)
+    lock.release()
+    assert second.returncode == 2 and f"error: {output} is in use by process {os.getpid()}" in second.stderr
+    assert [path.name for path in output.iterdir()] == [".train.lock"]
 
 
 @pytest.mark.parametrize(

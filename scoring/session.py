@@ -1,0 +1,149 @@
+"""One run of score.py, from parsed arguments to the exit code. The heavy libraries are imported here and below."""
+
+import argparse
+import gc
+import io
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from tqdm.auto import tqdm
+from transformers.utils import logging as transformers_logging
+
+from engines import load_pipeline, model_digest
+from training.allocator import keep_freed_memory
+
+from .drift import DriftWatch
+from .inputs import find_recordings
+from .notify import Notifier
+from .options import STANDARD_INPUT
+from .results import Results, ResultsFile, StandardOutput, rests_on
+from .rows import Row
+from .scorer import Scorer
+from .watching import WatchedFolder
+
+
+INTERRUPTED = 130
+
+
+def score(arguments: argparse.Namespace) -> int:
+    """Score everything that the arguments ask for and return the exit code.
+
+    Raises:
+        ValueError: for options that do not fit the model or each other.
+        OSError: the model cannot be loaded.
+    """
+    prepare_process()
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    if state.num_processes > 1 and (arguments.watch or arguments.inputs == [STANDARD_INPUT]):
+        raise ValueError("--watch and standard input are for one process: start python score.py without a launcher.")
+    scorer = load_scorer(arguments, state.device or torch.device("cpu"))
+    # What is loaded is no garbage.
+    gc.freeze()
+    gc.enable()
+    # A service is stopped by SIGTERM as by Ctrl-C: finished rows are written, and the exit code counts them.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if not state.is_main_process:
+        for _ in score_inputs(arguments, scorer, state, None)[0]:
+            pass
+        return 0
+    with closing(open_results(arguments)) as results:
+        rows, total = score_inputs(arguments, scorer, state, results)
+        try:
+            shown = tqdm(rows, total=total, desc="Scoring", unit="recording", disable=not total)
+            write_rows(arguments, scorer, shown, results)
+        except KeyboardInterrupt:
+            if total is not None:
+                print("interrupted: the same command with --output goes on where it stopped", file=sys.stderr)
+                return INTERRUPTED
+        print(results.summary, file=sys.stderr)
+        return results.exit_code
+
+
+def prepare_process() -> None:
+    """Set up memory, messages and standard streams."""
+    keep_freed_memory()
+    transformers_logging.disable_progress_bar()
+    # File names may hold bytes that are no text.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def open_results(arguments: argparse.Namespace) -> Results:
+    """Open the results file, or standard output."""
+    return StandardOutput(arguments.format) if arguments.output is None else ResultsFile(arguments.output)
+
+
+def load_scorer(arguments: argparse.Namespace, device: torch.device) -> Scorer:
+    """Load the model, or its export, with the options asked for and the detector's own for the others."""
+    detect = load_pipeline(arguments.model, engine=arguments.engine, device=device)
+    rate = detect.detector.false_alarm_rate if arguments.false_alarm_rate is None else arguments.false_alarm_rate
+    return Scorer(
+        detect,
+        machine=arguments.machine,
+        false_alarm_rate=rate,
+        backend=arguments.backend or detect.detector.backend,
+        engine=getattr(detect.network, "engine", "torch"),
+        model_digest=model_digest(arguments.model, detect.model.source.get("revision")),
+        batch_size=arguments.batch_size,
+        pictures=arguments.picture,
+    )
+
+
+def score_inputs(
+    arguments: argparse.Namespace, scorer: Scorer, state: PartialState, results: Results | None
+) -> tuple[Iterator[Row], int | None]:
+    """Score what the arguments ask for; return the rows, and their number where it is known.
+
+    Args:
+        arguments: the command line.
+        scorer: what scores.
+        state: the processes; each scores its share of files.
+        results: where the rows go; `None` but for the main process.
+    """
+    if arguments.inputs == [STANDARD_INPUT]:
+        return scorer.score_stream(sys.stdin.buffer, arguments.sample_format, arguments.sampling_rate), None
+    if arguments.watch:
+        return watch(arguments, scorer, results), None
+    paths: list[str] = []
+    if results is not None:
+        found = find_recordings(arguments.inputs)
+        results.passed_over = found.passed_over
+        paths = [path for path in found.recordings if not results.stands(path, scorer.basis(path))]
+    # Every process has to score the same list, whatever arrives meanwhile.
+    paths = broadcast_object_list([paths])[0]
+    return scorer.score_files(paths, state), len(paths)
+
+
+def watch(arguments: argparse.Namespace, scorer: Scorer, results: Results | None) -> Iterator[Row]:
+    """Score the recordings of the watched folder as they become whole. Never ends."""
+    assert results is not None, "one process watches"
+    folder = WatchedFolder(arguments.watch, arguments.settle, lambda path: results.stands(path, scorer.basis(path)))
+    for path in folder.recordings():
+        results.passed_over = folder.passed_over
+        yield scorer.score(path, path)
+
+
+def write_rows(arguments: argparse.Namespace, scorer: Scorer, rows: Iterable[Row], results: Results) -> None:
+    """Write every row, then send it where it is an alarm, with what --drift has to say."""
+    drift = DriftWatch() if arguments.drift else None
+    notifier = Notifier(arguments.notify) if arguments.notify else None
+    if drift is not None:
+        for row in results.earlier:
+            if not row.get("error") and rests_on(row, scorer.options()):
+                drift.take(row)
+    try:
+        for row in rows:
+            if drift is not None:
+                row = {**row, "drift": drift.take(row)}
+            results.add(row)
+            if notifier is not None and (row.get("verdict") == "anomalous" or row.get("drift")):
+                notifier.send(row)
+    finally:
+        if notifier is not None:
+            notifier.finish()

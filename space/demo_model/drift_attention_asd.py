@@ -1,0 +1,1 @@
+../../modeling/drift_attention_asd.py
