@@ -7,10 +7,10 @@ from typing import Any
 import enrolling
 import gradio as gr
 from errors import on_page, to_json
-from long_tab import chosen_index
 from parts import FOLLOWS, PRIVATE, pictures, sound_input, sounds_input
 from service import answer, enroll, listener, read_normal, read_sound, study
 from settings import IS_DEMO, MAX_ENROLLED_CLIPS, MODEL_ID, SESSION_SECONDS, SPACE_ID
+from timeline_tab import chosen_index
 
 
 WELCOME = (

@@ -5,10 +5,10 @@ from about import about_text, is_synthetic
 from api import api
 from compare_tab import compare_tab
 from enroll_tab import enroll_tab
+from files_tab import files_tab
 from listen_tab import listen_tab
-from long_tab import long_tab
-from many_tab import many_tab
 from settings import MODEL_ID, SESSION_SECONDS
+from timeline_tab import timeline_tab
 
 
 TITLE = "Does this machine sound right?"
@@ -38,10 +38,10 @@ def build_page() -> gr.Blocks:
                 listen_tab(own, EXAMPLES)
             with gr.Tab("Compare"):
                 compare_tab(own, PAIRS)
-            with gr.Tab("Many files"):
-                many_tab(own)
-            with gr.Tab("Long recording"):
-                long_tab(own, LONG_EXAMPLE)
+            with gr.Tab("Files"):
+                files_tab(own)
+            with gr.Tab("Timeline"):
+                timeline_tab(own, LONG_EXAMPLE)
             with gr.Tab("Enroll"):
                 enroll_tab(own, page)
             with gr.Tab("About"):

@@ -6,7 +6,7 @@ function listen(payload) {
   const which = result.score === null ? "first window" : "window with the highest score";
   const whole = result.windows.length
     ? el("p", { class: "asd-hint" }, `The pictures show the ${which}, from ${seconds(view.start_s, 1)}. ` +
-      `Under Long recording, all ${result.windows.length} can be looked at.`) : null;
+      `Under Timeline, all ${result.windows.length} can be looked at.`) : null;
   return el("div", { class: "asd-answer" }, card(payload), regionList(view, regions), whole, stack.node,
     downloads(payload, "listen"));
 }

@@ -13,5 +13,7 @@ document.addEventListener("keydown", event => {
 // Areas that scroll take the focus, so that the arrow keys scroll them.
 const SCROLLING = ".asd-about pre, .asd-about table, .cm-scroller, .file-preview-holder";
 new MutationObserver(() => {
-  for (const area of document.querySelectorAll(SCROLLING)) if (!area.hasAttribute("tabindex")) area.tabIndex = 0;
+  const waveforms = [...document.querySelectorAll(".waveform-container div")].map(host => host.shadowRoot?.querySelector(".scroll"));
+  for (const area of [...document.querySelectorAll(SCROLLING), ...waveforms])
+    if (area?.tabIndex < 0) area.tabIndex = 0;
 }).observe(document.documentElement, { childList: true, subtree: true });

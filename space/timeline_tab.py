@@ -1,4 +1,4 @@
-"""The tab Long recording: the scores of all windows, and the maps of the one that the user chose."""
+"""The tab Timeline: the scores of all windows, and the maps of the one that the user chose."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from service import answer, answer_window, read_sound
 from settings import MAX_SECONDS, SESSION_SECONDS
 
 
-def long_tab(own: gr.State, offered: dict[str, Any]) -> None:
+def timeline_tab(own: gr.State, offered: dict[str, Any]) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recording = sound_input(f"Recording of up to {MAX_SECONDS // 60} minutes")

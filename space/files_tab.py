@@ -1,4 +1,4 @@
-"""The tab Many files: a row for every recording, which opens its maps."""
+"""The tab Files: a row for every recording, which opens its maps."""
 
 import os
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from typing import Any
 
 import gradio as gr
 from errors import on_page, to_json
-from long_tab import chosen_index
 from parts import FOLLOWS, follow, machine_choice, pictures, rate_choice, sounds_input
 from service import answer, judge, read_sound
 from settings import MAX_JUDGED_FILES
+from timeline_tab import chosen_index
 
 
-def many_tab(own: gr.State) -> None:
+def files_tab(own: gr.State) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recordings = sounds_input("Sounds of one machine, or of several")
