@@ -158,6 +158,25 @@ class AnomalyDetector:
         machine = enroll_machine(name, ClipOutputs.of(outputs), recordings, self._known)
         self._known = self._known.with_machine(machine)
 
+    def adopt(self, other: "AnomalyDetector") -> list[str]:
+        """Add the machines that were enrolled in another detector of the same model, such as one that was saved.
+
+        Returns:
+            Their names. A machine enrolled before under one of them is replaced.
+
+        Raises:
+            ValueError: for a detector of another model, or fitted to other clips: its scores would mean something else.
+        """
+        if not self._known.has_basis_of(other._known):
+            raise ValueError(
+                "This detector was made with another model or another version of this one: expected one enrolled with "
+                "this model. Enroll the machine anew from its recordings."
+            )
+        enrolled = [machine for machine in other._known.by_name.values() if machine.is_enrolled]
+        for machine in enrolled:
+            self._known = self._known.with_machine(machine)
+        return [machine.name for machine in enrolled]
+
     # Scores, p-values and thresholds
 
     def scores(

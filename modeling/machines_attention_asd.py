@@ -157,6 +157,18 @@ class KnownMachines:
         """These machines but one; what they share stays as it is."""
         return KnownMachines(self.shared, {known: self.by_name[known] for known in self.by_name if known != name})
 
+    def has_basis_of(self, other: "KnownMachines") -> bool:
+        """Whether both rest on the same fitted machines and shared knowledge, to the bit."""
+        fitted, others = ([name for name, one in of.by_name.items() if not one.is_enrolled] for of in (self, other))
+        mine, theirs = self.shared, other.shared
+        if fitted != others or (mine.spectra is None) != (theirs.spectra is None):
+            return False
+        pairs = [(mine.embeddings.whitening, theirs.embeddings.whitening)]
+        if mine.spectra is not None and theirs.spectra is not None:
+            names = ("matrix", "variances", "center")
+            pairs += [(getattr(mine.spectra, name), getattr(theirs.spectra, name)) for name in names]
+        return all(torch.equal(own, given) for own, given in pairs)
+
     def __getitem__(self, name: str) -> Machine:
         if name not in self.by_name:
             raise ValueError(

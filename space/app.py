@@ -3,13 +3,15 @@
     python space/app.py                               # the bundled demonstration model
     MODEL_ID=you/attention-asd python space/app.py    # a repository on the Hub, or a directory that train.py wrote
 
-settings.py holds limits and the environment, pages.py the tabs and the API, answers.py what they call. listening.py asks
-the model's pipeline, drawing.py prepares the pictures, and pictures.js draws them in the browser.
+settings.py holds limits and the environment. pages.py makes the page from a file for each tab, api.py the endpoints.
+service.py holds the model: listening.py asks its pipeline, drawing.py prepares the pictures. pictures/ draws them in the
+browser.
 """
 
 import settings  # isort: skip  # before all libraries, which read what it sets
 
 import atexit
+import json
 import shutil
 import signal
 import sys
@@ -21,6 +23,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes import Default, colors
 from pages import build_page
+from service import model_facts
 
 
 THEME = Default(
@@ -39,8 +42,18 @@ THEME = Default(
 )
 
 
+# What the browser runs, in this order, as one script with one name, `asd`.
+SCRIPTS = (
+    ["basics", "verdict", "row", "stack", "sound", "layers", "regions", "listen", "compare", "spectra", "timeline"]
+    + ["values", "enrolled", "many", "report", "store", "tabs", "mount"]
+)  # fmt: skip
+
+
 def page_head() -> str:
-    style, script = ((settings.HERE / name).read_text(encoding="utf-8") for name in ("style.css", "pictures.js"))
+    style = (settings.HERE / "style.css").read_text(encoding="utf-8")
+    parts = [(settings.HERE / "pictures" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    about = json.dumps(model_facts()).replace("<", "\\u003c")
+    script = f"window.asd = (() => {{\nconst MODEL = {about};\n" + "\n".join(parts) + "\n})();"
     return f'<style id="asd-style">{style}</style><script id="asd-script">{script}</script>'
 
 

@@ -66,7 +66,15 @@ def network_layers(pipe: Any, window: np.ndarray) -> dict[str, dict[str, Any]]:
 def difference_layer(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     """Return the second log-mel minus the first in dB, as far as both last, on a scale with 0 in its middle."""
     frames = min(first.shape[1], second.shape[1])
-    difference = averaged(second[:, :frames] - first[:, :frames])
+    return centered_layer(averaged(second[:, :frames] - first[:, :frames]))
+
+
+def above_normal_layer(level: np.ndarray, normal: np.ndarray) -> dict[str, Any]:
+    """Return a log-mel minus the machine's normal level `(bins,)` in dB, on a scale with 0 in its middle."""
+    return centered_layer(averaged(level - normal[:, None].astype(level.dtype)))
+
+
+def centered_layer(difference: np.ndarray) -> dict[str, Any]:
     reach = max(6.0, float(np.quantile(np.abs(difference), 0.99)))
     return level_layer(difference, -reach, reach)
 
@@ -101,4 +109,12 @@ def layer(values: np.ndarray, low: float, high: float, unit: str, axis: str) -> 
     }
 
 
-__all__ = ["cut_window", "difference_layer", "draw_window", "level_layer", "level_range", "log_mel_of"]
+__all__ = [
+    "above_normal_layer",
+    "cut_window",
+    "difference_layer",
+    "draw_window",
+    "level_layer",
+    "level_range",
+    "log_mel_of",
+]

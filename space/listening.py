@@ -3,34 +3,30 @@
 Every verdict, score and reason is the pipeline's; nothing here decides.
 """
 
-import copy
-import os
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from drawing import cut_window, difference_layer, draw_window, level_layer, level_range, log_mel_of
+from drawing import (
+    above_normal_layer,
+    cut_window,
+    difference_layer,
+    draw_window,
+    level_layer,
+    level_range,
+    log_mel_of,
+)
+from reading import Sound
 from transformers import pipeline
 
 
 TASK = "anomalous-sound-detection"
-# Gradio's name for a recording of the microphone.
-MICROPHONE_FILE = "audio.wav"
 # Half of the normal recordings score higher: the typical score in the picture of score against threshold.
 MIDDLE = 0.5
 
 # The classes of the pipeline and of its detector come with the model.
 Pipeline = Any
 Detector = Any
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A recording as one signal, `samples` (samples,) at the model's sampling rate, and its name on the page."""
-
-    name: str
-    samples: np.ndarray
 
 
 class Listener:
@@ -40,39 +36,13 @@ class Listener:
 
     Args:
         model_id: directory or repository of the model, with its own code.
-        max_seconds: the longest recording that is read.
     """
 
-    def __init__(self, model_id: str, max_seconds: int):
-        self.max_seconds = max_seconds
+    def __init__(self, model_id: str):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         make_pipeline: Any = pipeline  # its types know no task that comes with a model
         self.pipe: Pipeline = make_pipeline(TASK, model=model_id, trust_remote_code=True, device=device)
         self.extractor = self.pipe.feature_extractor
-
-    def read(self, path: str) -> Sound:
-        """Read a sound file.
-
-        Raises:
-            ValueError: the file is no sound, or is longer than the limit. The message names the file without its folder.
-        """
-        file_name = os.path.basename(path)
-        limit, blocks, total = self.max_seconds * self.extractor.sampling_rate, [], 0
-        try:
-            for block in self.extractor.stream_audio(path):
-                blocks.append(block)
-                total += len(block)
-                if total > limit:
-                    raise ValueError(
-                        f"{file_name}: longer than {self.max_seconds // 60} minutes. Cut it, or score it with "
-                        "score.py, which has no limit."
-                    )
-        except ValueError as error:
-            raise ValueError(str(error).replace(path, file_name)) from None
-        return Sound("The recording" if file_name == MICROPHONE_FILE else file_name, np.concatenate(blocks))
-
-    def duration_s(self, sound: Sound) -> float:
-        return len(sound.samples) / self.extractor.sampling_rate
 
     def pipe_with(self, detector: Detector | None) -> Pipeline:
         """Return the pipeline, with another detector where one is given."""
@@ -80,12 +50,6 @@ class Listener:
             return self.pipe
         arguments = {"feature_extractor": self.extractor, "device": self.pipe.device}
         return type(self.pipe)(model=self.pipe.model, detector=detector, **arguments)
-
-    def enroll(self, name: str, sounds: list[Sound]) -> Detector:
-        """Return a new detector that knows one machine more, from recordings of the machine's normal operation."""
-        own = self.pipe_with(copy.deepcopy(self.pipe.detector))
-        own.enroll(name, [sound.samples for sound in sounds])
-        return own.detector
 
     # Answers
 
@@ -123,14 +87,22 @@ class Listener:
             clip = Sound(sound.name, cut_window(self.extractor, sound.samples, start_s))
             alone = self.judge(clip, result["machine"], result["false_alarm_rate"], detector)
             shown |= {"reason": alone["reason"], "regions": alone["regions"]}
-        part = Sound(f"{sound.name}, from {start_s:.1f} to {start_s + duration_s:.1f} s,", sound.samples)
+        part = Sound(f"{sound.name}, from {start_s:.1f} to {start_s + duration_s:.1f} s", sound.samples)
         return self.describe(part, shown, start_s, detector)
 
     def compare(
-        self, sounds: tuple[Sound, Sound], machine: str | None, false_alarm_rate: float | None
+        self,
+        sounds: tuple[Sound, Sound],
+        machine: str | None,
+        false_alarm_rate: float | None,
+        detector: Detector | None = None,
     ) -> dict[str, Any]:
-        """Return what the browser draws of two sounds: both on the same scales, and their difference in dB."""
-        answers = [self.answer(sound, machine, false_alarm_rate) for sound in sounds]
+        """Return what the browser draws of two sounds: both on the same scales, and their difference in dB.
+
+        Both are judged as the machine that is named, or else as the one that the first sounds like.
+        """
+        machine = machine or self.judge(sounds[0], None, false_alarm_rate, detector)["machine"]
+        answers = [self.answer(sound, machine, false_alarm_rate, detector) for sound in sounds]
         views = [answer["view"] for answer in answers]
         first, second = [
             log_mel_of(self.extractor, cut_window(self.extractor, sound.samples, view["start_s"]))
@@ -159,9 +131,13 @@ class Listener:
         if machine is not None:
             typical = known.threshold(machine, false_alarm_rate=MIDDLE, backend=result["backend"])
             level = known.normal_level(machine)
-        pictures = draw_window(self.pipe, cut_window(self.extractor, sound.samples, start_s), start_s)
-        pictures["normal_db"] = None if level is None else np.round(level[0], 1).tolist()
+        window = cut_window(self.extractor, sound.samples, start_s)
+        pictures = draw_window(self.pipe, window, start_s)
+        pictures["normal_db"] = None
+        if level is not None:
+            pictures["normal_db"] = np.round(level[0], 1).tolist()
+            pictures["layers"]["above_normal"] = above_normal_layer(log_mel_of(self.extractor, window), level[0])
         return {"name": sound.name, "result": result, "typical": typical, "view": pictures}
 
 
-__all__ = ["Detector", "Listener", "Sound"]
+__all__ = ["Detector", "Listener"]

@@ -25,13 +25,18 @@ HERE = Path(__file__).resolve().parent
 DEMO_MODEL, EXAMPLES_DIR = HERE / "demo_model", HERE / "examples"
 MODEL_ID = os.environ.get("MODEL_ID") or str(DEMO_MODEL)
 IS_DEMO = str(DEMO_MODEL) == MODEL_ID
+# The name of the repository, on the Hub.
+SPACE_ID = os.environ.get("SPACE_ID")
 if IS_DEMO and not DEMO_MODEL.is_dir():
     sys.exit(f"{DEMO_MODEL} is missing: set MODEL_ID to a model, or make it as README.md says.")
 
 # Limits on what a user sends. Longer recordings are for score.py.
 MAX_SECONDS = 10 * 60
 MAX_ENROLLED_CLIPS, MAX_ENROLLED_SECONDS = 30, 30 * 60
-MAX_FILE_SIZE = "100mb"
+MAX_FILE_SIZE, MAX_BASE64 = "100mb", 140 * 10**6
+# A detector of a hundred machines takes 10 MB.
+MAX_DETECTOR_BYTES = 50 * 10**6
+MAX_JUDGED_FILES = 100
 
 # Every minute the app deletes files that were last handed out half an hour ago.
 SWEEP_SECONDS, KEEP_SECONDS = 60, 1800

@@ -1,0 +1,27 @@
+"""The tab Compare: two sounds of one machine on the same scales."""
+
+from typing import Any
+
+import gradio as gr
+from errors import on_page, to_json
+from parts import FOLLOWS, examples, follow, machine_choice, pictures, rate_choice, sound_input
+from service import answer_both, read_sound
+
+
+def compare_tab(own: gr.State, offered: dict[str, Any]) -> None:
+    with gr.Row():
+        first, second = sound_input("First sound"), sound_input("Second sound")
+    with gr.Row():
+        machine, rate = machine_choice(), rate_choice()
+    examples(offered, first, second, machine)
+    drawn = pictures("compare", "Choose two sounds: they are drawn on the same scales, with their difference.")
+    inputs = [first, second, machine, rate, own]
+    gr.on([first.change, second.change, machine.input, rate.input], compare, inputs, drawn, **FOLLOWS)
+    follow(own, machine, compare, inputs, drawn)
+
+
+@on_page()
+def compare(first: str | None, second: str | None, machine: str, rate: float, detector: Any) -> str:
+    if first is None or second is None:
+        return ""
+    return to_json(answer_both((read_sound(first), read_sound(second)), machine, rate, detector))

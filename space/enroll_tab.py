@@ -1,0 +1,203 @@
+"""The tab Enroll: from recordings of normal operation to a detector of the user's own machine."""
+
+import json
+import os
+from typing import Any
+
+import enrolling
+import gradio as gr
+from errors import on_page, to_json
+from parts import FOLLOWS, PRIVATE, pictures, sound_input, sounds_input
+from service import answer, enroll, listener, read_normal, read_sound, study
+from settings import IS_DEMO, MAX_ENROLLED_CLIPS, MODEL_ID, SESSION_SECONDS, SPACE_ID
+from timeline_tab import chosen_index
+
+
+WELCOME = (
+    "A few recordings of normal operation are enough for a first detector of your own machine. Add them one by one or "
+    "together: each is judged by the others at once. The network stays as it is; nothing is trained."
+)
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def enroll_tab(own: gr.State, page: gr.Blocks) -> None:
+    # The recordings of the machine that is being enrolled, as paths, and the name under which it was enrolled last.
+    draft, enrolled_name = gr.State([], time_to_live=SESSION_SECONDS), gr.State("")
+    # What the browser keeps, on its way there and back.
+    kept = gr.Textbox(visible="hidden", container=False, elem_classes="asd-kept")
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            recordings = sounds_input("Normal recordings of your machine")
+            microphone = gr.Audio(type="filepath", sources=["microphone"], label="Or record one", buttons=[])
+            name = gr.Textbox(label="Name of the machine", placeholder="press_3", max_length=100)
+            button = gr.Button("Enroll", variant="primary")
+            with gr.Accordion("Bring a detector back", open=False):
+                saved = gr.File(
+                    file_count="multiple",
+                    file_types=[".json", ".safetensors"],
+                    label="scoring_config.json and scoring.safetensors",
+                    height=120,
+                )
+                forget = gr.Button("Forget my machines in this browser", size="sm")
+        with gr.Column(scale=3, min_width=320):
+            studied = pictures("studied", WELCOME)
+            summary = pictures("enrolled")
+            with gr.Column(visible=False) as home:
+                files = gr.File(label="Your detector", interactive=False)
+                # Without a language: the colors of Python are too faint to read.
+                code = gr.Code(label="Use it in Python", language=None, interactive=False, show_line_numbers=False)
+            test = sound_input("Test it with another recording", visible=False)
+            drawn = pictures("listen")
+    recordings.upload(add, [recordings, draft], [draft, recordings], **QUIET)
+    microphone.stop_recording(add, [microphone, draft], [draft, microphone], **QUIET)
+    draft.change(show_study, draft, studied, **FOLLOWS)
+    studied.select(remove, draft, draft, **QUIET)
+    outputs = [summary, own, enrolled_name, files, code, home, test, kept]
+    keep = "text => { asd.keep(text); return []; }"
+    for made in (
+        button.click(enroll_on_page, [draft, name, own], outputs, **PRIVATE),
+        saved.upload(bring_back, [saved, own], outputs, **PRIVATE),
+        forget.click(forget_machines, None, outputs, **PRIVATE),
+    ):
+        made.then(None, kept, None, js=keep)
+    page.load(restore, kept, outputs, js="async () => [await asd.kept()]", **QUIET)
+    gr.on([test.change, own.change], try_out, [test, enrolled_name, own], drawn, **FOLLOWS)
+
+
+# Recordings
+
+
+def add(given: list[str] | str | None, draft: list[str]) -> tuple[list[str], None]:
+    """Add recordings, and empty the field that they came by."""
+    paths = [given] if isinstance(given, str) else given or []
+    return draft + [path for path in paths if path not in draft], None
+
+
+def remove(draft: list[str], event: gr.EventData) -> list[str]:
+    """Leave out the recording that the user chose."""
+    try:
+        index = chosen_index(event, len(draft), "recording")
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    return draft[:index] + draft[index + 1 :]
+
+
+@on_page()
+def show_study(draft: list[str]) -> str:
+    if not draft:
+        return ""
+    try:
+        return to_json(study(checked_sounds(draft), None))
+    except ValueError as error:  # the recordings stay on the page, where the one that is meant can be removed
+        rows = [{"name": os.path.basename(path), "duration_s": None} for path in draft]
+        return to_json({"recordings": rows, "advice": [str(error)]})
+
+
+def checked_sounds(draft: list[str]) -> list[Any]:
+    """Read the recordings of a draft.
+
+    Raises:
+        ValueError: there is none, or there are too many, or one cannot be used.
+    """
+    if not draft:
+        raise ValueError("There are no recordings: expected one or more of the machine in normal operation.")
+    if len(draft) > MAX_ENROLLED_CLIPS:
+        raise ValueError(f"{len(draft)} recordings: expected at most {MAX_ENROLLED_CLIPS}. Remove some.")
+    return read_normal(draft)
+
+
+# The session's detector
+
+
+def outcome(answer: dict[str, Any], detector: Any, name: str) -> tuple:
+    """Return what the page shows of a detector: see `outputs` in `enroll_tab`."""
+    return (
+        to_json(answer),
+        detector,
+        name,
+        enrolling.save(detector),
+        program(name),
+        gr.Column(visible=True),
+        gr.Audio(None, visible=True, label=f"Test {name} with another recording"),
+        enrolling.to_text(detector),
+    )
+
+
+@on_page(*[gr.skip()] * 7)
+def enroll_on_page(draft: list[str], name: str, own: Any) -> tuple:
+    """Enroll a machine, beside those that the session has already."""
+    name = (name or "").strip()
+    if not name:
+        raise ValueError("The machine has no name: type one.")
+    replaced = own is not None and name in own.machines
+    sounds = checked_sounds(draft)
+    detector, tested = enroll(name, sounds, own)
+    unlike = [row for row in study(sounds, None)["recordings"] if row.get("verdict") != "normal"]
+    count, rate = len(draft), round(1 / detector.false_alarm_rate)
+    lines = [
+        f"Made from {count} {'recording' if count == 1 else 'recordings'}"
+        + (", in place of the one before." if replaced else "."),
+        *(tested["sentences"] if tested else []),
+        *([f"{len(unlike)} of {count} could not be confirmed by the others: see the table."] if unlike else []),
+        f"An alarm is set to 1 in {rate} normal recordings. {name} can be chosen in all tabs.",
+    ]
+    answer = {"machine": name, "lines": lines, "others": session_machines(detector, name), "test": tested}
+    return outcome({**answer, "isDoubtful": bool(unlike)}, detector, name)
+
+
+@on_page(*[gr.skip()] * 7)
+def bring_back(paths: list[str] | None, own: Any) -> tuple:
+    """Add the machines of a detector that was downloaded before."""
+    detector, names = enrolling.load(listener, paths or [], own)
+    if not names:
+        raise ValueError("This detector has no machine of yours: it is the model's own.")
+    lines = ["It can be chosen in all tabs."] if len(names) == 1 else [f"All {len(names)} can be chosen in all tabs."]
+    answer = {"machine": ", ".join(names), "verb": "back", "lines": lines, "others": []}
+    return outcome(answer, detector, names[-1])
+
+
+@on_page(*[gr.skip()] * 7)
+def restore(text: str | None) -> tuple:
+    """Bring back what this browser kept when the page was last open."""
+    if not text:
+        return (gr.skip(),) * 8
+    detector, names = enrolling.from_text(listener, text)
+    if not names:
+        return (gr.skip(),) * 8
+    answer = {"machine": ", ".join(names), "verb": "back", "lines": ["Kept by this browser since your last visit."]}
+    return outcome({**answer, "others": []}, detector, names[-1])
+
+
+def forget_machines() -> tuple:
+    """Go back to the model's own machines. The browser forgets the others."""
+    return "", None, "", None, "", gr.Column(visible=False), gr.Audio(None, visible=False), ""
+
+
+def session_machines(detector: Any, name: str) -> list[str]:
+    """Return the machines beside `name` that the model itself does not know."""
+    return [known for known in detector.machines if known not in (*listener.pipe.detector.machines, name)]
+
+
+@on_page()
+def try_out(recording: str | None, name: str, own: Any) -> str:
+    if recording is None or own is None:
+        return ""
+    return to_json(answer(read_sound(recording), name, None, own))
+
+
+def program(machine: str) -> str:
+    """Return the Python program that uses a downloaded detector where the reader is."""
+    fetch, model = "", json.dumps(os.path.abspath(MODEL_ID) if os.path.isdir(MODEL_ID) else MODEL_ID)
+    if IS_DEMO and SPACE_ID:
+        fetch = "from huggingface_hub import snapshot_download\n"
+        model = f'snapshot_download({json.dumps(SPACE_ID)}, repo_type="space", allow_patterns="demo_model/*") + "/demo_model"'
+    return f"""{fetch}from transformers import pipeline
+
+model = {model}
+detect = pipeline("anomalous-sound-detection", model=model, trust_remote_code=True)
+# The folder with the two files that you downloaded.
+detect.detector = type(detect.detector).from_pretrained("my_detector")
+
+result = detect("recording.wav", machine={json.dumps(machine, ensure_ascii=False)})
+print(result["verdict"], result["p_value"], result["reason"])
+"""

@@ -1,0 +1,169 @@
+"""A machine of the user's own: what its recordings are worth, its detector, and its detector's files."""
+
+import base64
+import copy
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from listening import Detector, Listener
+from reading import Sound
+from settings import MAX_DETECTOR_BYTES, TEMPORARY
+
+
+FILES = ("scoring_config.json", "scoring.safetensors")
+# While recordings are studied, their machine has no name yet.
+UNNAMED = "this machine"
+
+
+def enroll(
+    listener: Listener, name: str, sounds: list[Sound], detector: Detector | None
+) -> tuple[Detector, dict[str, Any] | None]:
+    """Return a new detector that knows one machine more, and what the enrollment's self-test found.
+
+    Args:
+        listener: the model.
+        name: what the machine is to be called.
+        sounds: recordings of its normal operation.
+        detector: the user's so far, which stays as it is; by default the model's own.
+    """
+    own = listener.pipe_with(copy.deepcopy(listener.pipe.detector if detector is None else detector))
+    tested = own.enroll(name, [sound.samples for sound in sounds])
+    if tested is None:
+        return own.detector, None
+    return own.detector, {"sentences": list(tested.sentences()), "numbers": tested.to_dict()}
+
+
+def study(listener: Listener, sounds: list[Sound], rate: float | None) -> dict[str, Any]:
+    """Return what each recording of normal operation says beside the others.
+
+    Each is judged by a detector that was enrolled from all the others.
+
+    Args:
+        listener: the model.
+        sounds: the recordings, one or more.
+        rate: the share of false alarms; by default the detector's.
+
+    Raises:
+        ValueError: a recording is silent.
+    """
+    pipe = listener.pipe
+    heard = [pipe.forward(pipe.preprocess(sound.samples)) for sound in sounds]
+    for sound, one in zip(sounds, heard, strict=True):
+        if any(one.silent):
+            at = one.starts[one.silent.index(True)] / listener.extractor.sampling_rate
+            raise ValueError(f"{sound.name}: silent at {at:.1f} s. Remove the recording, or cut it.")
+    # The last window overlaps the one before.
+    clip_length = listener.extractor.clip_length
+    whole = [one.outputs[[start % clip_length == 0 for start in one.starts]] for one in heard]
+    rows = []
+    for index, (sound, one) in enumerate(zip(sounds, heard, strict=True)):
+        row: dict[str, Any] = {"name": sound.name, "duration_s": one.duration / listener.extractor.sampling_rate}
+        others = [number for number in range(len(sounds)) if number != index]
+        if others:
+            detector = copy.deepcopy(pipe.detector)
+            recordings = [number for number in others for _ in range(len(whole[number]))]
+            detector.enroll(UNNAMED, type(one.outputs).concatenate([whole[number] for number in others]), recordings)
+            decision, _ = detector.decide_recording(one.outputs, machine=UNNAMED, false_alarm_rate=rate)
+            row |= {"verdict": decision.verdict, "p_value": decision.p_value, "note": decision.note}
+        rows.append(row)
+    return {"recordings": rows, "advice": advice(rows, pipe.detector.false_alarm_rate if rate is None else rate)}
+
+
+def advice(rows: list[dict[str, Any]], rate: float) -> list[str]:
+    """Return what to do next, in sentences."""
+    count = len(rows)
+    if count == 1:
+        return ["One recording: nothing is known yet of how much this machine varies. Add a second one to see."]
+    unlike = [row["name"] for row in rows if row["verdict"] != "normal"]
+    lines = [
+        f"Each recording was judged by a detector made of the {'other one' if count == 2 else f'other {count - 1}'}. "
+        + (
+            f"None of the {count} would have raised a false alarm."
+            if not unlike
+            else f"{len(unlike)} of {count} would not have passed as normal: {', '.join(unlike)}."
+        )
+    ]
+    if unlike:
+        lines.append(
+            "Listen to it. Was the machine faulty, or did something else sound? Remove it. Is it normal, at another load or "
+            "speed? Keep it, and add more of its kind."
+        )
+    lines.append(
+        f"{count} recordings can prove a false-alarm rate of about 1 in {count + 1}; {count + 1} more would halve that. "
+        + (
+            ""
+            if count + 1 >= 1 / rate
+            else f"Below, down to the 1 in {round(1 / rate)} asked for, other machines vouch."
+        )
+    )
+    return [line.strip() for line in lines]
+
+
+# A detector's files
+
+
+def save(detector: Detector) -> list[str]:
+    """Write a detector for download, and return the paths of its files."""
+    folder = tempfile.mkdtemp(prefix="detector-", dir=TEMPORARY)
+    detector.save_pretrained(folder)
+    return sorted(str(file) for file in Path(folder).iterdir())
+
+
+def load(listener: Listener, paths: list[str], detector: Detector | None) -> tuple[Detector, list[str]]:
+    """Return a detector with the machines of a saved one added, and their names.
+
+    Args:
+        listener: the model.
+        paths: of the two files, under whatever names a browser gave them.
+        detector: the user's so far, which stays as it is; by default the model's own.
+
+    Raises:
+        ValueError: the files are not two, too large, cannot be read, or belong to another model.
+    """
+    by_suffix = {os.path.splitext(path)[1].lower(): path for path in paths}
+    if len(paths) != 2 or set(by_suffix) != {".json", ".safetensors"}:
+        names = ", ".join(os.path.basename(path) for path in paths) or "nothing"
+        raise ValueError(f"{names}: expected the two files of one detector, {FILES[0]} and {FILES[1]}, together.")
+    if sum(os.path.getsize(path) for path in paths) > MAX_DETECTOR_BYTES:
+        raise ValueError(f"These files take more than {MAX_DETECTOR_BYTES // 10**6} MB, which no detector does.")
+    own = copy.deepcopy(listener.pipe.detector if detector is None else detector)
+    with tempfile.TemporaryDirectory(dir=TEMPORARY) as folder:
+        for name in FILES:
+            (Path(folder) / name).write_bytes(Path(by_suffix[os.path.splitext(name)[1]]).read_bytes())
+        try:
+            adopted = own.adopt(type(own).from_pretrained(folder))
+            # Machines may be enrolled in the model's own detector, too.
+            return own, [name for name in adopted if name not in listener.pipe.detector.machines]
+        except ValueError as error:
+            raise ValueError(str(error).replace(folder, "the detector")) from None
+
+
+def to_text(detector: Detector) -> str:
+    """Return a detector's files as text, for the browser to keep."""
+    with tempfile.TemporaryDirectory(dir=TEMPORARY) as folder:
+        detector.save_pretrained(folder)
+        return json.dumps({name: base64.b64encode((Path(folder) / name).read_bytes()).decode() for name in FILES})
+
+
+def from_text(listener: Listener, text: str) -> tuple[Detector, list[str]]:
+    """Return the detector that a browser kept, and the names of its enrolled machines.
+
+    Raises:
+        ValueError: the text is not what `to_text` made, or the detector belongs to another model.
+    """
+    if len(text) > 2 * MAX_DETECTOR_BYTES:
+        raise ValueError("What this browser kept is no detector of this app.")
+    with tempfile.TemporaryDirectory(dir=TEMPORARY) as folder:
+        try:
+            kept = json.loads(text)
+            for name in FILES:
+                (Path(folder) / name).write_bytes(base64.b64decode(kept[name], validate=True))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError("What this browser kept is no detector of this app.") from error
+        return load(listener, [str(Path(folder) / name) for name in FILES], None)
+
+
+__all__ = ["enroll", "from_text", "load", "save", "study", "to_text"]

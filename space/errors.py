@@ -1,0 +1,45 @@
+"""What is wrong with a sound or a name, told to a program or shown on the page; and JSON for both."""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+
+def for_program(function: Callable) -> Callable:
+    """Tell a program what is wrong with what it sent."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return call
+
+
+def on_page(*others: Any) -> Callable:
+    """Show what is wrong where the answer would be. Further outputs get `others`."""
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            try:
+                return function(*args, **kwargs)
+            except ValueError as error:
+                problem = to_json({"error": str(error)})
+                return (problem, *others) if others else problem
+
+        return call
+
+    return decorate
+
+
+def to_json(content: Any) -> str:
+    return json.dumps(content, allow_nan=False, ensure_ascii=False)
+
+
+__all__ = ["for_program", "on_page", "to_json"]

@@ -1,0 +1,60 @@
+"""The tab Files: a row for every recording, which opens its maps."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from errors import on_page, to_json
+from parts import FOLLOWS, follow, machine_choice, pictures, rate_choice, sounds_input
+from service import answer, judge, read_sound
+from settings import MAX_JUDGED_FILES
+from timeline_tab import chosen_index
+
+
+def files_tab(own: gr.State) -> None:
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            recordings = sounds_input("Sounds of one machine, or of several")
+            machine, rate = machine_choice(), rate_choice()
+        with gr.Column(scale=3, min_width=320):
+            table = pictures(
+                "many", f"Drop in up to {MAX_JUDGED_FILES} recordings. Each gets a row; a row opens its maps."
+            )
+            opened = pictures("listen")
+    inputs, outputs = [recordings, machine, rate, own], [table, opened]
+    gr.on([recordings.change, machine.input, rate.input], judge_many, inputs, outputs, **FOLLOWS)
+    follow(own, machine, judge_many, inputs, outputs)
+    table.select(open_row, inputs, opened, show_progress="minimal", **FOLLOWS)
+
+
+def judge_many(recordings: list[str] | None, machine: str, rate: float, detector: Any) -> Iterator[tuple[str, str]]:
+    """Yield the table after every recording, and clear what was opened."""
+    paths = recordings or []
+    if len(paths) > MAX_JUDGED_FILES:
+        yield to_json({"error": f"{len(paths)} recordings: expected at most {MAX_JUDGED_FILES}. Drop in fewer."}), ""
+        return
+    rows: list[dict[str, Any]] = []
+    yield to_json({"rows": rows, "count": len(paths)}) if paths else "", ""
+    for path in paths:
+        rows.append(row_of(path, machine, rate, detector))
+        yield to_json({"rows": rows, "count": len(paths)}), ""
+
+
+def row_of(path: str, machine: str, rate: float, detector: Any) -> dict[str, Any]:
+    """Return the pipeline's answer about a recording, or what is wrong with the recording."""
+    try:
+        sound = read_sound(path)
+        result = judge(sound, machine, rate, detector)
+    except ValueError as error:
+        return {"name": os.path.basename(path), "error": str(error)}
+    return {"name": sound.name, "url": f"/gradio_api/file={path}", "result": result}
+
+
+@on_page()
+def open_row(recordings: list[str] | None, machine: str, rate: float, detector: Any, event: gr.EventData) -> str:
+    """Return the answer about the recording that the user chose."""
+    paths = recordings or []
+    if not paths:
+        return ""
+    return to_json(answer(read_sound(paths[chosen_index(event, len(paths), "recording")]), machine, rate, detector))

@@ -1,0 +1,78 @@
+"""Parts that several tabs have: inputs, examples, and places for pictures."""
+
+import json
+from typing import Any
+
+import gradio as gr
+from service import SUFFIXES, listener
+from settings import EXAMPLES_DIR, MODEL_QUEUE
+
+
+# On the page, and what the pipeline takes for it.
+AUTOMATIC = ("Name it for me", "")
+RATES = {"1 in 10": 0.1, "1 in 20": 0.05, "1 in 100": 0.01, "1 in 1000": 0.001}
+
+# What the page asks for is no endpoint, and of several changes the last one counts.
+PRIVATE: dict[str, Any] = {"api_visibility": "private", **MODEL_QUEUE}
+FOLLOWS: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}
+
+
+def pictures(kind: str, hint: str = "") -> gr.HTML:
+    """Make the place where space/pictures/ draws an answer of this kind."""
+    return gr.HTML(
+        html_template=f'<div class="asd"><p class="asd-empty">{hint}</p></div>',
+        # Gradio finds the event's name in the text.
+        js_on_load=f"asd.mount(element, {json.dumps(kind)}, props, watch, trigger); /* triggers 'select' */",
+        apply_default_css=False,
+        padding=False,
+    )
+
+
+def machine_choices(detector: Any = None) -> list[Any]:
+    """Return what can be chosen as a recording's machine, by default of the model's own detector."""
+    return [AUTOMATIC, *(detector or listener.pipe.detector).machines]
+
+
+def machine_choice() -> gr.Dropdown:
+    return gr.Dropdown(machine_choices(), value="", label="Machine", info="Which machine the recording is of")
+
+
+def offered_machines(detector: Any, chosen: str) -> gr.Dropdown:
+    """Offer the machines of another detector, and keep what is chosen."""
+    choices = machine_choices(detector)
+    return gr.Dropdown(choices=choices, value=chosen if chosen in choices else "")
+
+
+def rate_choice() -> gr.Radio:
+    default = listener.pipe.detector.false_alarm_rate
+    choices = sorted({**RATES, f"1 in {round(1 / default)}": default}.items(), key=lambda choice: -choice[1])
+    return gr.Radio(choices, value=default, label="False alarms", info="Normal recordings that may raise an alarm")
+
+
+def sound_input(label: str, **settings: Any) -> gr.Audio:
+    return gr.Audio(type="filepath", sources=["upload", "microphone"], label=label, buttons=[], **settings)
+
+
+def sounds_input(label: str, **settings: Any) -> gr.File:
+    """Make an input for several sound files, of all kinds that the model's code reads."""
+    return gr.File(file_count="multiple", file_types=SUFFIXES, label=label, height=150, **settings)
+
+
+def examples(offered: dict[str, tuple[str, ...]], *inputs: gr.Audio | gr.Dropdown) -> None:
+    """Offer synthetic sounds.
+
+    Args:
+        offered: the label of an example -> a file for every sound input, and the machine that the sounds are of.
+        inputs: the inputs for the sounds, and the choice of machine.
+    """
+    rows = []
+    for *names, machine in offered.values():
+        # A model of other machines does not know those of the examples.
+        rows.append([*(str(EXAMPLES_DIR / name) for name in names), machine if machine in machine_choices() else ""])
+    gr.Examples(rows, list(inputs), label="Synthetic examples", example_labels=list(offered))
+
+
+def follow(own: gr.State, machine: gr.Dropdown, function: Any, inputs: list[Any], outputs: Any) -> None:
+    """Offer the machines that the user enrolled as soon as they change, and judge anew what is shown."""
+    offered = own.change(offered_machines, [own, machine], machine, api_visibility="private", show_progress="hidden")
+    offered.then(function, inputs, outputs, **FOLLOWS)

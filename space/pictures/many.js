@@ -1,0 +1,72 @@
+/* Many recordings: a table that sorts, filters, plays and downloads. A row opens its maps. */
+
+// What is left out of the downloads: windows and regions have files of their own, one recording at a time.
+const CSV = ["file", "verdict", "p_value", "score", "threshold", "false_alarm_rate", "machine", "duration_s", "reason", "note", "error"];
+
+const SHOWN = { "All": () => true, "Anomalous": row => row.result?.verdict === ANOMALOUS,
+  "Cannot tell or unreadable": row => row.error || row.result.verdict === "cannot tell", "Normal": row => row.result?.verdict === NORMAL };
+
+const ORDER = { [ANOMALOUS]: 0, "cannot tell": 1, [NORMAL]: 3 };
+
+// Until all are judged, the same table is filled: what the user sorted by and filtered stays.
+function many(payload, choose) {
+  const rows = payload.rows.map((row, index) => ({ ...row, index })), done = rows.length, { count } = payload;
+  const counts = [ANOMALOUS, NORMAL, "cannot tell"].map(verdict => [rows.filter(row => row.result?.verdict === verdict).length, WORDS[verdict].toLowerCase()]);
+  counts.push([rows.filter(row => row.error).length, "unreadable"]);
+  const summary = counts.filter(([number]) => number).map(([number, words]) => `${number} ${words}`).join(", ");
+  const status = el("p", { role: "status" }, done < count ? `${done} of ${count} judged … ${summary}` : `${count} judged: ${summary}.`);
+  const select = el("select", { "aria-label": "Which rows" }, ...Object.keys(SHOWN).map(name => el("option", {}, name)));
+  const place = el("div");
+  const fill = () => place.replaceChildren(manyTable(rows.filter(SHOWN[select.value]), choose));
+  select.addEventListener("change", fill);
+  fill();
+  return el("div", { class: "asd-answer" }, status, el("div", { class: "asd-downloads" },
+    el("label", { class: "asd-hint" }, "Show ", select),
+    el("button", { type: "button", class: "asd-button", onclick: () => save("verdicts.csv", "text/csv", csv(rows)) }, "Save CSV"),
+    el("button", { type: "button", class: "asd-button", onclick: () => save("verdicts.json", "application/json", json(rows)) }, "Save JSON")),
+    place);
+}
+
+function manyTable(rows, choose) {
+  const result = (row, name) => row.error ? null : row.result[name];
+  return table("Verdicts", [
+    { unseen: "Play", node: row => row.error ? "" : playButton(row) },
+    { title: "File", value: row => row.name, node: row => row.error ? row.name
+      : el("button", { type: "button", class: "asd-link", onclick: () => choose(row.index) }, row.name) },
+    { title: "Verdict", value: row => row.error ? "2" : String(ORDER[row.result.verdict]), node: row => {
+      const verdict = row.error ? "cannot tell" : row.result.verdict;
+      return el("span", { class: `asd-mini asd-is-${KEYS[verdict]}` }, icon(verdict), row.error ? "Unreadable" : WORDS[verdict]);
+    } },
+    { title: "p", value: row => result(row, "p_value"), isNumber: true, text: row => bare(result(row, "p_value")) },
+    { title: "Machine", value: row => result(row, "machine") },
+    { title: "Why", value: row => row.error || row.result.reason || row.result.note },
+  ], rows);
+}
+
+let heard = null;
+
+function playButton(row) {
+  const start = () => {
+    heard = new Audio(row.url);
+    heard.addEventListener("ended", () => stopPlaying());
+    heard.play().catch(() => stopPlaying());
+    return () => heard.pause();
+  };
+  return el("button", { type: "button", class: "asd-button", "aria-label": `Play ${row.name}`,
+    onclick: event => toggle(event.currentTarget, "Play", start) }, "▶ Play");
+}
+
+function csv(rows) {
+  // A cell that begins like a formula would be one in a spreadsheet: names of files come from anywhere.
+  const cell = value => {
+    const text = value === null || value === undefined ? "" : String(value);
+    const safe = /^[=+@\t\r]|^-(?![\d.])/.test(text) ? `'${text}` : text;
+    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  const lines = rows.map(row => CSV.map(name => cell(name === "file" ? row.name : name === "error" ? row.error : row.result?.[name])).join(","));
+  return `${[CSV.join(","), ...lines].join("\r\n")}\r\n`;
+}
+
+function json(rows) {
+  return JSON.stringify(rows.map(row => row.error ? { file: row.name, error: row.error } : { file: row.name, ...row.result }), null, 2);
+}

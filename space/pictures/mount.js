@@ -1,0 +1,32 @@
+/* Where the app and a saved report come in: draw an answer of some kind into an element. */
+
+function problem(payload) {
+  return el("section", { class: "asd-card asd-is-unknown", role: "alert" },
+    el("div", { class: "asd-icon" }, icon("cannot tell")),
+    el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, "This did not work"), el("p", {}, payload.error)));
+}
+
+const KINDS = { listen, part, compare, timeline, many, enrolled, studied };
+
+function show(root, kind, payload, choose = () => {}) {
+  root.replaceChildren(payload.error ? problem(payload) : KINDS[kind](payload, choose));
+}
+
+// For a component of the app: draw its value now and whenever it changes. An empty value clears it.
+function mount(element, kind, props, watch, trigger) {
+  const root = element.querySelector(".asd"), hint = [...root.children];
+  const draw = () => {
+    stopPlaying();
+    const payload = props.value ? JSON.parse(props.value) : null;
+    if (kind === "part") shownPart = payload;
+    if (!payload) return root.replaceChildren(...hint);
+    show(root, kind, payload, index => trigger("select", { index }));
+    // On a phone the answer is below what was asked.
+    if (window.innerWidth < 700 && (kind === "listen" || kind === "compare" || kind === "timeline"))
+      root.scrollIntoView({ behavior: "smooth" });
+  };
+  watch("value", draw);
+  draw();
+}
+
+return { mount, show, showReport, keep, kept };

@@ -1,0 +1,45 @@
+/* Mean level by frequency of both sounds. */
+
+// Mean level by frequency of both sounds, in two line styles.
+function spectra(payload) {
+  const lines = [payload.a.view.mean_db, payload.b.view.mean_db], centers = payload.a.view.mel_hz;
+  const values = TICKS_HZ.map(tick => [tick, centers.findIndex(center => center >= tick)]).filter(([, at]) => at >= 0)
+    .map(([tick, at]) => `${hertz(tick)}: ${lines[0][at].toFixed(0)} and ${lines[1][at].toFixed(0)} dB`);
+  const canvas = el("canvas", { role: "img", "aria-label": `Mean level of the first and of the second sound. ${values.join("; ")}.` });
+  const node = el("figure", { class: "asd-row" },
+    el("figcaption", {}, el("strong", {}, "Mean level by frequency"),
+      el("span", { class: "asd-hint" }, "solid: first, dashed: second")), el("div", { class: "asd-plot" }, canvas));
+  const draw = () => {
+    const height = 200, bottom = height - 20, [context, width] = fit(canvas, height), wide = width - LEFT - RIGHT;
+    const all = lines.flat(), low = Math.floor(Math.min(...all) / 10) * 10, high = Math.ceil(Math.max(...all) / 10) * 10;
+    const x = i => LEFT + (i + 0.5) / centers.length * wide, y = value => bottom - (value - low) / (high - low) * (bottom - TOP);
+    context.textBaseline = "middle";
+    context.textAlign = "right";
+    for (let value = low; value <= high; value += 10) {
+      context.fillStyle = color(canvas, "--asd-line");
+      context.fillRect(LEFT, y(value), wide, 1);
+      context.fillStyle = color(canvas, "--asd-muted");
+      if ((value - low) % 20 === 0) context.fillText(`${value} dB`, LEFT - 6, Math.max(y(value), TOP + 5));
+    }
+    context.textAlign = "center";
+    context.textBaseline = "top";
+    let right = 0;
+    for (const tick of TICKS_HZ) {
+      const at = centers.findIndex(center => center >= tick), place = at < 0 ? LEFT + wide - 14 : x(at);
+      if (place - right < 40) continue;
+      right = place;
+      context.fillText(hertz(tick), place, bottom + 6);
+    }
+    [["--asd-normal", []], ["--asd-anomalous", [7, 4]]].forEach(([name, dash], line) => {
+      context.strokeStyle = color(canvas, name);
+      context.lineWidth = 2;
+      context.setLineDash(dash);
+      context.beginPath();
+      lines[line].forEach((value, i) => context.lineTo(x(i), y(value)));
+      context.stroke();
+    });
+    context.setLineDash([]);
+  };
+  keepDrawn(node, draw);
+  return node;
+}

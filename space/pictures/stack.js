@@ -1,0 +1,90 @@
+/* Pictures on one time axis, with a player whose play head they share. */
+
+class Stack {
+  constructor(view, rows, { regions = [], normal = null, hasPlayer = true } = {}) {
+    const raw = bytes(view.samples);
+    this.samples = new Int16Array(raw.buffer);
+    Object.assign(this, { rate: view.rate, start: view.start_s, hop: view.hop_s, hertz: view.mel_hz, regions, normal });
+    this.seconds = this.samples.length / this.rate;
+    this.playhead = 0;
+    this.pointed = null;
+    this.tip = el("div", { class: "asd-tip", role: "status", hidden: "" });
+    this.rows = rows.map(options => new Row(this, options));
+    const [first, research] = [false, true].map(kind => this.rows.filter(row => Boolean(row.isResearch) === kind));
+    [first, research].forEach(group => group.length && (group[group.length - 1].hasTimeAxis = true));
+    this.node = el("div", { class: "asd-stack" }, hasPlayer ? this.player() : null, ...first.map(row => row.node),
+      research.length ? this.forResearchers(research) : null, this.tip);
+    keepDrawn(this.node, () => this.draw());
+  }
+
+  // A closed part has no width, and nothing to draw.
+  draw() { this.rows.forEach(row => row.base.parentElement.clientWidth && row.draw()); }
+  drawOver() { this.rows.forEach(row => row.plotWidth && row.base.parentElement.clientWidth && row.drawOver()); }
+
+  forResearchers(rows) {
+    return el("details", { class: "asd-research", ontoggle: () => this.draw() },
+      el("summary", {}, "For researchers: Wavegram and attention maps"),
+      el("p", { class: "asd-hint" }, "What the network gets besides the log-mel, and where it looks. An attention map weighs the " +
+        "network's input. It does not show what is wrong: the difference and the regions above do."),
+      ...rows.map(row => row.node));
+  }
+
+  // Machines are recorded with room to spare; the ear gets them at full level, and is told by how much.
+  player() {
+    const peak = Math.max(...peaks(this.samples), 1), gain = Math.min(0.9 * 32767 / peak, 30);
+    this.audio = new Audio();
+    const load = () => {
+      if (!this.audio.src) this.audio.src = URL.createObjectURL(wav(this.samples, this.rate, gain));
+    };
+    const button = el("button", { type: "button", class: "asd-button", "aria-label": "Play" }, "▶ Play");
+    const slider = el("input", {
+      type: "range", min: "0", max: String(this.seconds), step: "0.01", value: "0", "aria-label": "Play head, seconds",
+    });
+    const clock = el("span", { class: "asd-clock" }, seconds(this.start));
+    this.follow = () => {
+      this.playhead = Math.min(this.audio.currentTime, this.seconds);
+      slider.value = String(this.playhead);
+      clock.textContent = seconds(this.start + this.playhead);
+      this.drawOver();
+    };
+    this.seek = time => { load(); this.audio.currentTime = time; this.playhead = time; slider.value = String(time);
+      clock.textContent = seconds(this.start + time); this.drawOver(); };
+    slider.addEventListener("input", () => this.seek(Number(slider.value)));
+    const tick = () => {
+      if (!this.node.isConnected) this.audio.pause();
+      this.follow();
+      if (!this.audio.paused) requestAnimationFrame(tick);
+    };
+    const show = playing => {
+      button.textContent = playing ? "❚❚ Pause" : "▶ Play";
+      button.setAttribute("aria-label", playing ? "Pause" : "Play");
+    };
+    this.audio.addEventListener("play", () => { show(true); tick(); });
+    this.audio.addEventListener("pause", () => show(false));
+    button.addEventListener("click", () => { load(); if (this.audio.paused) this.audio.play(); else this.audio.pause(); });
+    const louder = Math.round(20 * Math.log10(gain));
+    return el("div", { class: "asd-player" }, button, slider, clock,
+      louder > 0 ? el("span", { class: "asd-hint" }, `played ${louder} dB louder`) : null);
+  }
+
+  seekTo(x, row) { if (x >= LEFT) this.seek(row.time(x)); }
+
+  point(row, event) {
+    const time = row.time(event.offsetX), y = Math.min(Math.max(event.offsetY, TOP), TOP + row.plotHeight);
+    this.pointAt(row, time, y);
+  }
+
+  pointAt(row, time, y) {
+    this.pointed = { time, y, row };
+    this.tip.replaceChildren(...row.read(time, y).map(words => el("span", {}, words)));
+    this.tip.hidden = false;
+    const own = this.node.getBoundingClientRect(), plot = row.over.getBoundingClientRect();
+    const left = plot.left - own.left + row.x(time), isRight = left > own.width / 2;
+    this.tip.style.top = `${plot.top - own.top + y + 14}px`;
+    this.tip.style.left = isRight ? "auto" : `${left + 14}px`;
+    this.tip.style.right = isRight ? `${own.width - left + 14}px` : "auto";
+    this.drawOver();
+  }
+
+  leave() { this.pointed = null; this.tip.hidden = true; this.drawOver(); }
+}

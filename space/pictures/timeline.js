@@ -1,0 +1,116 @@
+/* The scores of all windows of a long recording. */
+
+function timeline(payload, choose) {
+  const { result } = payload;
+  const windows = result.windows.length ? result.windows
+    : [{ start_s: 0, end_s: result.duration_s, score: result.score, p_value: result.p_value, verdict: result.verdict }];
+  const scores = windows.map(window => window.score).filter(score => score !== null);
+  const alarms = windows.flatMap((window, index) => window.verdict === ANOMALOUS ? [index] : []);
+  let chosen = payload.chosen;
+  const highest = windows[payload.chosen], hasScores = scores.length > 0;
+  const canvas = el("canvas", { role: "img", "aria-label": `Scores of ${windows.length} windows. ` +
+    (hasScores ? `The highest is ${number(highest.score)}, at ${seconds(highest.start_s, 1)}. ` : "None has a score. ") +
+    (result.threshold === null ? "" : `An alarm is raised from ${number(result.threshold)}. `) + "The table below has the values." });
+  const low = Math.min(...scores, result.threshold ?? Infinity) / 1.3, high = Math.max(...scores, result.threshold ?? 0, FAINTEST) * 1.15;
+  const slider = el("input", {
+    type: "range", min: "1", max: String(windows.length), step: "1", value: String(chosen + 1), "aria-label": "Window to look at",
+  });
+  const label = el("span", { class: "asd-clock" });
+  const height = 190, bottom = height - 20;
+  let geometry = null;
+  const draw = () => {
+    const [context, width] = fit(canvas, height), wide = width - LEFT - RIGHT, total = windows[windows.length - 1].end_s;
+    const x = time => LEFT + time / total * wide;
+    const y = score => bottom - onLogScale(score, low, high) * (bottom - TOP - 14);
+    geometry = { total, wide };
+    windows.forEach((window, index) => {
+      const left = x(window.start_s), right = Math.max(x(window.end_s) - 1, left + 1);
+      if (index === chosen) {
+        context.fillStyle = color(canvas, "--asd-chosen");
+        context.fillRect(left, TOP, right - left, bottom - TOP);
+      }
+      context.fillStyle = color(canvas, `--asd-${KEYS[window.verdict]}`);
+      const top = window.score === null ? bottom - 4 : y(window.score);
+      context.fillRect(left, top, right - left, bottom - top);
+      if (window.verdict === ANOMALOUS) {
+        const middle = (left + right) / 2;
+        context.beginPath();
+        context.moveTo(middle - 5, top - 3);
+        context.lineTo(middle + 5, top - 3);
+        context.lineTo(middle, top - 11);
+        context.fill();
+      }
+    });
+    context.strokeStyle = context.fillStyle = color(canvas, "--asd-ink");
+    if (result.threshold !== null) {
+      context.setLineDash([6, 4]);
+      context.lineWidth = 1.5;
+      context.beginPath();
+      context.moveTo(LEFT, y(result.threshold));
+      context.lineTo(LEFT + wide, y(result.threshold));
+      context.stroke();
+      context.setLineDash([]);
+      context.textAlign = "right";
+      context.textBaseline = "middle";
+      context.fillText(number(result.threshold, 2), LEFT - 6, y(result.threshold));
+      context.textAlign = "left";
+      context.fillText("alarm", LEFT + 4, y(result.threshold) - 8);
+    }
+    context.fillStyle = color(canvas, "--asd-muted");
+    context.textAlign = "right";
+    context.textBaseline = "middle";
+    for (const score of hasScores ? new Set([Math.max(...scores), Math.min(...scores)]) : [])
+      if (result.threshold === null || Math.abs(y(score) - y(result.threshold)) > 14) context.fillText(number(score, 2), LEFT - 6, y(score));
+    context.textAlign = "center";
+    context.textBaseline = "top";
+    const step = niceStep(total, Math.min(10, wide / 70));
+    for (let time = 0; time <= total; time += step)
+      if (x(time) < LEFT + wide - 20) context.fillText(seconds(time, 0), Math.max(x(time), LEFT + 8), bottom + 6);
+  };
+  const pick = index => {
+    chosen = index;
+    slider.value = String(index + 1);
+    const window = windows[index];
+    label.textContent = `${seconds(window.start_s, 1)} – ${seconds(window.end_s, 1)}: ${WORDS[window.verdict].toLowerCase()}` +
+      (window.score === null ? "" : `, score ${number(window.score)}, ${pValue(window.p_value)}`);
+    if (canvas.isConnected) draw();
+  };
+  pick(chosen);
+  canvas.addEventListener("click", event => {
+    const time = (event.offsetX - LEFT) / geometry.wide * geometry.total;
+    // The last window may reach back into the one before it.
+    const index = windows.findIndex(window => time >= window.start_s && time < window.end_s);
+    if (index >= 0) { pick(index); choose(index); }
+  });
+  slider.addEventListener("input", () => pick(Number(slider.value) - 1));
+  slider.addEventListener("change", () => choose(Number(slider.value) - 1));
+  // Alarms in a row are one stretch.
+  const stretches = [];
+  for (const index of alarms) {
+    const last = stretches[stretches.length - 1];
+    if (last && last.to === index - 1) last.to = index; else stretches.push({ from: index, to: index });
+  }
+  const list = alarms.length === 0 ? el("p", {}, hasScores ? "No window raised an alarm." : "No window could be judged.")
+    : el("p", { class: "asd-alarms" }, `${alarms.length} of ${windows.length} windows raised an alarm: `,
+      ...stretches.slice(0, 12).map(({ from, to }) => el("button", {
+        type: "button", class: "asd-button", onclick: () => { pick(from); choose(from); },
+      }, `${seconds(windows[from].start_s, 0)} – ${seconds(windows[to].end_s, 0)}`)),
+      stretches.length > 12 ? ` and ${stretches.length - 12} more` : null);
+  const values = table("Windows of the recording", [
+    { title: "From, s", value: window => window.start_s, isNumber: true, text: window => window.start_s.toFixed(1) },
+    { title: "To, s", value: window => window.end_s, isNumber: true, text: window => window.end_s.toFixed(1) },
+    { title: "Verdict", value: window => window.verdict },
+    { title: "Score", value: window => window.score, isNumber: true },
+    { title: "p", value: window => window.p_value, isNumber: true, text: window => bare(window.p_value) },
+  ], windows);
+  const isReport = payload.part !== undefined;
+  const node = el("figure", { class: "asd-row" },
+    el("figcaption", {}, el("strong", {}, "Timeline"),
+      el("span", { class: "asd-hint" }, `anomaly score of each window${isReport ? "" : "; choose one to see its maps"}`)),
+    el("div", { class: "asd-plot asd-timeline" }, canvas),
+    isReport ? null : el("div", { class: "asd-player" }, el("span", {}, "Window"), slider, label),
+    el("details", {}, el("summary", {}, "Values of the windows"), values));
+  keepDrawn(node, draw);
+  return el("div", { class: "asd-answer" }, card(payload), list, node, isReport ? part(payload.part) : null,
+    downloads(payload, "timeline"));
+}

@@ -1,0 +1,105 @@
+"""From a sound file of a user to samples, within limits on what a file may make the server do."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soundfile
+
+
+# Gradio's name for a recording of the microphone.
+MICROPHONE_FILE = "audio.wav"
+# Over all channels at the file's own rate: ten minutes of stereo at 192 kHz. 343 kB of FLAC can hold 8 channels at 655 kHz,
+# which would take tens of seconds to decode.
+MAX_DECODED_SAMPLES = 10 * 60 * 2 * 192_000
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A recording as one signal, `samples` (samples,) at the model's sampling rate, and its name on the page."""
+
+    name: str
+    samples: np.ndarray
+
+
+def read(extractor: Any, path: str, max_seconds: int) -> Sound:
+    """Read a sound file.
+
+    Args:
+        extractor: the model's feature extractor.
+        path: of the file.
+        max_seconds: the longest recording that is read.
+
+    Raises:
+        ValueError: the file is no sound, or is beyond a limit. The message names the file without its folder.
+    """
+    name = os.path.basename(path)
+    limit, blocks, total = max_seconds * extractor.sampling_rate, [], 0
+    # What one sample of the model costs to decode.
+    width = source_samples_per_second(path) / extractor.sampling_rate
+    try:
+        for block in extractor.stream_audio(path):
+            blocks.append(block)
+            total += len(block)
+            if total > limit:
+                raise ValueError(
+                    f"{name}: longer than {max_seconds // 60} minutes. Cut it, or score it with score.py, which has no "
+                    "limit."
+                )
+            if total * width > MAX_DECODED_SAMPLES:
+                raise ValueError(
+                    f"{name}: holds more than {MAX_DECODED_SAMPLES / 1e6:.0f} million samples in all its channels. Save "
+                    "it with one channel at 48 kHz or less, or cut it."
+                )
+    except ValueError as error:
+        raise ValueError(str(error).replace(path, name)) from None
+    return Sound("The recording" if name == MICROPHONE_FILE else name, np.concatenate(blocks))
+
+
+def source_samples_per_second(path: str) -> int:
+    """Return rate times channels of a file, or 0 where libsndfile does not know the format."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            return file.samplerate * file.channels
+    except (soundfile.LibsndfileError, OSError):
+        return 0
+
+
+def suffixes(extractor: Any) -> list[str]:
+    """Return the endings of sound files that the model's code reads, such as `.wav`."""
+    code = sys.modules[type(extractor).__module__]
+    return sorted(getattr(code, "AUDIO_SUFFIXES", (".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav")))
+
+
+def seconds(extractor: Any, sound: Sound) -> float:
+    """Return how long a sound lasts."""
+    return len(sound.samples) / extractor.sampling_rate
+
+
+def read_all(extractor: Any, paths: list[str], max_seconds: int, max_total: int) -> Iterator[Sound]:
+    """Read recordings of one machine, as long as they keep the limit together.
+
+    Raises:
+        ValueError: as `read` does, or the recordings last longer than `max_total` seconds.
+    """
+    total = 0.0
+    for path in paths:
+        name = os.path.basename(path)
+        try:
+            os.utime(path)  # used: the file is kept for another while
+        except OSError:
+            raise ValueError(f"{name}: was deleted half an hour after its last use. Add it again.") from None
+        sound = read(extractor, path, max_seconds)
+        total += seconds(extractor, sound)
+        if total > max_total:
+            raise ValueError(
+                f"{name}: with it the recordings last longer than {max_total // 60} minutes in all. Leave some out, or "
+                "cut them."
+            )
+        yield sound
+
+
+__all__ = ["Sound", "read", "read_all", "seconds", "suffixes"]

@@ -1,0 +1,61 @@
+"""The tab Timeline: the scores of all windows, and the maps of the one that the user chose."""
+
+from typing import Any
+
+import gradio as gr
+from errors import on_page, to_json
+from parts import FOLLOWS, examples, follow, machine_choice, pictures, rate_choice, sound_input
+from service import answer, answer_window, read_sound
+from settings import MAX_SECONDS, SESSION_SECONDS
+
+
+def timeline_tab(own: gr.State, offered: dict[str, Any]) -> None:
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            recording = sound_input(f"Recording of up to {MAX_SECONDS // 60} minutes")
+            machine = machine_choice()
+            examples(offered, recording, machine)
+            rate = rate_choice()
+        with gr.Column(scale=3, min_width=320):
+            timeline = pictures("timeline", "Every window of the recording gets its score; alarms are marked.")
+            window = pictures("part")
+    result = gr.State(None, time_to_live=SESSION_SECONDS)
+    inputs, outputs = [recording, machine, rate, own], [timeline, window, result]
+    gr.on([recording.change, machine.input, rate.input], show_timeline, inputs, outputs, **FOLLOWS)
+    follow(own, machine, show_timeline, inputs, outputs)
+    timeline.select(show_window, [recording, result, own], window, show_progress="minimal", **FOLLOWS)
+
+
+@on_page("", None)
+def show_timeline(recording: str | None, machine: str, rate: float, detector: Any) -> tuple[str, str, dict | None]:
+    """Return the timeline, the window with the highest score, and what `show_window` needs."""
+    if recording is None:
+        return "", "", None
+    sound = read_sound(recording)
+    whole = answer(sound, machine, rate, detector)
+    result = whole["result"]
+    window = answer_window(sound, result, whole["chosen"], detector)
+    window["result"]["reason"] = None  # it stands above: the recording's reason is this window's
+    timeline = {key: whole[key] for key in ("name", "result", "typical", "chosen")}
+    return to_json(timeline), to_json(window), result
+
+
+@on_page()
+def show_window(recording: str | None, result: dict | None, detector: Any, event: gr.EventData) -> str:
+    """Return the window of the timeline that the user chose."""
+    if recording is None or result is None:
+        return ""
+    index = chosen_index(event, max(len(result["windows"]), 1), "window")
+    return to_json(answer_window(read_sound(recording), result, index, detector))
+
+
+def chosen_index(event: gr.EventData, count: int, what: str) -> int:
+    """Return which of `count` things the user chose.
+
+    Raises:
+        ValueError: the browser sent something else.
+    """
+    index = getattr(event, "index", None)
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
+        raise ValueError(f"{what} {index!r}: expected a whole number from 0 to {count - 1}.")
+    return index
