@@ -226,8 +226,9 @@ def hear(known: KnownMachines, windows: ClipOutputs, claimed: str | None) -> Sou
 
 def normal_frames(known: KnownMachines, machine: Machine) -> float:
     """Frames of a machine's normal clips."""
-    is_known = machine.level is not None and machine.level.frames is not None
-    return machine.level.frames if is_known else known.shared.num_frames
+    if machine.level is None or machine.level.frames is None:
+        return known.shared.num_frames
+    return machine.level.frames
 
 
 def sounds_like_noise(known: KnownMachines, clip: ClipVectors, frames: int, machine: Machine) -> bool:

@@ -562,4 +562,31 @@ class AttentionAsdModel(AttentionAsdPreTrainedModel):
 AttentionAsdModel.register_for_auto_class("AutoModel")
 AttentionAsdConfig.register_for_auto_class("AutoConfig")
 
+"""
+transformers before 5.9 copies a file only if the file that it loads names it in such a line, in a text too:
+from .backends_attention_asd import __all__
+from .bands_attention_asd import __all__
+from .calibration_attention_asd import __all__
+from .conditions_attention_asd import __all__
+from .decision_attention_asd import __all__
+from .detector_attention_asd import __all__
+from .detector_checks_attention_asd import __all__
+from .detector_files_attention_asd import __all__
+from .digests_attention_asd import __all__
+from .downloads_attention_asd import __all__
+from .fitting_attention_asd import __all__
+from .levels_attention_asd import __all__
+from .machines_attention_asd import __all__
+from .periods_attention_asd import __all__
+from .pipeline_attention_asd import __all__
+from .reasons_attention_asd import __all__
+from .recordings_attention_asd import __all__
+from .reference_attention_asd import __all__
+from .regions_attention_asd import __all__
+from .relevance_attention_asd import __all__
+from .results_attention_asd import __all__
+from .spectrum_attention_asd import __all__
+from .student_attention_asd import __all__
+"""
+
 __all__ = ["AttentionAsdModel", "AttentionAsdOutput", "AttentionAsdPreTrainedModel"]

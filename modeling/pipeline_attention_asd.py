@@ -388,9 +388,11 @@ from .bands_attention_asd import __all__
 from .calibration_attention_asd import __all__
 from .compatibility_attention_asd import __all__
 from .configuration_attention_asd import __all__
+from .detector_checks_attention_asd import __all__
 from .detector_files_attention_asd import __all__
+from .downloads_attention_asd import __all__
 from .fitting_attention_asd import __all__
-from .levels_attention_asd import __all__
+from .gradients_attention_asd import __all__
 from .machines_attention_asd import __all__
 from .periods_attention_asd import __all__
 from .reference_attention_asd import __all__

@@ -343,7 +343,7 @@ def study(tmp_path):
 def finished(folder: Path, rows: list[dict], parameters: int = 879_087) -> Path:
     """A finished run as `measured` reads it."""
     folder.mkdir(parents=True)
-    write_scores(ScoredClips(rows), folder, None)
+    write_scores(rows, folder, None)
     costs = {"milliseconds_per_clip": 20.0, "times_reference": 1.5, "train_seconds": 300.0}
     (folder / "measured.json").write_text(json.dumps({"parameters": parameters, **costs}))
     return folder

@@ -127,4 +127,4 @@ def write_back_end_scores(
     for key, result in scored.items():
         output_dir = run / "back_ends" / key
         output_dir.mkdir(parents=True, exist_ok=True)
-        write_scores(result, output_dir, data_dir)
+        write_scores(result.rows, output_dir, data_dir)
