@@ -6,7 +6,9 @@ that the user chose give the verdict.
 """
 
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,10 +84,20 @@ class AnomalyDetector:
             machines=self._known, backend=backend, false_alarm_rate=self.false_alarm_rate, weights=self.weights
         )
 
-    def without(self, machine: str) -> "AnomalyDetector":
-        """A detector that does not know one machine, so that another may have its name."""
-        known = self._known.without_machine(machine)
-        return AnomalyDetector(machines=known, backend=self.backend, false_alarm_rate=self.false_alarm_rate)
+    def with_names(self, names: Mapping[str, str]) -> "AnomalyDetector":
+        """A detector of some of the machines, under other names.
+
+        Args:
+            names: the name of each machine that is kept, and its new name.
+
+        Raises:
+            ValueError: for a machine that is not known.
+        """
+        machines = [replace(self._known[name], name=new) for name, new in names.items()]
+        known = KnownMachines.of(self._known.shared, machines)
+        return AnomalyDetector(
+            machines=known, backend=self.backend, false_alarm_rate=self.false_alarm_rate, weights=self.weights
+        )
 
     # Fitting
 
@@ -146,6 +158,7 @@ class AnomalyDetector:
         The network stays as it is. What all machines share is a prior, which the machine's own clips outweigh as they come
         in. They calibrate as well, left out in turn. With a single clip everything about the variation comes from the
         other machines, and only the `spectrum` back end can tell. A machine enrolled before under this name is replaced.
+        Clips that the detector was fitted on make a copy of the fitted machine: the shared covariance has seen them.
 
         Args:
             name: the machine's name.

@@ -153,10 +153,6 @@ class KnownMachines:
         """These machines and one more, which replaces one of the same name."""
         return KnownMachines(self.shared, {**self.by_name, machine.name: machine})
 
-    def without_machine(self, name: str) -> "KnownMachines":
-        """These machines but one; what they share stays as it is."""
-        return KnownMachines(self.shared, {known: self.by_name[known] for known in self.by_name if known != name})
-
     def has_basis_of(self, other: "KnownMachines") -> bool:
         """Whether both rest on the same fitted machines and shared knowledge, to the bit."""
         fitted, others = ([name for name, one in of.by_name.items() if not one.is_enrolled] for of in (self, other))

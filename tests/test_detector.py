@@ -124,6 +124,18 @@ def test_a_machine_enrolled_again_is_replaced_in_its_place():
     assert detector.machines == [*NAMES, "press", "pump"]
 
 
+def test_clips_that_the_fit_has_seen_are_enrolled_as_what_they_were_fitted_as(tmp_path):
+    """The shared covariance knows them, so that by themselves they seem to vary far too little."""
+    world = World()
+    clips = [world.clips(machine, 6) for machine in range(len(NAMES))]
+    detector = AnomalyDetector.fit(CONFIG, ClipOutputs.concatenate(clips), np.repeat(NAMES, 6))
+    detector.enroll("copy", clips[2])
+    detector.save_pretrained(tmp_path)
+    new, loaded = world.clips(2, 40), AnomalyDetector.from_pretrained(tmp_path)
+    own, copied = (loaded.p_value(loaded.scores(new, name), name) for name in (NAMES[2], "copy"))
+    assert torch.equal(own, copied) and (copied <= 0.1).double().mean() <= 0.1
+
+
 def test_enrolling_and_deciding_need_neither_scikit_learn_nor_scipy(tmp_path):
     World().detector().save_pretrained(tmp_path)
     program = f"""

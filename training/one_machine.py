@@ -51,12 +51,14 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
     network, known = load_bundled_model(arguments)
     results = json.loads((BUNDLED_MODEL / "all_results.json").read_text())
     results.pop("test", None)
-    # The machines of the Space's examples are none of the user's, and the user's machine may have the name of a known one.
-    for name in {*results.pop("enrolled_machines", []), machine}:
-        known = known.without(name)
     free_label(network.model.config, machine)
     paths, errors = readable([row["path"] for row in splits.train], network.feature_extractor)
-    detector = enroll(network, known, machine, paths)
+    # The machines of the Space's examples are none of the user's.
+    examples = results.pop("enrolled_machines", [])
+    names = {name: other_name(name, machine) for name in known.machines if name not in examples}
+    detector = enroll(network, known.with_names(names), machine, paths)
+    # Another machine of the user's name may be the user's itself, recorded by somebody else: no rival.
+    detector = detector.with_names({name: name for name in detector.machines if name != other_name(machine, machine)})
 
     network = save_bundled_network(network, arguments)
     detector.save_pretrained(arguments.output_dir)
@@ -91,13 +93,15 @@ def load_bundled_model(arguments: Arguments) -> tuple[LoadedModel, AnomalyDetect
     return replace(loaded, feature_extractor=extractor), loaded.detector
 
 
+def other_name(name: str, machine: str) -> str:
+    """Return a machine's name beside that of the user's machine."""
+    return f"bundled_{name}" if name == machine else name
+
+
 def free_label(config: AttentionAsdConfig, machine: str) -> None:
     """Rename the class of another machine that has the name of the user's: the network knows nothing of the user's."""
-    if machine in config.label2id:
-        config.id2label = {
-            label: f"bundled_{name}" if name == machine else name for label, name in config.id2label.items()
-        }
-        config.label2id = {name: label for label, name in config.id2label.items()}
+    config.id2label = {label: other_name(name, machine) for label, name in config.id2label.items()}
+    config.label2id = {name: label for label, name in config.id2label.items()}
 
 
 def readable(paths: Sequence[str], extractor: AttentionAsdFeatureExtractor) -> tuple[list[str], list[str]]:
