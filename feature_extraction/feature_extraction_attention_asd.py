@@ -24,6 +24,15 @@ AudioSource = str | os.PathLike | bytes | BinaryIO
 # Full scale of the integer formats of recordings.
 INTEGER_FULL_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31}
 MAX_CHANNELS = 64
+# Lowest and highest sizes that `preprocessor_config.json` may ask for, far beyond the paper's.
+SIZE_RANGES = {
+    "sampling_rate": (1_000, 1_000_000),
+    "clip_length": (1, 2**24),
+    "n_fft": (16, 2**16),
+    "hop_length": (1, 2**20),
+    "num_mel_bins": (1, 2**12),
+}
+MAX_FILTER_SIZE = 2**26
 # Over all channels: 16 MiB of float32. A minute of 8 channels at 655,350 Hz, which FLAC can have, would be 1.2 GiB.
 MAX_BLOCK_SAMPLES = 2**22
 
@@ -98,6 +107,14 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
     ):
         kwargs.pop("feature_size", None)
         kwargs.pop("padding_value", None)
+        check_whole_numbers(
+            sampling_rate=sampling_rate,
+            clip_length=clip_length,
+            n_fft=n_fft,
+            hop_length=hop_length,
+            num_mel_bins=num_mel_bins,
+        )
+        check_mel_scale(sampling_rate, min_frequency, max_frequency, mel_scale, mel_norm, mel_floor)
         super().__init__(feature_size=num_mel_bins, sampling_rate=sampling_rate, padding_value=0.0, **kwargs)
         if short_clips not in ("repeat", "zeros"):
             raise ValueError(f"short_clips={short_clips!r}: expected 'repeat' or 'zeros'.")
@@ -364,6 +381,24 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
             self._constants[device] = (window, mel_filters)
         return window, mel_filters
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+        """Load a feature extractor as transformers does.
+
+        Args and results are those of `transformers.FeatureExtractionMixin.from_pretrained`.
+
+        Raises:
+            OSError: `preprocessor_config.json` is missing or no JSON.
+            ValueError: `preprocessor_config.json` is damaged. The message names the value.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: preprocessor_config.json cannot be used ({error}). Save or download the "
+                "model again."
+            ) from error
+
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """Save the constants, with this code. Each file is replaced whole or not at all, and links are not written through."""
         directory = Path(save_directory)
@@ -382,6 +417,56 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         output = super().to_dict()
         output.pop("_constants", None)
         return output
+
+
+# What `preprocessor_config.json` may ask for
+
+
+def check_whole_numbers(**numbers: Any) -> None:
+    """Check sizes before anything of these sizes is made.
+
+    Raises:
+        ValueError: the message names the value.
+    """
+    for name, value in numbers.items():
+        lowest, highest = SIZE_RANGES[name]
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+            raise ValueError(f"{name}={str(value)[:60]}: expected a whole number from {lowest} to {highest}.")
+    num_mel_bins, n_fft = numbers["num_mel_bins"], numbers["n_fft"]
+    if num_mel_bins * n_fft > MAX_FILTER_SIZE:
+        raise ValueError(
+            f"num_mel_bins={num_mel_bins}, n_fft={n_fft}: expected a product of at most {MAX_FILTER_SIZE}."
+        )
+
+
+def check_mel_scale(
+    sampling_rate: int,
+    min_frequency: float,
+    max_frequency: float,
+    mel_scale: str,
+    mel_norm: str | None,
+    mel_floor: float,
+) -> None:
+    """Check what the mel filters are made of.
+
+    Raises:
+        ValueError: the message names the value.
+    """
+    numbers = {"min_frequency": min_frequency, "max_frequency": max_frequency, "mel_floor": mel_floor}
+    for name, value in numbers.items():
+        if not isinstance(value, (int, float)) or not np.isfinite(value):
+            raise ValueError(f"{name}={str(value)[:60]}: expected a number.")
+    if not 0 <= min_frequency < max_frequency <= sampling_rate / 2:
+        raise ValueError(
+            f"min_frequency={min_frequency}, max_frequency={max_frequency}: expected 0 or more, a higher one, and at most half "
+            f"the sampling rate of {sampling_rate} Hz."
+        )
+    if not 1e-30 <= mel_floor <= 1:
+        raise ValueError(f"mel_floor={mel_floor}: expected 1e-30 to 1, which silence has a finite logarithm for.")
+    if mel_scale not in ("htk", "slaney"):
+        raise ValueError(f"mel_scale={str(mel_scale)[:60]!r}: expected 'htk' or 'slaney'.")
+    if mel_norm not in ("slaney", None):
+        raise ValueError(f"mel_norm={str(mel_norm)[:60]!r}: expected 'slaney' or None.")
 
 
 def is_list_of_recordings(audio: np.ndarray | torch.Tensor | list) -> bool:

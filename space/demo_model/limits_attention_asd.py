@@ -1,0 +1,1 @@
+../../modeling/limits_attention_asd.py
