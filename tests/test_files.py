@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from saved_models.make import answers
 from small_detector import machine_sound, small_pipeline
 
 from engines import load_pipeline
 from modeling import AnomalousSoundDetectionPipeline, AnomalyDetector, AttentionAsdModel
+from modeling.detector_files_attention_asd import FORMAT_VERSION
 from modeling.digests_attention_asd import file_digest
 
 
@@ -335,3 +337,28 @@ def test_weights_that_were_cut_off_are_an_error_that_names_them(saved, keep):
     weights.write_bytes(weights.read_bytes()[:keep])
     with pytest.raises(ValueError, match="model.safetensors is damaged"):
         load_pipeline(saved)
+
+
+# Old and new
+
+SAVED_MODELS = sorted((Path(__file__).parent / "saved_models").glob("format_*"), key=lambda path: int(path.name[7:]))
+
+
+def test_a_model_that_this_format_was_saved_in_gives_the_answers_that_it_gave_then():
+    folder = SAVED_MODELS[-1]
+    assert folder.name == f"format_{FORMAT_VERSION}", (
+        "a new format: run tests/saved_models/make.py and commit its folder"
+    )
+    expected = json.loads((folder / "answers.json").read_text())
+    given = answers(load_pipeline(folder))
+    assert [(one["machine"], one["verdict"]) for one in given] == [(one["machine"], one["verdict"]) for one in expected]
+    assert [one["score"] for one in given] == pytest.approx([one["score"] for one in expected], rel=1e-3)
+
+
+@pytest.mark.parametrize("folder", SAVED_MODELS[:-1], ids=lambda folder: folder.name)
+def test_a_model_of_an_earlier_format_is_refused_with_the_command_that_mends_it(folder):
+    number = folder.name.removeprefix("format_")
+    with pytest.raises(ValueError, match=f"format version {number}, this code reads version.*{FIT_ANEW}"):
+        load_pipeline(folder)
+    # The network itself has not changed.
+    assert AttentionAsdModel.from_pretrained(folder).config.num_labels == 2
