@@ -237,7 +237,8 @@ def naming(file: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{file}: the engine cannot run it ({str(error).strip()}). {EXPORT_AGAIN}") from error
+        why = " ".join(str(error).split())
+        raise ValueError(f"{file}: the engine cannot run it ({why}). {EXPORT_AGAIN}") from error
 
 
 def load_onnx(files: list[str], names: list[str], num_threads: int, network: None = None) -> Infer:

@@ -18,6 +18,7 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
 
 from .inputs_attention_asd import as_float, check_samples, is_list_of_recordings, samples_and_rate, samples_at
+from .limits_attention_asd import check_mel_scale, check_whole_numbers
 from .preparation_attention_asd import SoundExtent, find_sound, without_offset
 from .reading_attention_asd import AUDIO_SUFFIXES, AudioSource, name_of, read_mono
 from .sounds_attention_asd import MAX_CHANNELS, AudioReadError, check_rate
@@ -95,6 +96,14 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
     ):
         kwargs.pop("feature_size", None)
         kwargs.pop("padding_value", None)
+        check_whole_numbers(
+            sampling_rate=sampling_rate,
+            clip_length=clip_length,
+            n_fft=n_fft,
+            hop_length=hop_length,
+            num_mel_bins=num_mel_bins,
+        )
+        check_mel_scale(sampling_rate, min_frequency, max_frequency, mel_scale, mel_norm, mel_floor)
         super().__init__(feature_size=num_mel_bins, sampling_rate=sampling_rate, padding_value=0.0, **kwargs)
         if short_clips not in ("repeat", "zeros"):
             raise ValueError(f"short_clips={short_clips!r}: expected 'repeat' or 'zeros'.")
@@ -369,6 +378,24 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         if not torch.compiler.is_compiling():
             self._constants[device] = (window, mel_filters)
         return window, mel_filters
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+        """Load a feature extractor as transformers does.
+
+        Args and results are those of `transformers.FeatureExtractionMixin.from_pretrained`.
+
+        Raises:
+            OSError: `preprocessor_config.json` is missing or no JSON.
+            ValueError: `preprocessor_config.json` is damaged. The message names the value.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: preprocessor_config.json cannot be used ({error}). Save or download the "
+                "model again."
+            ) from error
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """Save the constants, with this code. Each file is replaced whole or not at all, and links are not written through."""

@@ -1,10 +1,12 @@
 """Configuration of the attention network of Neri and Carli (IEEE Sensors Letters 2024)."""
 
 import copy
+import os
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from .compatibility_attention_asd import PreTrainedConfig
+from .limits_attention_asd import check_limits
 
 
 # The 41 machine IDs of DCASE 2020 Task 2, in its development and its additional training set.
@@ -90,8 +92,8 @@ class AttentionAsdConfig(PreTrainedConfig):
             Machine IDs as `type_id_XX`. The default is the 41 IDs of DCASE 2020 Task 2.
 
     Raises:
-        ValueError: for an unknown or repeated input representation, an unknown loss, an odd Wavegram kernel, or a clip
-            shorter than half that kernel or than the longest of `LAGS`.
+        ValueError: for a size or type beyond the limits, an unknown or repeated input representation, an unknown loss, an
+            odd Wavegram kernel, or a clip shorter than half that kernel or than the longest of `LAGS`.
 
     Example:
 
@@ -143,6 +145,7 @@ class AttentionAsdConfig(PreTrainedConfig):
         def num_labels(self) -> int: ...
 
     def __post_init__(self, **kwargs: Any) -> None:
+        check_limits(self, kwargs)
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(DCASE2020_MACHINE_IDS))
         if self.label2id is None and self.id2label is not None:
@@ -160,6 +163,23 @@ class AttentionAsdConfig(PreTrainedConfig):
         """The configuration as a saved model has it: with the model's own pipeline, for an export is saved without its
         engine's files."""
         return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        """Load a configuration as transformers does.
+
+        Args and results are those of `transformers.PreTrainedConfig.from_pretrained`.
+
+        Raises:
+            OSError: `config.json` is missing or no JSON.
+            ValueError: `config.json` is damaged. The message names the value.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: config.json cannot be used ({error}). Save or download the model again."
+            ) from error
 
     @property
     def num_frames(self) -> int:

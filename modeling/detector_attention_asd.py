@@ -8,7 +8,6 @@ that the user chose give the verdict.
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np

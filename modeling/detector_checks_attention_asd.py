@@ -91,6 +91,7 @@ def check_content(content: Mapping[str, Any]) -> None:
             )
             if prior["tail"] is not None:
                 check_numbers(prior["tail"], f"{backend}'s tail", above_0="degrees scale", any_sign="location")
+    demand(isinstance(content["machines"], list) and len(content["machines"]) > 0, "the list of machines")
     names = [machine["name"] for machine in content["machines"]]
     demand(all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names), "a machine's name")
     for machine in content["machines"]:

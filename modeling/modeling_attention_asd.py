@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -331,11 +332,20 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
         """Load a model as transformers does, and keep in `source` where it came from.
 
         Args, results and errors are those of `transformers.PreTrainedModel.from_pretrained`. `source` holds the revision
-        as a commit, so that later downloads come from the same state of the repository.
+        as a commit, so that later downloads come from the same state of the repository. Weights that are damaged or do not
+        fit `config.json` are a ValueError that names them.
         """
         where = {name: kwargs[name] for name in ("token", "cache_dir", "local_files_only") if name in kwargs}
         kwargs["revision"] = resolve_revision(pretrained_model_name_or_path, kwargs.get("revision"), **where)
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        try:
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        except (SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "ignore_mismatched_sizes" not in str(error):
+                raise
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: model.safetensors is damaged, or does not fit config.json ({error}). Save "
+                "or download the model again."
+            ) from error
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.source = {**where, "revision": kwargs["revision"], "subfolder": kwargs.get("subfolder") or ""}
         return loaded
@@ -576,6 +586,7 @@ from .digests_attention_asd import __all__
 from .downloads_attention_asd import __all__
 from .fitting_attention_asd import __all__
 from .levels_attention_asd import __all__
+from .limits_attention_asd import __all__
 from .machines_attention_asd import __all__
 from .periods_attention_asd import __all__
 from .pipeline_attention_asd import __all__

@@ -103,6 +103,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         # `transformers.pipeline` hands local_files_only on; the model has it as well, in `source`.
         super().__init__(*args, **kwargs)
         self.model.eval()
+        self._check_extractor()
         # `transformers.pipeline` replaces class names in the configuration by classes, which could not be saved again.
         for task in getattr(self.model.config, "custom_pipelines", {}).values():
             task["pt"] = [getattr(model_class, "__name__", model_class) for model_class in task["pt"]]
@@ -112,6 +113,16 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             detector = AnomalyDetector.from_pretrained(self.model.name_or_path, **self.model.source)
         self.detector: AnomalyDetector = detector
         self.network = self.make_network(engine)
+
+    def _check_extractor(self) -> None:
+        """Refuse a feature extractor of another model: another sampling rate would be judged, wrongly, without an error."""
+        for name in ("sampling_rate", "clip_length", "hop_length", "num_mel_bins"):
+            values = getattr(self.feature_extractor, name), getattr(self.model.config, name)
+            if values[0] != values[1]:
+                raise ValueError(
+                    f"{name} is {values[0]} in preprocessor_config.json and {values[1]} in config.json: the files are of two "
+                    "models, or one is damaged. Save or download the model again."
+                )
 
     def __call__(self, inputs: Any, *, batch_size: int | None = None, num_workers: int | None = None, **kwargs) -> Any:
         """Judge one recording or several.
@@ -393,6 +404,7 @@ from .detector_files_attention_asd import __all__
 from .downloads_attention_asd import __all__
 from .fitting_attention_asd import __all__
 from .gradients_attention_asd import __all__
+from .limits_attention_asd import __all__
 from .machines_attention_asd import __all__
 from .periods_attention_asd import __all__
 from .reference_attention_asd import __all__

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 from small_detector import MACHINES, RATE, machine_sound, small_pipeline
 
 from engines import ExportedModel, load_pipeline, native_attention_asd
@@ -287,6 +288,60 @@ def test_export_without_its_graph_or_of_another_version_is_an_error(exported, tm
     (tmp_path / EXPORT_FILE).write_text(json.dumps({**description, "format_version": FORMAT_VERSION - 1}))
     with pytest.raises(ValueError, match="another version.*Export the model again"):
         ExportedModel.from_exported(tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino", "native-int8"])
+def test_an_export_with_a_file_that_is_damaged_or_of_another_export_is_an_error_that_names_it(
+    exported, engine, tmp_path
+):
+    files = [EXPORT_FILE, *RUNTIMES[engine].files]
+    for name in files[1:]:
+        shutil.copytree(exported(engine), tmp_path, dirs_exist_ok=True)
+        whole = (tmp_path / name).read_bytes()
+        for content in (b"", whole[: len(whole) // 2], whole[:-1] + bytes([whole[-1] ^ 1])):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(ValueError, match=f"{name}: not the file that export.json was written with"):
+                ExportedModel.from_exported(tmp_path)
+
+
+def test_an_export_beside_weights_that_were_trained_anew_is_refused(exported, eager, tmp_path):
+    shutil.copytree(exported("onnx"), tmp_path, dirs_exist_ok=True)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["arcface.weight"] += 1.0
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="exported from other weights.*scripts/export.py"):
+        ExportedModel.from_exported(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clip_length": 2**31},
+        {"clip_length": "long"},
+        {"scale": float("nan")},
+        {"scale": 10**400},
+        {"outputs": None},
+        {"outputs": ["embeddings"]},
+        {"engine": ["onnx"]},
+        {"sha256": []},
+    ],
+)
+def test_an_impossible_entry_of_an_export_is_an_error_that_names_the_file(exported, tmp_path, changes):
+    shutil.copytree(exported("onnx"), tmp_path, dirs_exist_ok=True)
+    description = json.loads((tmp_path / EXPORT_FILE).read_text())
+    (tmp_path / EXPORT_FILE).write_text(json.dumps({**description, **changes}))
+    with pytest.raises(ValueError, match=f"(?s){EXPORT_FILE}.*scripts/export.py"):
+        ExportedModel.from_exported(tmp_path)
+
+
+@pytest.mark.parametrize("engine, package", [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_a_graph_that_its_engine_cannot_read_or_run_is_a_value_error_that_names_it(engine, package, tmp_path):
+    pytest.importorskip(package)
+    files = [tmp_path / name for name in RUNTIMES[engine].files]
+    for file in files:
+        file.write_bytes(b"no graph at all")
+    with pytest.raises(ValueError, match=f"{files[0].name}: the engine cannot run it.*scripts/export.py"):
+        RUNTIMES[engine].load([str(file) for file in files], ["embeddings"], 1, None)
 
 
 def test_a_detector_without_spectra_is_exported(eager, sounds, clips, tmp_path):

@@ -1,18 +1,24 @@
 """A model's files: never mixed, never half written, whole in every copy, and nothing in them believed unchecked."""
 
 import copy
+import json
 import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from saved_models.make import answers
 from small_detector import machine_sound, small_pipeline
 
 from engines import load_pipeline
 from modeling import AnomalousSoundDetectionPipeline, AnomalyDetector, AttentionAsdModel
+from modeling.detector_files_attention_asd import FORMAT_VERSION
+from modeling.digests_attention_asd import file_digest
 
 
 FIT_ANEW = "scripts/fit_detector.py --model MODEL --data_dir DIR"
@@ -40,10 +46,17 @@ def second(first):
     return made
 
 
+@pytest.fixture(scope="module")
+def saved_once(first, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    first.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
-def saved(first, tmp_path):
-    first.save_pretrained(tmp_path / "saved")
-    return tmp_path / "saved"
+def saved(saved_once, tmp_path):
+    """The directory of the first pipeline, to be damaged."""
+    return Path(shutil.copytree(saved_once, tmp_path / "saved"))
 
 
 # Files that belong together
@@ -157,6 +170,7 @@ def test_a_save_replaces_links_and_leaves_what_they_lead_to(first, second, saved
 
 LOAD_AND_SAVE = """
 import sys
+import time
 from transformers import AutoFeatureExtractor, AutoModel, Trainer, TrainingArguments, pipeline
 
 how, source, target = sys.argv[1:]
@@ -175,6 +189,7 @@ assert not {"modeling", "engines", "feature_extraction"} & sys.modules.keys()
 """
 JUDGE = """
 import sys
+import time
 from transformers import pipeline
 
 detect = pipeline("anomalous-sound-detection", model=sys.argv[1], trust_remote_code=True)
@@ -213,3 +228,137 @@ def test_a_saved_copy_of_a_loaded_copy_of_a_loaded_copy_is_whole(
     expected = load_pipeline(copies[-1])(str(clip), machine="fan_id_00")["score"]
     engine, score = python(JUDGE, copies[-1], clip).split()
     assert engine == "torch" and float(score) == pytest.approx(expected)
+
+
+# Damaged and hostile files
+
+
+def damage_text(path: Path, changes: dict[str, object]) -> None:
+    """Change entries of a JSON file; `a.b` is the entry b of the object a, `a.0` the first of the list a."""
+    content = json.loads(path.read_text())
+    for places, value in changes.items():
+        *parents, last = places.split(".")
+        inner = content
+        for place in parents:
+            inner = inner[int(place) if isinstance(inner, list) else place]
+        inner[last] = value
+    path.write_text(json.dumps(content))
+
+
+def damage_tensors(directory: Path, change) -> None:
+    """Change the detector's tensors, and the digest that names them: what a stranger can do."""
+    tensors = load_file(directory / "scoring.safetensors")
+    change(tensors)
+    save_file(tensors, directory / "scoring.safetensors")
+    damage_text(directory / "scoring_config.json", {"sha256.tensors": file_digest(directory / "scoring.safetensors")})
+
+
+NOT_JSON = ["", "{", "[]", "3", "null", "[" * 100_000, "\udcff"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "scoring_config.json", "export.json"])
+def test_a_file_that_is_no_json_object_is_an_error_that_names_it(saved, name):
+    for text in NOT_JSON:
+        (saved / name).write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises((OSError, ValueError), match=f"(?s){name}"):
+            load_pipeline(saved)
+
+
+@pytest.mark.parametrize(
+    "name, changes",
+    [
+        ("config.json", {"clip_length": "long"}),
+        ("config.json", {"clip_length": None}),
+        ("config.json", {"hop_length": 0}),
+        ("config.json", {"num_mel_bins": 2**31}),
+        ("config.json", {"id2label": None, "label2id": None, "num_labels": 10**9}),
+        ("config.json", {"id2label": [1]}),
+        ("config.json", {"bottlenecks": [[1, 16, 10**9, 2]]}),
+        ("config.json", {"bottlenecks": [[64, 8192, 64, 1]] * 64}),
+        ("config.json", {"stem_channels": 2**13, "clip_length": 2**24, "hop_length": 1}),
+        ("config.json", {"attention_channels": [10**9]}),
+        ("config.json", {"scale": float("nan")}),
+        ("config.json", {"dtype": "no type"}),
+        ("config.json", {"auto_map": 3}),
+        ("config.json", {"custom_pipelines": 3}),
+        ("preprocessor_config.json", {"n_fft": 2**31}),
+        ("preprocessor_config.json", {"n_fft": 2**16, "num_mel_bins": 2**12, "clip_length": 2**24}),
+        ("preprocessor_config.json", {"hop_length": 0}),
+        ("preprocessor_config.json", {"mel_floor": 0}),
+        ("preprocessor_config.json", {"max_frequency": float("nan")}),
+        ("preprocessor_config.json", {"mel_norm": 4}),
+        ("preprocessor_config.json", {"sampling_rate": 22_050}),
+        ("scoring_config.json", {"num_frames": "many"}),
+        ("scoring_config.json", {"false_alarm_rate": 7}),
+        ("scoring_config.json", {"backend": "magic"}),
+        ("scoring_config.json", {"arcface.scale": float("nan")}),
+        ("scoring_config.json", {"arcface": {}}),
+        ("scoring_config.json", {"machines": {}}),
+        ("scoring_config.json", {"machines": [1]}),
+        ("scoring_config.json", {"machines.0.name": ["fan"]}),
+        ("scoring_config.json", {"machines.0.spectrum.clips": -3}),
+        ("scoring_config.json", {"machines.0.level.lowest": 1e300}),
+        ("scoring_config.json", {"fitted.spectrum.variance": -1.0}),
+        ("scoring_config.json", {"fitted.spectrum.degrees": None}),
+        ("scoring_config.json", {"sha256": None}),
+    ],
+)
+def test_an_impossible_value_is_an_error_that_names_its_file_at_once(saved, name, changes):
+    damage_text(saved / name, changes)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=f"(?s){name}"):
+        load_pipeline(saved)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors.pop("spectra.center"),
+        lambda tensors: tensors.pop("machines.0.centroid"),
+        lambda tensors: tensors.update({"machines.1.centroid": torch.zeros(3)}),
+        lambda tensors: tensors.update({"machines.1.mixture.means": torch.zeros(7, 16)}),
+        lambda tensors: tensors.update({"spectra.matrix": torch.zeros(5)}),
+        lambda tensors: tensors.update({"machines.0.mean": tensors["machines.0.mean"] * torch.nan}),
+        lambda tensors: tensors.update({"spectra.variances": -tensors["spectra.variances"]}),
+        lambda tensors: tensors.update({"machines.0.mixture.variances": 0 * tensors["machines.0.mixture.variances"]}),
+        lambda tensors: tensors.update({"machines.2.level": tensors["machines.2.level"].long()}),
+    ],
+)
+def test_impossible_tensors_of_a_detector_are_an_error_that_names_their_file(saved, change):
+    damage_tensors(saved, change)
+    with pytest.raises(ValueError, match=f"scoring.safetensors cannot be read.*{FIT_ANEW}"):
+        load_pipeline(saved)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 5000, -1])
+def test_weights_that_were_cut_off_are_an_error_that_names_them(saved, keep):
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="model.safetensors is damaged"):
+        load_pipeline(saved)
+
+
+# Old and new
+
+SAVED_MODELS = sorted((Path(__file__).parent / "saved_models").glob("format_*"), key=lambda path: int(path.name[7:]))
+
+
+def test_a_model_that_this_format_was_saved_in_gives_the_answers_that_it_gave_then():
+    folder = SAVED_MODELS[-1]
+    assert folder.name == f"format_{FORMAT_VERSION}", (
+        "a new format: run tests/saved_models/make.py and commit its folder"
+    )
+    expected = json.loads((folder / "answers.json").read_text())
+    given = answers(load_pipeline(folder))
+    assert [(one["machine"], one["verdict"]) for one in given] == [(one["machine"], one["verdict"]) for one in expected]
+    assert [one["score"] for one in given] == pytest.approx([one["score"] for one in expected], rel=1e-3)
+
+
+@pytest.mark.parametrize("folder", SAVED_MODELS[:-1], ids=lambda folder: folder.name)
+def test_a_model_of_an_earlier_format_is_refused_with_the_command_that_mends_it(folder):
+    number = folder.name.removeprefix("format_")
+    with pytest.raises(ValueError, match=f"format version {number}, this code reads version.*{FIT_ANEW}"):
+        load_pipeline(folder)
+    # The network itself has not changed.
+    assert AttentionAsdModel.from_pretrained(folder).config.num_labels == 2

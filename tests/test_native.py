@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,6 +27,7 @@ from engines.native_layout_attention_asd import (
 from engines.native_weights import HIGHEST, RANGES, native_network
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdConfig, AttentionAsdModel, configuration_attention_asd
+from modeling.digests_attention_asd import file_digest
 
 
 FILE = Path(native_attention_asd.__file__).with_name(SOURCE)
@@ -197,6 +199,9 @@ def without_attention_channels(tensors, numbers):
         (lambda tensors, numbers: numbers.update(num_bottlenecks=2**31 - 1), "wrong about num_bottlenecks"),
         (lambda tensors, numbers: numbers.pop("wavegram_bias"), "wrong about 'wavegram_bias'"),
         (lambda tensors, numbers: tensors.pop("mel_weights"), "mel_weights do not fit"),
+        (lambda tensors, numbers: numbers.update(num_representations=2**31 - 1), "wrong about num_representations"),
+        (lambda tensors, numbers: numbers.update(mel_floor=float("nan")), "wrong about mel_floor"),
+        (lambda tensors, numbers: tensors["embedding"].fill_(torch.nan), "embedding is not finite"),
     ],
 )
 def test_weights_that_do_not_fit_are_an_error_before_anything_runs(
@@ -277,6 +282,85 @@ def test_a_compiler_that_is_missing_or_fails_is_an_error_that_says_what_to_do(tm
     with pytest.raises(ImportError, match=rf"(?s){message}.*export the model for onnx or openvino"):
         library(copy)
     assert not list(tmp_path.glob("attention_asd/*"))
+
+
+# A library whose loading leaves a trace: what another user could plant in a folder that both can write to.
+PLANTED = """
+#include <stdio.h>
+#include <stdlib.h>
+__attribute__((constructor)) static void run(void) { fclose(fopen(getenv("ASD_TEST_TRACE"), "w")); }
+"""
+
+
+@pytest.fixture
+def cache(runs_here, tmp_path, monkeypatch):
+    """A cache with the engine in it, and a function that loads the engine anew; returns both and where a trace would be."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("ASD_TEST_TRACE", str(tmp_path / "trace"))
+    # Compiled in a tenth of the time: nothing runs.
+    flags = [flag.replace("-O3", "-O0") for flag in native_attention_asd.FLAGS]
+    monkeypatch.setattr(native_attention_asd, "FLAGS", flags)
+
+    def load():
+        library.cache_clear()
+        return library(FILE)
+
+    load()
+    (compiled,) = (tmp_path / "cache" / "attention_asd").glob("*.so")
+    yield compiled, load, tmp_path / "trace"
+    library.cache_clear()
+
+
+def plant(path):
+    """Put a library into the place of another."""
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(path)], input=PLANTED, text=True, check=True)
+
+
+def test_the_compiled_engine_stays_in_a_cache_that_nobody_else_can_write_to(cache):
+    compiled, load, _ = cache
+    made = compiled.stat()
+    load()
+    assert compiled.stat().st_mtime_ns == made.st_mtime_ns
+    assert [made.st_mode & 0o077, compiled.parent.stat().st_mode & 0o077] == [0, 0]
+
+
+@pytest.mark.parametrize("damage", ["cut off", "garbage", "empty", "another library", "writable", "a link"])
+def test_a_library_of_the_cache_that_is_not_what_was_compiled_is_compiled_again(cache, damage, tmp_path):
+    compiled, load, trace = cache
+    whole = compiled.read_bytes()
+    compiled.unlink()
+    if damage == "another library":
+        plant(compiled)
+    elif damage == "a link":
+        (tmp_path / "elsewhere.so").write_bytes(whole)
+        compiled.symlink_to(tmp_path / "elsewhere.so")
+    else:
+        compiled.write_bytes({"cut off": whole[:5000], "garbage": b"no library" * 99, "empty": b""}.get(damage, whole))
+        compiled.chmod(0o777 if damage == "writable" else 0o700)
+    assert load().asd_workspace_bytes
+    (again,) = compiled.parent.glob("*.so")
+    assert again.stat().st_mode & 0o077 == 0 and not again.is_symlink() and not trace.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize("owned", ["the folder", "the library"])
+def test_a_library_that_another_user_planted_is_not_loaded(cache, owned):
+    compiled, load, trace = cache
+    plant(compiled)
+    planted = compiled.rename(compiled.with_name(f"{compiled.stem[:24]}-{file_digest(compiled)}.so"))
+    os.chown(planted if owned == "the library" else planted.parent, 65534, 65534)
+    assert load().asd_workspace_bytes
+    assert not trace.exists()
+
+
+def test_without_a_cache_that_can_be_written_to_the_engine_is_compiled_for_the_process(
+    runs_here, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    library.cache_clear()
+    assert library(FILE).asd_workspace_bytes
+    library.cache_clear()
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")

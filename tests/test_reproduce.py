@@ -16,7 +16,7 @@ import torch
 
 from dcase2020_task2 import DEVELOPMENT_LABELS
 from evaluation.evaluate_model import write_scores
-from evaluation.score_clips import ScoredClips, score_clips
+from evaluation.score_clips import score_clips
 from feature_extraction import AttentionAsdFeatureExtractor
 from metrics.asd_auc import asd_auc
 from modeling import AttentionAsdModel

@@ -1,0 +1,1 @@
+../../feature_extraction/limits_attention_asd.py
