@@ -49,6 +49,8 @@ class Conditions:
             The share of samples that are cut off at the recorder's limit.
         hum_hz (`int`, *optional*):
             Frequency of the mains, where a hum at its multiples is heard.
+        mel_frequencies (`tuple[float, ...]`):
+            Center frequency of each mel bin in Hz, by which a limit is named.
     """
 
     seconds: float
@@ -56,6 +58,7 @@ class Conditions:
     silent_seconds: float
     clipped_share: float
     hum_hz: int | None
+    mel_frequencies: tuple[float, ...]
 
     @property
     def is_clipped(self) -> bool:
@@ -144,6 +147,7 @@ def listen(blocks: Iterable[np.ndarray], feature_extractor: Any) -> Heard:
         silent_seconds=sound.silent / rate,
         clipped_share=clipped / max(sound.samples, 1),
         hum_hz=find_hum(np.concatenate(beginning), rate) if beginning else None,
+        mel_frequencies=tuple(feature_extractor.mel_frequencies.tolist()),
     )
     return Heard(conditions, sound.first, sound.stop, sound.samples, kept)
 

@@ -15,18 +15,16 @@ from .backends_attention_asd import SCORERS
 from .calibration_attention_asd import benjamini_hochberg
 from .conditions_attention_asd import Conditions
 from .levels_attention_asd import LEVEL_DB, roughness, roughness_limit
-from .machines_attention_asd import ClipVectors, KnownMachines, Machine
+from .machines_attention_asd import ClipVectors, KnownMachines, Machine, known_space
+from .notes_attention_asd import NOISE, NOT_FINITE, SHORT, SILENT, band_limit, band_note, level_note, unsupported_rate
 from .outputs_attention_asd import ClipOutputs
 from .reference_attention_asd import directions_of
-from .spectrum_attention_asd import pooled
+from .spectrum_attention_asd import normal_statistics, pooled, with_missing_bins
 
 
 NORMAL, ANOMALOUS, CANNOT_TELL = "normal", "anomalous", "cannot tell"
 
-SILENT = "it is silent"
-NOT_FINITE = "the network's output is not finite"
-NOISE = "it is noise, with nothing of a machine in it"
-SHORT = "it is much shorter than the machine's normal recordings, so that only a strong fault stands out"
+# A recording that is so many times shorter than the normal ones gets a note.
 NOTED_SHORTENING = 1.5
 # What is not known of a window that is not judged.
 REFUSED = {"verdict": CANNOT_TELL, "score": None, "p_value": None}
@@ -118,13 +116,19 @@ def decide_recording(
     if conditions is not None and conditions.obstacle is not None:
         return refused(blank, conditions.obstacle, len(outputs))
     judged = outputs if all(is_judged) else outputs[is_judged]
+    judged, first_missing = completed(known, judged, claimed)
     sound = hear(known, judged, claimed)
     decision = replace(blank, similarity=sound.similarity, predicted_machine=sound.nearest if sound.is_close else None)
     decisions = [decision] * len(judged)
     if claimed is not None or sound.is_close:
         decisions = measure(known, judged, replace(decision, machine=sound.judged_as), sound.shortening)
     recording = max(decisions, key=lambda window: -np.inf if window.score is None else window.score)
-    recording = judge(recording, sound, known, conditions, is_machine_named=claimed is not None)
+    recording = judge(recording, sound, known, is_machine_named=claimed is not None)
+    if conditions is not None:
+        recording = consider(recording, conditions)
+    if first_missing is not None:
+        frequencies = None if conditions is None else conditions.mel_frequencies
+        recording = without_band(recording, band_limit(first_missing, frequencies), claimed is not None)
     remaining = iter(decisions)
     windows = [
         as_window(next(remaining), recording) if obstacle is None else replace(recording, **REFUSED, note=obstacle)
@@ -163,6 +167,26 @@ def together(windows: ClipOutputs) -> ClipOutputs:
         windows.cosines.mean(0, keepdim=True),
         None if windows.spectra is None else pooled(windows.spectra),
     )
+
+
+def completed(known: KnownMachines, windows: ClipOutputs, claimed: str | None) -> tuple[ClipOutputs, int | None]:
+    """The windows of a recording that lacks the highest bins, with the machine's normal statistics there.
+
+    So it is judged by what is left: of 54 normal clips recorded at 8 kHz 9 % are then beyond the rate of 5 %, and 51 % of 114
+    faults. Without this, all are.
+
+    Returns:
+        The windows, and the lowest bin that the recording lacks; `None` where it lacks none.
+    """
+    machine = known.nearest(known.shared.vectors(together(windows))) if claimed is None else known[claimed]
+    spectra = together(windows).spectra
+    if spectra is None or machine.level is None or machine.spectrum is None:
+        return windows, None
+    first_missing = machine.level.first_missing_bin(spectra)
+    if first_missing is None or windows.spectra is None:
+        return windows, None
+    normal = normal_statistics(known_space(known.shared), machine.spectrum)
+    return replace(windows, spectra=with_missing_bins(windows.spectra, normal, first_missing)), first_missing
 
 
 @dataclass(frozen=True)
@@ -226,9 +250,8 @@ def hear(known: KnownMachines, windows: ClipOutputs, claimed: str | None) -> Sou
 
 def normal_frames(known: KnownMachines, machine: Machine) -> float:
     """Frames of a machine's normal clips."""
-    if machine.level is None or machine.level.frames is None:
-        return known.shared.num_frames
-    return machine.level.frames
+    frames = None if machine.level is None else machine.level.frames
+    return known.shared.num_frames if frames is None else frames
 
 
 def sounds_like_noise(known: KnownMachines, clip: ClipVectors, frames: int, machine: Machine) -> bool:
@@ -272,16 +295,9 @@ def measure(known: KnownMachines, windows: ClipOutputs, decision: Decision, shor
 # Step 4: the verdict
 
 
-def judge(
-    decision: Decision, sound: Sound, known: KnownMachines, conditions: Conditions | None, is_machine_named: bool
-) -> Decision:
+def judge(decision: Decision, sound: Sound, known: KnownMachines, is_machine_named: bool) -> Decision:
     """The decision with its verdict and the notes on it."""
     verdict, notes = verdict_and_notes(decision, sound, is_machine_named)
-    is_alarm = decision.p_value is not None and decision.p_value <= decision.false_alarm_rate
-    if conditions is not None:
-        notes += conditions.notes(is_alarm)
-        # Clipping adds overtones, which are no fault of the machine.
-        verdict = CANNOT_TELL if verdict == ANOMALOUS and conditions.is_clipped else verdict
     if verdict != CANNOT_TELL:
         lowest_rate = known[sound.judged_as].calibration(decision.backend).lowest_rate
         if lowest_rate > decision.false_alarm_rate:
@@ -316,19 +332,24 @@ def verdict_and_notes(decision: Decision, sound: Sound, is_machine_named: bool) 
     return (ANOMALOUS if is_alarm else NORMAL), notes
 
 
-def level_note(level_db: float) -> str:
-    return (
-        f"the whole recording is {abs(level_db):.0f} dB {'louder' if level_db > 0 else 'softer'} than this machine's normal "
-        "ones: check the gain and the place of the microphone"
-    )
+def consider(decision: Decision, conditions: Conditions) -> Decision:
+    """The decision with what is to be said of the recorder. Clipping adds overtones, which are no fault of the machine."""
+    is_alarm = decision.p_value is not None and decision.p_value <= decision.false_alarm_rate
+    is_doubtful = decision.verdict == ANOMALOUS and conditions.is_clipped
+    notes = [*([] if decision.note is None else [decision.note]), *conditions.notes(is_alarm)]
+    return replace(decision, verdict=CANNOT_TELL if is_doubtful else decision.verdict, note="; ".join(notes) or None)
 
 
-def unsupported_rate(lowest_rate: float, is_beyond: bool) -> str:
-    what = "the sound is less like the machine than what they can tell of" if is_beyond else "nothing raises an alarm"
-    return (
-        f"the normal clips support no false-alarm rate below {100 * lowest_rate:.2g} %: at a lower one {what}. Ask for a "
-        "higher rate, or fit on more clips"
-    )
+def without_band(decision: Decision, limit: str, is_machine_named: bool) -> Decision:
+    """The decision about a recording that lacks the upper part of the band.
+
+    An alarm is none: what is left of a recording of low rate is judged as well as before, but a codec that cuts the band off
+    changes the rest, too. With five of six such codecs 64 % or more of the normal clips raised an alarm.
+    """
+    is_alarm = decision.verdict == ANOMALOUS
+    notes = [band_note(limit, is_machine_named, is_alarm), *([] if decision.note is None else [decision.note])]
+    is_normal = decision.verdict == NORMAL and is_machine_named
+    return replace(decision, verdict=NORMAL if is_normal else CANNOT_TELL, note="; ".join(notes))
 
 
 def as_window(window: Decision, recording: Decision) -> Decision:

@@ -12,6 +12,13 @@ from .spectrum_attention_asd import kept_bins, median
 NOISE_ROUGHNESS, NOISE_FRAMES = 0.45, 313
 # A recording so much louder or softer than all of the machine's normal clips gets a note.
 LEVEL_DB = 3.0
+# It is so in nearly every bin; a fault may raise more than half of them.
+WHOLE_SHARE = 0.9
+# The highest bins (three of 128) lie so far below the machine's, beside the other bins, where a codec or a low sampling rate
+# has cut them off. Of 386 real clips, normal and faulty, not one lies there.
+MISSING_DB, TOP_BINS = -15.0, 3 / 128
+# Of 128 bins below, so many are left out as well: the filter begins to fall off there.
+EDGE_BINS = 3 / 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +64,31 @@ class NormalLevel:
         Args:
             spectra: of the recording, `(1, 6, num_mel_bins)`.
         """
-        offset = offset_db(spectra[:, 0].double(), self.bins[0]).item()
-        return max(offset - self.highest, 0.0) + min(offset - self.lowest, 0.0)
+        mean = spectra[:, 0].double()
+        offset = offset_db(mean, self.bins[0]).item()
+        excess = max(offset - self.highest, 0.0) + min(offset - self.lowest, 0.0)
+        moved = (mean - self.bins[0])[0, : kept_bins(mean.shape[1])] * excess > 0.0
+        return excess if moved.double().mean().item() >= WHOLE_SHARE else 0.0
+
+    def first_missing_bin(self, spectra: torch.Tensor) -> int | None:
+        """The lowest of the bins at the top that a recording lacks; `None` where it lacks none.
+
+        Args:
+            spectra: of the recording, `(1, 6, num_mel_bins)`.
+        """
+        bins = spectra.shape[2]
+        beside = (spectra[:, 0] - self.bins[0])[0]
+        beside = beside - median(beside[: kept_bins(bins)].unsqueeze(0))
+        present = torch.nonzero(beside >= MISSING_DB)
+        first_missing = int(present[-1]) + 1 if len(present) else 0
+        if bins - first_missing < max(bins * TOP_BINS, 1):
+            return None
+        return max(first_missing - edge_bins(bins), 1)
+
+
+def edge_bins(num_mel_bins: int) -> int:
+    """The number of bins over which the filter of a codec or a resampler falls off."""
+    return round(num_mel_bins * EDGE_BINS)
 
 
 def offset_db(mean: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
@@ -107,4 +137,4 @@ def roughness_limit(frames: int) -> float:
     return NOISE_ROUGHNESS * max(NOISE_FRAMES / frames, 1.0) ** 0.5
 
 
-__all__ = ["LEVEL_DB", "NormalLevel", "recording_level", "roughness", "roughness_limit"]
+__all__ = ["LEVEL_DB", "NormalLevel", "edge_bins", "recording_level", "roughness", "roughness_limit"]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .configuration_attention_asd import LAGS
+
 
 # Of the lower 31/32 of the bins (to 7.4 kHz) recordings tell the machine; above, the resampling filter or the codec.
 KEPT_BINS = (31, 32)
@@ -25,6 +27,8 @@ EXTRA_PRIOR = 2.0
 RELATIVE = 0.5
 # Directions of an enrolled machine's own variation that are kept: all of up to so many clips.
 MAX_OWN = 128
+# The mean and the changes over four lags.
+COMPARED_ROWS = 1 + len(LAGS)
 MIN_DEVIATION = 1e-6
 MIN_VARIANCE = 1e-6
 MIN_SQUARE = 1e-12
@@ -67,6 +71,26 @@ def pooled(spectra: torch.Tensor) -> torch.Tensor:
     """
     means, others = spectra[:, :1].mean(0), spectra[:, 1:].square().mean(0).sqrt()
     return torch.cat([means, others]).unsqueeze(0)
+
+
+def with_missing_bins(spectra: torch.Tensor, normal: torch.Tensor, first_missing: int) -> torch.Tensor:
+    """Spectra `(clips, 6, num_mel_bins)` with a machine's normal statistics in the bins that a recording lacks.
+
+    So these bins say nothing about the clip, and get no gradient.
+
+    Args:
+        spectra: of the clips.
+        normal: the machine's normal statistics, see [`normal_statistics`].
+        first_missing: the lowest of the bins that the recording lacks.
+    """
+    kept = normal.shape[1]
+    normal = normal.to(spectra)
+    level = median(spectra[:, 0, :first_missing] - normal[0, :first_missing])
+    means = torch.cat([spectra[:, 0, :first_missing], normal[0, first_missing:] + level.unsqueeze(1)], dim=1)
+    changes = normal[1:, first_missing:].expand(len(spectra), -1, -1)
+    changes = torch.cat([spectra[:, 2:, :first_missing], changes], dim=2)
+    filled = torch.cat([means.unsqueeze(1), spectra[:, 1:2, :kept], changes], dim=1)
+    return torch.cat([filled, spectra[:, :, kept:]], dim=2)
 
 
 # What all machines share
@@ -264,6 +288,13 @@ def extent(space: SpectrumSpace, machine: MachineSpectrum) -> float:
     return torch.log1p(machine.extra_variance / space.variances).mean().item()
 
 
+def normal_statistics(space: SpectrumSpace, machine: MachineSpectrum) -> torch.Tensor:
+    """A machine's mean statistics, `(rows, kept bins)` in dB: what [`compared`] makes of its clips, on average."""
+    # The rows of the matrix are orthogonal: its inverse needs no solving.
+    inverse = (space.matrix / space.matrix.square().sum(1, keepdim=True)).T
+    return (machine.mean @ inverse).reshape(COMPARED_ROWS, -1)
+
+
 class NearestMachine:
     """Finds the machine that a clip is nearest to, among any number of machines.
 
@@ -306,7 +337,9 @@ __all__ = [
     "describe",
     "fit_space",
     "log_distance",
+    "normal_statistics",
     "pooled",
     "similarity",
     "unlikelihood",
+    "with_missing_bins",
 ]

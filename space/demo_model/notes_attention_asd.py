@@ -1,0 +1,1 @@
+../../modeling/notes_attention_asd.py
