@@ -361,4 +361,10 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
 
 AttentionAsdFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 
+"""
+transformers before 5.9 copies a file only if the file that it loads names it in such a line, in a text too:
+from .libav_attention_asd import __all__
+from .unfinished_attention_asd import __all__
+"""
+
 __all__ = ["AUDIO_SUFFIXES", "AttentionAsdFeatureExtractor", "AudioReadError"]
