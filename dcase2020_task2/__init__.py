@@ -16,13 +16,13 @@ from .folder import list_clips
 
 
 if TYPE_CHECKING:
+    from .archives import ArchiveError
     from .dcase2020_task2 import Dcase2020Task2, Dcase2020Task2Config
-    from .download import ArchiveError
     from .loading import load_clips
 
 # These names are imported at their first use: `datasets` takes half a second, and scoring recordings does not need it.
 MODULES = {
-    "ArchiveError": "download",
+    "ArchiveError": "archives",
     "Dcase2020Task2": "dcase2020_task2",
     "Dcase2020Task2Config": "dcase2020_task2",
     "load_clips": "loading",

@@ -5,8 +5,9 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from .archives import ARCHIVES, SELECTIONS, ZENODO, Archive, ArchiveError
 from .clips import MACHINE_TYPES
-from .download import ARCHIVES, SELECTIONS, ZENODO, Archive, ArchiveError, fetch
+from .download import fetch
 from .folder import SPLITS, list_clips
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import datasets
 
+from .archives import ARCHIVES, SELECTIONS, ZENODO, Archive
 from .clips import ADDITIONAL_IDS, DEVELOPMENT_IDS, LABELS, MACHINE_TYPES
-from .download import ARCHIVES, SELECTIONS, ZENODO, Archive, fetch
+from .download import fetch
 from .folder import SPLITS, ClipFolder, list_clips
 
 

@@ -48,7 +48,7 @@ def download(url: str, max_bytes: int = MAX_DOWNLOAD_BYTES, max_seconds: float =
     try:
         # In a thread of its own, because the caller's may have an event loop that runs, as notebooks do.
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, fetch_in_time()).result()
+            return thread.submit(lambda: asyncio.run(fetch_in_time())).result()
     except TimeoutError:
         reason = f"it took longer than {max_seconds:g} s"
     except Exception as error:  # httpx's, the operating system's, and groups of them

@@ -1,17 +1,22 @@
 """The data set room: names, local folders, downloads from a real local server, and the `datasets` builder."""
 
+import asyncio
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import io
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -32,8 +37,10 @@ from dcase2020_task2 import (
     parse_clip_name,
 )
 from dcase2020_task2.__main__ import main
-from dcase2020_task2.download import ARCHIVES, MAX_FUTILE_ATTEMPTS, Archive, download, fetch
+from dcase2020_task2.archives import ARCHIVES, Archive
+from dcase2020_task2.download import fetch
 from dcase2020_task2.folder import read_evaluation_labels
+from dcase2020_task2.transfer import MAX_FUTILE_ATTEMPTS, download
 
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +93,7 @@ class Zenodo(ThreadingHTTPServer):
         self.ranges = True
         self.statuses: list[int] = []  # of the first answers, one for each request
         self.cuts: list[int] = []  # bytes after which the connection breaks, one for each request
+        self.answers: dict[str, Callable[[_Handler], None]] = {}  # name -> what answers instead
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def serve(self, *archives_and_contents: tuple[Archive, bytes]) -> tuple[Archive, ...]:
@@ -99,6 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         name, asked = self.path.rsplit("/", 1)[-1], self.headers.get("Range")
+        if name in self.server.answers:
+            self.server.requests.append((name, asked, 0))
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.server.answers[name](self)
+            return
         status = self.server.statuses.pop(0) if self.server.statuses else 200
         content = self.server.files.get(name)
         if status != 200 or content is None:
@@ -482,7 +496,7 @@ def test_attempts_end_when_nothing_new_comes(zenodo, tmp_path):
     zenodo.ranges, zenodo.cuts = False, [100] * 50
     with pytest.raises(ArchiveError, match=f"gave up after {MAX_FUTILE_ATTEMPTS} attempts .*ended after 100 of"):
         download(f"{zenodo.url}/a.zip", tmp_path / "a.zip", hashlib.md5(content).hexdigest(), retry_wait_s=0)
-    assert len(zenodo.requests) == 1 + MAX_FUTILE_ATTEMPTS
+    assert len(zenodo.requests) == MAX_FUTILE_ATTEMPTS
 
 
 def test_a_busy_server_is_asked_again_and_a_refusal_is_not(zenodo, tmp_path):
@@ -495,8 +509,145 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(zenodo, tmp_path):
 
 
 def test_no_server_at_all_is_an_error_that_names_the_address(tmp_path):
-    with pytest.raises(ArchiveError, match="http://127.0.0.1:9/a.zip: gave up after .*refused"):
+    with pytest.raises(ArchiveError, match="http://127.0.0.1:9/a.zip: gave up after .*connection attempts failed"):
         download("http://127.0.0.1:9/a.zip", tmp_path / "a.zip", None, retry_wait_s=0)
+
+
+def sending(
+    head: str, body: bytes = b"", times: int = 1, pause_s: float = 0.0
+) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Make an answer of raw lines of headers, and of a body so many times, with a pause after each."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(f"HTTP/1.1 {head}".replace("\n", "\r\n").encode())
+        for _ in range(times):
+            handler.wfile.write(body)
+            time.sleep(pause_s)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (sending("200 OK\nContent-Length: 99999999999\n\n"), "the file has 99999999999 bytes, expected at most 100000"),
+        (sending("200 OK\n\n", bytes(10_000), times=10_000), "more than 100000 bytes came"),
+        (
+            sending("200 OK\n\n", b"R", times=1000, pause_s=0.02),
+            "gave up after 5 attempts .*slower than 10000 bytes a second",
+        ),
+        (sending("200 OK\nX-Slow: ", b"R", times=1000, pause_s=0.02), "gave up after 5 attempts .*no answer in 0.2 s"),
+        (
+            sending("503 Busy\nRetry-After: 999999999\n\n"),
+            "asks to wait for 999999999 s. Run the same command again later",
+        ),
+        (
+            sending("302 Found\nLocation: ftp://127.0.0.1/a.zip\n\n"),
+            "ftp://127.0.0.1. Expected https|leads astray .*ftp",
+        ),
+        (sending("302 Found\nLocation: http://zenodo.org/a.zip\n\n"), "leads to http://zenodo.org. Expected https"),
+        (sending("302 Found\nLocation: a.zip\n\n"), "leads astray .*redirects"),
+        (sending("416 Range Not Satisfiable\n\n"), "the server answered 416"),
+        (sending("200 OK\nContent-Length: many\n\nbody"), "gave up after 5 attempts"),
+        (
+            sending("206 Partial Content\nContent-Range: bytes 7-9/10\n\nabc"),
+            "gave up after 5 .*the bytes from 7 on",
+        ),
+        (sending("206 Partial Content\nContent-Range: some\n\nabc"), "gave up after 5 attempts"),
+        (sending("no HTTP at all"), "gave up after 5 attempts"),
+    ],
+    ids=[
+        "too large by its header",
+        "endless",
+        "dripping",
+        "dripping headers",
+        "a pause of 31 years",
+        "to ftp",
+        "to http elsewhere",
+        "in circles",
+        "416 to no range",
+        "a length that is no number",
+        "a range not asked for",
+        "a range that is none",
+        "no HTTP",
+    ],
+)
+def test_what_no_server_should_answer_is_an_error_that_names_the_file(zenodo, tmp_path, answer, said):
+    zenodo.answers["a.zip"] = answer
+    start_s = time.monotonic()
+    with pytest.raises(ArchiveError, match=rf"^{zenodo.url}/a\.zip: .*({said})"):
+        download(f"{zenodo.url}/a.zip", tmp_path / "a.zip", "0" * 32, max_bytes=100_000, retry_wait_s=0, patience_s=0.2)
+    assert time.monotonic() - start_s < 10
+    assert not (tmp_path / "a.zip").exists()
+
+
+@pytest.mark.parametrize("url", ["http://zenodo.org/a.zip", "ftp://127.0.0.1/a.zip", "file:///etc/hostname"])
+def test_another_protocol_than_https_is_refused_before_anything_is_sent(tmp_path, url):
+    with pytest.raises(ArchiveError, match=f"{url}: leads "):
+        download(url, tmp_path / "a.zip", None, retry_wait_s=0)
+
+
+def test_what_came_of_another_file_is_fetched_anew(zenodo, tmp_path):
+    content = zenodo.files["a.zip"] = zipped(*FAN)
+    (tmp_path / "a.zip.part").write_bytes(bytes(len(content) + 100))
+
+    def refuse_once(handler: BaseHTTPRequestHandler) -> None:
+        del zenodo.answers["a.zip"]
+        sending(f"416 Range Not Satisfiable\nContent-Range: bytes */{len(content)}\n\n")(handler)
+
+    zenodo.answers["a.zip"] = refuse_once
+    download(f"{zenodo.url}/a.zip", tmp_path / "a.zip", hashlib.md5(content).hexdigest(), retry_wait_s=0)
+    assert (tmp_path / "a.zip").read_bytes() == content
+
+
+def test_a_download_works_where_an_event_loop_runs_as_in_a_notebook(zenodo, tmp_path):
+    content = zenodo.files["a.zip"] = zipped(*FAN)
+
+    async def cell() -> None:
+        download(f"{zenodo.url}/a.zip", tmp_path / "a.zip", hashlib.md5(content).hexdigest())
+
+    asyncio.run(cell())
+    assert (tmp_path / "a.zip").read_bytes() == content
+
+
+def odd_archive(kind: str) -> bytes:
+    """An archive that zipfile opens and that is none of the published ones."""
+    if kind == "twice":
+        return zipped(*FAN, "other/train/normal_id_00_00000000.wav")
+    if kind == "LZMA":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as file:
+            file.writestr(FAN[0], wav(0))
+        return buffer.getvalue()
+    content = bytearray(zipped(*FAN))
+    local, central = content.index(b"PK\3\4"), content.index(b"PK\1\2")
+    if kind == "encrypted":
+        content[local + 6] |= 1
+        content[central + 8] |= 1
+    if kind == "bomb":
+        for entry in (central, content.index(b"PK\1\2", central + 4)):
+            content[entry + 24 : entry + 28] = struct.pack("<I", 2**32 - 2)
+    if kind == "version":
+        content[central + 6] = content[local + 4] = 99
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("twice", "'other/train/normal_id_00_00000000.wav' is a second fan/train/normal_id_00_00000000.wav"),
+        ("encrypted", "the entry .* is encrypted"),
+        ("LZMA", r"the entry .* is compressed by another method \(14\)"),
+        ("bomb", "makes more than 4294967296 bytes of clips"),
+        ("version", "is damaged or cut short .*version"),
+    ],
+)
+def test_an_archive_that_is_not_as_published_is_refused_whole(zenodo, tmp_path, kind, said):
+    content = odd_archive(kind)
+    archives = zenodo.serve((archive("development", "fan", content), content))
+    with pytest.raises(ArchiveError, match=f"dev_data_fan.zip.*{said}"):
+        fetch(tmp_path / "data", archives=archives, base_url=zenodo.url)
+    assert not list(tmp_path.rglob("*.wav")) and not list(tmp_path.rglob("*.zip*"))
 
 
 def link(name: str) -> zipfile.ZipInfo:

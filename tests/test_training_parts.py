@@ -1,5 +1,10 @@
 """Batches, mixup, the waveform bank and checkpoints, each on its own."""
 
+import os
+import struct
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -95,6 +100,30 @@ def test_the_bank_is_decoded_once_and_again_when_a_file_changed(clips, small_ext
     soundfile.write(clips[0], np.zeros(16_001, np.int16), 16_000)
     third = WaveformBank(clips, [0] * 4, small_extractor, cache_dir=cache, progress=False)
     assert third.file != first.file and not third.fetch([0])[0].any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse names in Latin-1")
+def test_clips_that_no_recorder_makes_are_named_and_the_others_are_trained_on(small_extractor, tmp_path):
+    """1 Hz, raw samples, the floats of 16-bit units, and a header of 50 days: each was the end of a run."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000).astype(np.float32)
+    names = ["1 Hz.wav", "samples.raw", "units.wav", "years.flac", os.fsdecode(b"caf\xe9.wav")]
+    clips = [str(tmp_path / name) for name in names]
+    for clip in (clips[0], clips[4]):
+        with open(clip, "wb") as file:
+            soundfile.write(file, sound, 16_000, format="WAV")
+    with open(clips[0], "r+b") as file:
+        file.seek(24)
+        file.write(struct.pack("<I", 1))
+    Path(clips[1]).write_bytes(bytes(32_000))
+    soundfile.write(clips[2], 32768 * sound, 16_000, subtype="FLOAT")
+    soundfile.write(clips[3], sound, 16_000)
+    with open(clips[3], "r+b") as file:
+        file.seek(21)
+        file.write(bytes([0xFF]) * 5)
+    bank = WaveformBank(clips, [0] * 5, small_extractor, cache_dir=tmp_path / "cache", progress=False)
+    assert list(bank.errors) == clips[:4] and bank.rows == [4]
+    for clip, said in zip(clips, ("sampling_rate=1:", "Format not", "divide by 32768", "it is too long"), strict=False):
+        assert bank.errors[clip].startswith(f"{clip}: ") and said in bank.errors[clip]
 
 
 def test_a_checkpoint_restores_weights_moments_and_place_without_pickle(small_model, tmp_path):

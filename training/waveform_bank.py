@@ -116,9 +116,9 @@ def bank_digest(paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtr
     for path in paths:
         try:
             stat = os.stat(path)
-            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        except FileNotFoundError:
-            digest.update(f"{path}\0missing\n".encode())
+            digest.update(os.fsencode(path) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        except OSError:
+            digest.update(os.fsencode(path) + b"\0missing\n")
     return digest.hexdigest()[:24]
 
 
