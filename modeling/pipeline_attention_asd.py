@@ -310,11 +310,11 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         return Result(
             decision=verdict,
             duration_s=self.seconds(processed.duration),
+            level_db=recording_level(processed.outputs.spectra),
             timeline=self.timeline(processed, decisions),
             reason=reason,
             regions=regions,
             window=decided,
-            level_db=recording_level(processed.outputs.spectra),
         )
 
     def timeline(self, processed: ProcessedRecording, decisions: Sequence[Decision]) -> list[TimelineEntry]:
