@@ -25,6 +25,7 @@ if __name__ == "__main__":
 from evaluation.command import run
 from scoring.options import CLOSEST_MACHINE, FORMAT_OF_SUFFIX, SAMPLE_FORMATS, SETTLE_SECONDS, STANDARD_INPUT
 from scoring.rows import FORMATS
+from training.allocator import keep_freed_memory
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -121,6 +122,7 @@ def main() -> int:
     # Imported here: torch and transformers take seconds, and --help and usage errors need neither.
     from scoring.session import score
 
+    keep_freed_memory()
     return score(arguments)
 
 

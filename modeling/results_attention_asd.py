@@ -61,29 +61,29 @@ class Result:
     Attributes:
         decision: the detector's decision about the recording.
         duration_s: length of the recording, in seconds.
-        level_db: level of the recording, in dB, see [`recording_level`]; `None` where the network gives no spectra.
         timeline: an entry for every window, of which a recording no longer than a clip has one.
         reason: why the window with the highest score is anomalous, in one sentence; `None` where it is not.
         regions: the regions in time and frequency that the reason is about, in seconds of that window.
         window: that window itself, where attention maps were asked for.
+        level_db: level of the recording, in dB, see [`recording_level`]; `None` where the network gives no spectra.
     """
 
     decision: Decision
     duration_s: float
-    level_db: float | None
     timeline: Sequence[TimelineEntry]
     reason: str | None = None
     regions: Sequence[Region] = field(default=())
     window: DecidedWindow | None = None
+    level_db: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer ready for JSON, without the window."""
         return {
             **self.decision.to_dict(),
             "duration_s": self.duration_s,
-            "level_db": self.level_db,
             "reason": self.reason,
             "regions": [asdict(region) for region in self.regions],
+            "level_db": self.level_db,
             "windows": [entry.to_dict() for entry in self.timeline] if len(self.timeline) > 1 else [],
         }
 

@@ -17,11 +17,30 @@ class Found:
 
     Attributes:
         recordings: paths, in the order of the inputs and by name within a folder.
-        passed_over: the number of other files in folders, by suffix, or `"hidden"`.
+        others: paths of what else is in folders: other files, and folders that cannot be opened.
     """
 
     recordings: list[str] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def passed_over(self) -> Counter[str]:
+        """The number of other files by suffix, and of hidden files and closed folders."""
+        return Counter(kind_of(path) for path in self.others)
+
+
+def kind_of(path: str) -> str:
+    """Say what a path is that is no recording."""
+    if os.path.isdir(path):
+        return "closed folder"
+    if is_hidden(path):
+        return "hidden"
+    return os.path.splitext(path)[1].lower() or "no suffix"
+
+
+def is_hidden(path: str) -> bool:
+    """Tell whether a file or folder is hidden, as are the `._` files that macOS writes beside every file on other disks."""
+    return os.path.basename(path).startswith(".")
 
 
 def find_recordings(inputs: Iterable[str]) -> Found:
@@ -32,37 +51,35 @@ def find_recordings(inputs: Iterable[str]) -> Found:
     """
     found = Found()
     for name in inputs:
-        if os.path.isdir(name):
-            in_folder = list_folder(name)
-            found.recordings += in_folder.recordings or [name]
-            found.passed_over += in_folder.passed_over
-        elif os.path.lexists(name) or "://" in name:
-            found.recordings.append(name)
-        else:
-            found.recordings += sorted(glob.glob(name, recursive=True)) or [name]
-    found.recordings = list(dict.fromkeys(found.recordings))
-    return found
+        is_one = os.path.lexists(name) or "://" in name
+        for path in [name] if is_one else sorted(glob.glob(name, recursive=True)) or [name]:
+            in_folder = list_folder(path) if os.path.isdir(path) else Found([path])
+            found.recordings += in_folder.recordings or ([path] if is_one else [])
+            found.others += in_folder.others
+    return Found(list(dict.fromkeys(found.recordings)), list(dict.fromkeys(found.others)))
 
 
 def list_folder(folder: str | os.PathLike) -> Found:
     """List the sound files in a folder and its subfolders, by name. Links to folders are followed, each folder once."""
     found = Found()
-    for path in walk_files(folder):
-        name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
-        if name.startswith("."):  # as are the `._` files that macOS writes beside every file on other disks
-            found.passed_over["hidden"] += 1
-        elif suffix in AUDIO_SUFFIXES:
-            found.recordings.append(path)
-        else:
-            found.passed_over[suffix or "no suffix"] += 1
+    for path in walk_files(folder, closed=found.others):
+        is_sound = os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES and not is_hidden(path)
+        (found.recordings if is_sound else found.others).append(path)
     found.recordings.sort()
     return found
 
 
-def walk_files(folder: str | os.PathLike) -> Iterator[str]:
-    """Give the files in a folder and its subfolders, but for hidden subfolders."""
+def walk_files(folder: str | os.PathLike, closed: list[str]) -> Iterator[str]:
+    """Give the files in a folder and its subfolders, but for hidden subfolders.
+
+    Args:
+        folder: where to begin.
+        closed: a list that gets the folders that cannot be opened.
+    """
     visited = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(
+        folder, followlinks=True, onerror=lambda error: closed.append(error.filename)
+    ):
         try:
             status = os.stat(parent)
         except OSError:  # taken away meanwhile

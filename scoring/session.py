@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from engines import load_pipeline, model_digest
-from training.allocator import keep_freed_memory
 
 from .drift import DriftWatch
 from .inputs import find_recordings
@@ -65,8 +64,7 @@ def score(arguments: argparse.Namespace) -> int:
 
 
 def prepare_process() -> None:
-    """Set up memory, messages and standard streams."""
-    keep_freed_memory()
+    """Set up messages and standard streams."""
     transformers_logging.disable_progress_bar()
     # File names may hold bytes that are no text.
     for stream in (sys.stdout, sys.stderr):

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling.recordings_attention_asd import MAX_DOWNLOAD_BYTES, resampled
+from modeling.recordings_attention_asd import resampled
 
 from .options import SAMPLE_FORMATS
 from .watching import UNKNOWN_SIZE
@@ -19,6 +19,8 @@ FULL_SCALE = {"s16le": 2.0**15, "f32le": 1.0}
 FILE_MARKS = (b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"ID3")
 # A header that is longer is none: the chunk before the samples says what it likes.
 MAX_HEADER_BYTES = 2**20
+# A compressed sound file is read whole before it is decoded.
+MAX_FILE_BYTES = 2**30
 
 
 class StandardInputError(ValueError):
@@ -43,11 +45,10 @@ def stream_blocks(
     if head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
         yield from wav_blocks(stream, extractor)
     elif head.startswith(FILE_MARKS):
-        data = head + stream.read(MAX_DOWNLOAD_BYTES + 1 - len(head))
-        if len(data) > MAX_DOWNLOAD_BYTES:
+        data = head + stream.read(MAX_FILE_BYTES + 1 - len(head))
+        if len(data) > MAX_FILE_BYTES:
             raise StandardInputError(
-                f"standard input: a sound file of more than {MAX_DOWNLOAD_BYTES} bytes, which is read whole before it is "
-                "decoded. Pipe it as WAV, or give the file by name."
+                f"standard input: a sound file of more than {MAX_FILE_BYTES} bytes. Pipe it as WAV, or give the file by name."
             )
         yield from extractor.stream_audio(data)
     else:

@@ -141,7 +141,8 @@ def is_open_for_writing(path: str) -> bool | None:
     Linux gives a read lease on a file only if nobody does. The lease is given back at once.
 
     Returns:
-        `None` where it cannot be told: on other systems, and for files of another user.
+        `None` where it cannot be told: on other systems, and for files of another user. Some network disks always say that
+        somebody does; there a recording is taken after the longer wait.
     """
     if not sys.platform.startswith("linux"):
         return None

@@ -18,6 +18,7 @@ import soundfile
 from score_process import next_row, run_here, send, start
 from small_detector import RATE, machine_sound, small_pipeline
 
+from scoring.inputs import find_recordings
 from scoring.results import ResultsFile
 from scoring.rows import COLUMNS, HEADERS, as_csv, as_json
 
@@ -172,6 +173,38 @@ def test_everything_in_a_folder_that_looks_like_sound_is_judged_or_named(capsys,
     assert all(judged[name]["verdict"] in ("normal", "anomalous") for name in ("ok.wav", "a.bwf", "b.WAVE", "c.aifc"))
     assert all(str(folder / name) in judged[name]["error"] for name in named)
     assert code == 2 and "4 unreadable; passed over: 1 .txt, 2 hidden, 1 no suffix" in stderr
+
+
+def test_a_pattern_gives_files_and_what_is_in_folders_each_once(folder):
+    for name in ("a.wav", "pump/b.wav", "pump/deep/c.wav"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_sound(folder / name, 500)
+    (folder / "pump" / "notes.txt").write_text("no sound")
+    for pattern, others in (("*", {".txt": 1}), ("**/*.wav", {})):
+        found = find_recordings([str(folder / pattern)])
+        assert [os.path.relpath(path, folder) for path in found.recordings] == [
+            "a.wav",
+            "pump/b.wav",
+            "pump/deep/c.wav",
+        ]
+        assert found.passed_over == others
+
+
+def test_drift_is_reported_once_and_a_second_start_goes_on_with_it(capsys, model, folder, tmp_path):
+    """From the 25th recording on all are 12 dB softer, as after somebody moved the microphone; no score changes."""
+    for i in range(60):
+        sound = machine_sound(220.0, 3000 + i) * (1.0 if i < 25 else 0.25)
+        soundfile.write(folder / f"{i:02d}.wav", sound, RATE)
+    arguments = ["--model", model, "--machine", "fan_id_00", "--drift"]
+    whole, again = tmp_path / "whole.csv", tmp_path / "again.csv"
+    run_here(capsys, folder, *arguments, "--output", whole)
+    reports = [(row["file"], row["drift"]) for row in read_rows(whole) if row["drift"]]
+    assert [drift.replace(str(folder), "") for _, drift in reports] == [
+        "fan_id_00: level has changed since /25.wav: 12.0 dB softer"
+    ]
+    run_here(capsys, *sorted(folder.iterdir())[:40], *arguments, "--output", again)
+    run_here(capsys, folder, *arguments, "--output", again)
+    assert again.read_bytes() == whole.read_bytes()
 
 
 def endless_wav(samples: np.ndarray, rate: int, chunks: bytes = b"") -> bytes:
