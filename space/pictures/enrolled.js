@@ -22,7 +22,7 @@ function studied(payload, choose) {
     { title: "Judged by the others", value: says, node: row => el("span", { class: `asd-mini asd-is-${KEYS[row.verdict] || "unknown"}` },
       row.verdict ? icon(row.verdict) : null, says(row)) },
     { title: "p", value: row => row.p_value ?? null, isNumber: true, text: row => bare(row.p_value ?? null) },
-    { title: "Why in doubt", value: row => row.note ?? null },
+    { title: "Why in doubt", isLong: true, value: row => row.note ?? null },
     { unseen: "Remove", node: row => el("button", { type: "button", class: "asd-button", "aria-label": `Remove ${row.name}`, onclick: () => choose(row.index) }, "Remove") },
   ];
   const shown = numbered.some(row => row.note) ? columns : columns.filter(column => column.title !== "Why in doubt");
