@@ -141,8 +141,11 @@ def enroll_on_page(draft: list[str], name: str, own: Any, sources: dict[str, lis
         *([f"{len(unlike)} of {count} could not be confirmed by the others: see the table."] if unlike else []),
         f"An alarm is set to 1 in {rate} normal recordings. {name} can be chosen in all tabs.",
     ]
-    answer = {"machine": name, "lines": lines, "others": session_machines(detector, name), "test": tested}
-    return (*outcome({**answer, "isDoubtful": bool(unlike)}, detector, name), {**sources, name: draft})
+    if others := session_machines(detector, name):
+        lines.append(f"In this session there are also: {', '.join(others)}.")
+    verb = "is enrolled, with doubts" if unlike else "is enrolled"
+    answer = {"machine": name, "verb": verb, "lines": lines, "isDoubtful": bool(unlike), "isKept": True, "test": tested}
+    return (*outcome(answer, detector, name), {**sources, name: draft})
 
 
 @on_page(*[gr.skip()] * 7)
@@ -152,8 +155,7 @@ def bring_back(paths: list[str] | None, own: Any) -> tuple:
     if not names:
         raise ValueError("This detector has no machine of yours: it is the model's own.")
     lines = ["It can be chosen in all tabs."] if len(names) == 1 else [f"All {len(names)} can be chosen in all tabs."]
-    answer = {"machine": ", ".join(names), "verb": "back", "lines": lines, "others": []}
-    return outcome(answer, detector, names[-1])
+    return outcome(back(names, lines), detector, names[-1])
 
 
 @on_page(*[gr.skip()] * 7)
@@ -164,13 +166,26 @@ def restore(text: str | None) -> tuple:
     detector, names = enrolling.from_text(listener, text)
     if not names:
         return (gr.skip(),) * 8
-    answer = {"machine": ", ".join(names), "verb": "back", "lines": ["Kept by this browser since your last visit."]}
-    return outcome({**answer, "others": []}, detector, names[-1])
+    return outcome(back(names, ["Kept by this browser since your last visit."]), detector, names[-1])
+
+
+def back(names: list[str], lines: list[str]) -> dict[str, Any]:
+    return {
+        "machine": ", ".join(names),
+        "verb": "is back" if len(names) == 1 else "are back",
+        "lines": lines,
+        "isKept": True,
+    }
 
 
 def forget_machines() -> tuple:
     """Go back to the model's own machines. The browser forgets the others."""
-    return "", None, "", None, "", gr.Column(visible=False), gr.Audio(None, visible=False), ""
+    answer = {
+        "machine": "Your machines",
+        "verb": "are forgotten",
+        "lines": ["Neither this browser nor the app knows them now."],
+    }
+    return to_json(answer), None, "", None, "", gr.Column(visible=False), gr.Audio(None, visible=False), ""
 
 
 def session_machines(detector: Any, name: str) -> list[str]:
