@@ -119,7 +119,7 @@ def enroll(recordings: list[str], name: str) -> list[str]:
     """
     if not recordings:
         raise ValueError("There are no recordings: expected one or more of the machine in normal operation.")
-    detector, _ = service.enroll((name or "").strip(), read_normal(recordings))
+    detector, *_ = service.enroll((name or "").strip(), read_normal(recordings))
     return enrolling.save(detector)
 
 

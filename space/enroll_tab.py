@@ -131,20 +131,21 @@ def enroll_on_page(draft: list[str], name: str, own: Any, sources: dict[str, lis
         raise ValueError("The machine has no name: type one.")
     replaced = own is not None and name in own.machines
     sounds = checked_sounds(draft)
-    detector, tested = enroll(name, sounds, own)
+    detector, tested, warning = enroll(name, sounds, own)
     unlike = [row for row in study(sounds, None)["recordings"] if row.get("verdict") != "normal"]
     count, rate = len(draft), round(1 / detector.false_alarm_rate)
     lines = [
         f"Made from {count} {'recording' if count == 1 else 'recordings'}"
         + (", in place of the one before." if replaced else "."),
-        *(tested["sentences"] if tested else []),
+        *tested,
+        *([f"{warning[0].upper()}{warning[1:]}."] if warning else []),
         *([f"{len(unlike)} of {count} could not be confirmed by the others: see the table."] if unlike else []),
         f"An alarm is set to 1 in {rate} normal recordings. {name} can be chosen in all tabs.",
     ]
     if others := session_machines(detector, name):
         lines.append(f"In this session there are also: {', '.join(others)}.")
-    verb = "is enrolled, with doubts" if unlike else "is enrolled"
-    answer = {"machine": name, "verb": verb, "lines": lines, "isDoubtful": bool(unlike), "isKept": True, "test": tested}
+    verb = "is enrolled, with doubts" if unlike or warning else "is enrolled"
+    answer = {"machine": name, "verb": verb, "lines": lines, "isDoubtful": bool(unlike or warning), "isKept": True}
     return (*outcome(answer, detector, name), {**sources, name: draft})
 
 

@@ -46,7 +46,7 @@ def add_to_normal(
         raise gr.Error("Only a machine that was enrolled since the page was opened can learn.", print_exception=False)
     paths = [*sources[machine], recording]
     try:
-        detector, _ = enroll(machine, read_normal(paths), own)
+        detector, *_ = enroll(machine, read_normal(paths), own)
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
     return detector, {**sources, machine: paths}, enrolling.to_text(detector)

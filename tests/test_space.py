@@ -104,6 +104,7 @@ def sounds(tmp_path_factory) -> Path:
     for i in range(6):
         write(f"mine_{i}.wav", machine_sound(900.0, 1020 + i))
     write("mine_faulty.wav", machine_sound(900.0, 1030, hiss=0.3))
+    write("silent.wav", np.zeros(3 * RATE))
     (folder / "broken.wav").write_text("this is not a sound")
     return folder
 
@@ -319,6 +320,87 @@ def test_hovering_reads_time_frequency_and_level_off_the_log_mel(visit, sounds, 
     log_mels = detect.feature_extractor(waveform, sampling_rate=RATE)["input_features"][0]
     nearby = log_mels[index - 2 : index + 3, 14:19]
     assert nearby.min() - 2 <= float(level.removesuffix(" dB")) <= nearby.max() + 2
+
+
+def test_pictures_are_told_in_words_and_read_with_the_arrow_keys(visit, sounds):
+    page = visit()
+    choose_machine(page)
+    give(page, sounds / "faulty.wav")
+    panel(page).locator(".asd-verdict").wait_for()
+    told = panel(page).locator(".asd-plot canvas[role=img]").first.get_attribute("aria-label")
+    assert re.search(r"highest with \d+ dB at [\d.]+ k?Hz", told) and "Region 1:" in told
+    picture = panel(page).locator(".asd-over").nth(1)
+    picture.focus()
+    for key in ("ArrowRight", "Shift+ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+    read = panel(page).locator(".asd-tip span").all_inner_texts()
+    assert read[0] == "0.11 s" and "Hz" in read[1] and read[2].endswith("dB")
+    page.keyboard.press("Escape")
+    assert not panel(page).locator(".asd-tip").is_visible()
+    page.get_by_role("tab", name="Listen").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("tab", name="Compare", selected=True).wait_for()
+    page.keyboard.press("ArrowLeft")
+    page.get_by_role("tab", name="Listen", selected=True).wait_for()
+
+
+def test_what_alarmed_is_played_in_its_band_and_one_sound_at_a_time(visit, sounds):
+    page = visit()
+    choose_machine(page)
+    give(page, sounds / "faulty.wav")
+    panel(page).locator(".asd-regions li").first.wait_for()
+    # What is heard: the sum of what the page sends to the loudspeaker, by a spectrum analyzer in its place.
+    page.evaluate("""() => {
+      const connect = GainNode.prototype.connect;
+      GainNode.prototype.connect = function (to) {
+        if (to === this.context.destination) {
+          window.heard = new AnalyserNode(this.context, { fftSize: 4096, smoothingTimeConstant: 0.9 });
+          connect.call(this, window.heard);
+        }
+        return connect.call(this, to);
+      };
+    }""")
+    region = answer(page)["regions"][0]
+    play = panel(page).locator(".asd-regions li").first.get_by_role("button", name="Play")
+    play.click()
+    page.wait_for_timeout(800)
+    levels, rate = page.evaluate("""() => {
+      const levels = new Float32Array(heard.frequencyBinCount);
+      heard.getFloatFrequencyData(levels);
+      return [[...levels], heard.context.sampleRate];
+    }""")
+    hertz = np.arange(len(levels)) * rate / 4096
+    inside = (hertz >= region["low_hz"]) & (hertz <= region["high_hz"])
+    far = (hertz > 20) & ((hertz < region["low_hz"] / 4) | (hertz > region["high_hz"] * 4)) & (hertz < 8000)
+    assert np.max(np.array(levels)[inside]) > -80
+    assert not far.any() or np.mean(np.array(levels)[inside]) > np.mean(np.array(levels)[far]) + 10
+    panel(page).locator(".asd-regions li").first.get_by_role("button", name="At its normal level").click()
+    assert [text for text in panel(page).locator(".asd-regions button").all_inner_texts() if "Stop" in text] == [
+        "■ Stop"
+    ]
+    panel(page).get_by_text("Stop", exact=False).first.click()
+    assert panel(page).get_by_text("Stop").count() == 0
+
+
+def test_silence_has_no_figures(visit, sounds):
+    page = visit()
+    give(page, sounds / "silent.wav")
+    panel(page).get_by_text("silent.wav: it is silent.").wait_for()
+    said = panel(page).inner_text()
+    assert "highest score" not in said and "first window" in said and "p =" not in said and "p <" not in said
+
+
+def test_the_fields_for_files_take_what_the_model_reads(visit, detect, monkeypatch):
+    monkeypatch.syspath_prepend(SPACE)
+    from reading import suffixes  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
+
+    expected = set(suffixes(detect.feature_extractor))
+    assert {".wav", ".flac", ".mp3"} <= expected
+    page = visit()
+    for tab in ("Files", "Enroll"):
+        open_tab(page, tab)
+        accepted = panel(page).locator("input[type=file]").first.get_attribute("accept")
+        assert {ending.strip() for ending in accepted.split(",")} == expected
 
 
 def test_the_play_head_moves_with_the_sound(visit, sounds):
@@ -723,18 +805,19 @@ def test_a_phone_shows_every_tab_without_scrolling_sideways(visit, sounds, scree
 
 
 @pytest.mark.slow
-def test_axe_finds_no_serious_fault_in_any_tab(visit, sounds, screenshots):
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_serious_fault_in_any_tab(width, visit, sounds, screenshots):
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
         lacking("axe-playwright-python: pip install -e .[test]")
-    page = visit()
+    page = visit(width)
     page.emulate_media(reduced_motion="reduce")
     for tab in TABS:
         use(page, tab, sounds)
         for theme in in_both_themes(page):
             page.wait_for_timeout(500)  # Gradio fades in what it shows: half-way, its contrast is too low
-            screenshot(page, screenshots / f"desktop_{theme}_{tab.replace(' ', '_').lower()}.png")
+            screenshot(page, screenshots / f"{width}_{theme}_{tab.replace(' ', '_').lower()}.png")
             faults = [
                 (fault["id"], [node["target"] for node in fault["nodes"]])
                 for fault in Axe().run(page).response["violations"]
