@@ -45,7 +45,8 @@ exploiting Separable Convolutions and Angular Loss]({paper}), IEEE Sensors Lette
 ## What happens to your recordings
 
 The server of this app reads them, and only for the answer. Uploaded files are deleted after half an hour, an
-enrolled detector an hour after it was made. Nothing is trained on them, and nothing is sent elsewhere.
+enrolled detector an hour after it was made. Your browser keeps a copy of the detector until you tell it to forget.
+Nothing is trained on your recordings, and nothing is sent elsewhere.
 
 ## Use it from a program
 

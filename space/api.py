@@ -5,10 +5,11 @@ from typing import Any
 
 import enrolling
 import gradio as gr
+import service
 from errors import for_program, to_json
 from gradio.processing_utils import save_base64_to_cache, ssrf_protected_download
 from gradio_client.utils import is_file_obj_with_meta
-from service import enroll, judge, listener, read_normal, read_sound
+from service import judge, listener, read_normal, read_sound
 from settings import MAX_BASE64, MAX_ENROLLED_CLIPS, MODEL_QUEUE, TEMPORARY
 
 
@@ -69,7 +70,7 @@ def api() -> None:
         found.postprocess = known.postprocess = lambda content: content
         rate.preprocess = lambda payload: payload
         gr.Button().click(detect, [recording, machine, rate], found, api_name="detect", **MODEL_QUEUE)
-        gr.Button().click(enroll_machine, [recordings, name], files, api_name="enroll", **MODEL_QUEUE)
+        gr.Button().click(enroll, [recordings, name], files, api_name="enroll", **MODEL_QUEUE)
         gr.Button().click(machines, None, known, api_name="machines")
 
 
@@ -106,7 +107,7 @@ def machines(request: gr.Request | None = None) -> dict | list | str:
 
 
 @for_program
-def enroll_machine(recordings: list[str], name: str) -> list[str]:
+def enroll(recordings: list[str], name: str) -> list[str]:
     """Make a detector for a machine of your own from a few recordings of its normal operation.
 
     Args:
@@ -118,7 +119,7 @@ def enroll_machine(recordings: list[str], name: str) -> list[str]:
     """
     if not recordings:
         raise ValueError("There are no recordings: expected one or more of the machine in normal operation.")
-    detector, _ = enroll((name or "").strip(), read_normal(recordings))
+    detector, *_ = service.enroll((name or "").strip(), read_normal(recordings))
     return enrolling.save(detector)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import enrolling
 import gradio as gr
 from errors import on_page, to_json
-from parts import FOLLOWS, PRIVATE, pictures, sound_input, sounds_input
+from parts import FOLLOWS, KEEP, PRIVATE, Session, pictures, sound_input, sounds_input
 from service import answer, enroll, listener, read_normal, read_sound, study
 from settings import IS_DEMO, MAX_ENROLLED_CLIPS, MODEL_ID, SESSION_SECONDS, SPACE_ID
 from timeline_tab import chosen_index
@@ -18,13 +18,14 @@ WELCOME = (
     "together: each is judged by the others at once. The network stays as it is; nothing is trained."
 )
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# Every recording counts, and none begins from a draft that another is about to change.
+ONE_BY_ONE: dict[str, Any] = {**QUIET, "trigger_mode": "multiple", "concurrency_id": "draft", "concurrency_limit": 1}
 
 
-def enroll_tab(own: gr.State, page: gr.Blocks) -> None:
+def enroll_tab(session: Session, page: gr.Blocks) -> None:
+    own, sources, kept = session.detector, session.recordings, session.kept
     # The recordings of the machine that is being enrolled, as paths, and the name under which it was enrolled last.
     draft, enrolled_name = gr.State([], time_to_live=SESSION_SECONDS), gr.State("")
-    # What the browser keeps, on its way there and back.
-    kept = gr.Textbox(visible="hidden", container=False, elem_classes="asd-kept")
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recordings = sounds_input("Normal recordings of your machine")
@@ -48,18 +49,17 @@ def enroll_tab(own: gr.State, page: gr.Blocks) -> None:
                 code = gr.Code(label="Use it in Python", language=None, interactive=False, show_line_numbers=False)
             test = sound_input("Test it with another recording", visible=False)
             drawn = pictures("listen")
-    recordings.upload(add, [recordings, draft], [draft, recordings], **QUIET)
-    microphone.stop_recording(add, [microphone, draft], [draft, microphone], **QUIET)
+    recordings.upload(add, [recordings, draft], [draft, recordings], **ONE_BY_ONE)
+    microphone.stop_recording(add, [microphone, draft], [draft, microphone], **ONE_BY_ONE)
     draft.change(show_study, draft, studied, **FOLLOWS)
-    studied.select(remove, draft, draft, **QUIET)
+    studied.select(remove, draft, draft, **ONE_BY_ONE)
     outputs = [summary, own, enrolled_name, files, code, home, test, kept]
-    keep = "text => { asd.keep(text); return []; }"
     for made in (
-        button.click(enroll_on_page, [draft, name, own], outputs, **PRIVATE),
+        button.click(enroll_on_page, [draft, name, own, sources], [*outputs, sources], **PRIVATE),
         saved.upload(bring_back, [saved, own], outputs, **PRIVATE),
         forget.click(forget_machines, None, outputs, **PRIVATE),
     ):
-        made.then(None, kept, None, js=keep)
+        made.then(None, kept, None, js=KEEP)
     page.load(restore, kept, outputs, js="async () => [await asd.kept()]", **QUIET)
     gr.on([test.change, own.change], try_out, [test, enrolled_name, own], drawn, **FOLLOWS)
 
@@ -123,26 +123,30 @@ def outcome(answer: dict[str, Any], detector: Any, name: str) -> tuple:
     )
 
 
-@on_page(*[gr.skip()] * 7)
-def enroll_on_page(draft: list[str], name: str, own: Any) -> tuple:
+@on_page(*[gr.skip()] * 8)
+def enroll_on_page(draft: list[str], name: str, own: Any, sources: dict[str, list[str]]) -> tuple:
     """Enroll a machine, beside those that the session has already."""
     name = (name or "").strip()
     if not name:
         raise ValueError("The machine has no name: type one.")
     replaced = own is not None and name in own.machines
     sounds = checked_sounds(draft)
-    detector, tested = enroll(name, sounds, own)
+    detector, tested, warning = enroll(name, sounds, own)
     unlike = [row for row in study(sounds, None)["recordings"] if row.get("verdict") != "normal"]
     count, rate = len(draft), round(1 / detector.false_alarm_rate)
     lines = [
         f"Made from {count} {'recording' if count == 1 else 'recordings'}"
         + (", in place of the one before." if replaced else "."),
-        *(tested["sentences"] if tested else []),
+        *tested,
+        *([f"{warning[0].upper()}{warning[1:]}."] if warning else []),
         *([f"{len(unlike)} of {count} could not be confirmed by the others: see the table."] if unlike else []),
         f"An alarm is set to 1 in {rate} normal recordings. {name} can be chosen in all tabs.",
     ]
-    answer = {"machine": name, "lines": lines, "others": session_machines(detector, name), "test": tested}
-    return outcome({**answer, "isDoubtful": bool(unlike)}, detector, name)
+    if others := session_machines(detector, name):
+        lines.append(f"In this session there are also: {', '.join(others)}.")
+    verb = "is enrolled, with doubts" if unlike or warning else "is enrolled"
+    answer = {"machine": name, "verb": verb, "lines": lines, "isDoubtful": bool(unlike or warning), "isKept": True}
+    return (*outcome(answer, detector, name), {**sources, name: draft})
 
 
 @on_page(*[gr.skip()] * 7)
@@ -152,8 +156,7 @@ def bring_back(paths: list[str] | None, own: Any) -> tuple:
     if not names:
         raise ValueError("This detector has no machine of yours: it is the model's own.")
     lines = ["It can be chosen in all tabs."] if len(names) == 1 else [f"All {len(names)} can be chosen in all tabs."]
-    answer = {"machine": ", ".join(names), "verb": "back", "lines": lines, "others": []}
-    return outcome(answer, detector, names[-1])
+    return outcome(back(names, lines), detector, names[-1])
 
 
 @on_page(*[gr.skip()] * 7)
@@ -164,13 +167,26 @@ def restore(text: str | None) -> tuple:
     detector, names = enrolling.from_text(listener, text)
     if not names:
         return (gr.skip(),) * 8
-    answer = {"machine": ", ".join(names), "verb": "back", "lines": ["Kept by this browser since your last visit."]}
-    return outcome({**answer, "others": []}, detector, names[-1])
+    return outcome(back(names, ["Kept by this browser since your last visit."]), detector, names[-1])
+
+
+def back(names: list[str], lines: list[str]) -> dict[str, Any]:
+    return {
+        "machine": ", ".join(names),
+        "verb": "is back" if len(names) == 1 else "are back",
+        "lines": lines,
+        "isKept": True,
+    }
 
 
 def forget_machines() -> tuple:
     """Go back to the model's own machines. The browser forgets the others."""
-    return "", None, "", None, "", gr.Column(visible=False), gr.Audio(None, visible=False), ""
+    answer = {
+        "machine": "Your machines",
+        "verb": "are forgotten",
+        "lines": ["Neither this browser nor the app knows them now."],
+    }
+    return to_json(answer), None, "", None, "", gr.Column(visible=False), gr.Audio(None, visible=False), ""
 
 
 def session_machines(detector: Any, name: str) -> list[str]:

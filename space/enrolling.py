@@ -20,8 +20,8 @@ UNNAMED = "this machine"
 
 def enroll(
     listener: Listener, name: str, sounds: list[Sound], detector: Detector | None
-) -> tuple[Detector, dict[str, Any] | None]:
-    """Return a new detector that knows one machine more, and what the enrollment's self-test found.
+) -> tuple[Detector, list[str], str | None]:
+    """Return a new detector that knows one machine more, what the enrollment's self-test found, and its warning.
 
     Args:
         listener: the model.
@@ -31,9 +31,9 @@ def enroll(
     """
     own = listener.pipe_with(copy.deepcopy(listener.pipe.detector if detector is None else detector))
     tested = own.enroll(name, [sound.samples for sound in sounds])
-    if tested is None:
-        return own.detector, None
-    return own.detector, {"sentences": list(tested.sentences()), "numbers": tested.to_dict()}
+    if tested is None:  # a model whose code tests nothing
+        return own.detector, [], None
+    return own.detector, list(tested.sentences()), tested.warning(own.detector.false_alarm_rate)
 
 
 def study(listener: Listener, sounds: list[Sound], rate: float | None) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import enrolling
 import gradio as gr
 from errors import on_page, to_json
-from parts import FOLLOWS, examples, follow, machine_choice, pictures, rate_choice, sound_input
-from service import answer, read_sound
+from parts import FOLLOWS, KEEP, PRIVATE, Session, examples, follow, machine_choice, pictures, rate_choice, sound_input
+from service import answer, enroll, read_normal, read_sound
 
 
-def listen_tab(own: gr.State, offered: dict[str, Any]) -> None:
+def listen_tab(session: Session, offered: dict[str, Any]) -> None:
+    own, sources, kept = session.detector, session.recordings, session.kept
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recording = sound_input("Sound of a machine")
@@ -18,13 +20,33 @@ def listen_tab(own: gr.State, offered: dict[str, Any]) -> None:
         with gr.Column(scale=3, min_width=320):
             hint = "Drop in a sound, record one, or pick an example. The answer appears here."
             drawn = pictures("listen", hint)
-    inputs = [recording, machine, rate, own]
+    inputs = [recording, machine, rate, own, sources]
     gr.on([recording.change, machine.input, rate.input], listen, inputs, drawn, **FOLLOWS)
     follow(own, machine, listen, inputs, drawn)
+    learned = drawn.select(add_to_normal, [recording, machine, own, sources], [own, sources, kept], **PRIVATE)
+    learned.then(None, kept, None, js=KEEP)
 
 
 @on_page()
-def listen(recording: str | None, machine: str, rate: float, detector: Any) -> str:
+def listen(recording: str | None, machine: str, rate: float, detector: Any, sources: dict[str, list[str]]) -> str:
     if recording is None:
         return ""
-    return to_json(answer(read_sound(recording), machine, rate, detector))
+    found = answer(read_sound(recording), machine, rate, detector)
+    is_taught = recording in sources.get(machine, [])
+    if found["result"]["verdict"] == "anomalous" and machine in sources and not is_taught:
+        found["addable"] = machine
+    return to_json(found)
+
+
+def add_to_normal(
+    recording: str | None, machine: str, own: Any, sources: dict[str, list[str]]
+) -> tuple[Any, dict[str, list[str]], str]:
+    """Enroll a machine anew with a recording more, which raised an alarm and was normal."""
+    if recording is None or machine not in sources:
+        raise gr.Error("Only a machine that was enrolled since the page was opened can learn.", print_exception=False)
+    paths = [*sources[machine], recording]
+    try:
+        detector, *_ = enroll(machine, read_normal(paths), own)
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    return detector, {**sources, machine: paths}, enrolling.to_text(detector)

@@ -7,7 +7,8 @@ from compare_tab import compare_tab
 from enroll_tab import enroll_tab
 from files_tab import files_tab
 from listen_tab import listen_tab
-from settings import MODEL_ID, SESSION_SECONDS
+from parts import Session
+from settings import MODEL_ID
 from timeline_tab import timeline_tab
 
 
@@ -30,12 +31,12 @@ LONG_EXAMPLE = {"Fan that clogs, 60 s": ("fan_60_s.flac", "synthetic_fan_04")}
 
 def build_page() -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
-        # The detector of a user who enrolled machines; without it, the model's own.
-        own = gr.State(None, time_to_live=SESSION_SECONDS)
+        session = Session.begin()
+        own = session.detector
         header()
         with gr.Tabs():
             with gr.Tab("Listen"):
-                listen_tab(own, EXAMPLES)
+                listen_tab(session, EXAMPLES)
             with gr.Tab("Compare"):
                 compare_tab(own, PAIRS)
             with gr.Tab("Files"):
@@ -43,7 +44,7 @@ def build_page() -> gr.Blocks:
             with gr.Tab("Timeline"):
                 timeline_tab(own, LONG_EXAMPLE)
             with gr.Tab("Enroll"):
-                enroll_tab(own, page)
+                enroll_tab(session, page)
             with gr.Tab("About"):
                 gr.Markdown(about_text(MODEL_ID), elem_classes="asd-about")
         api()

@@ -1,11 +1,12 @@
 """Parts that several tabs have: inputs, examples, and places for pictures."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from service import SUFFIXES, listener
-from settings import EXAMPLES_DIR, MODEL_QUEUE
+from settings import EXAMPLES_DIR, MODEL_QUEUE, SESSION_SECONDS
 
 
 # On the page, and what the pipeline takes for it.
@@ -15,6 +16,33 @@ RATES = {"1 in 10": 0.1, "1 in 20": 0.05, "1 in 100": 0.01, "1 in 1000": 0.001}
 # What the page asks for is no endpoint, and of several changes the last one counts.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", **MODEL_QUEUE}
 FOLLOWS: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}
+
+
+# Hands the session's detector to the browser's storage.
+KEEP = "text => { asd.keep(text); return []; }"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a user brought.
+
+    Attributes:
+        detector: the detector that knows the user's machines, too; `None` where there are none.
+        recordings: by machine, the paths of the recordings that it was enrolled from since the page was opened.
+        kept: the detector as text, on its way to the browser's storage and back.
+    """
+
+    detector: gr.State
+    recordings: gr.State
+    kept: gr.Textbox
+
+    @classmethod
+    def begin(cls) -> "Session":
+        return cls(
+            gr.State(None, time_to_live=SESSION_SECONDS),
+            gr.State({}, time_to_live=SESSION_SECONDS),
+            gr.Textbox(visible="hidden", container=False),
+        )
 
 
 def pictures(kind: str, hint: str = "") -> gr.HTML:

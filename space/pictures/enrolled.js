@@ -1,14 +1,13 @@
 /* What is known of a machine that is being enrolled: its recordings, and what they are worth. */
 
 function enrolled(payload) {
-  const others = payload.others.length ? `In this session there are also: ${payload.others.join(", ")}.` : null;
   const verdict = payload.isDoubtful ? "cannot tell" : NORMAL;
   return el("section", { class: `asd-card asd-is-${KEYS[verdict]}`, role: "status" },
     el("div", { class: "asd-icon" }, icon(verdict)),
-    el("div", { class: "asd-words" },
-      el("h2", { class: "asd-verdict" }, `${payload.machine} is ${payload.verb || "enrolled"}${payload.isDoubtful ? ", with doubts" : ""}`),
-      ...payload.lines.map(line => el("p", {}, line)), others ? el("p", {}, others) : null,
-      el("p", { class: "asd-hint" }, "Kept in this browser until you tell it to forget. The server deletes its copy within an hour.")));
+    el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, `${payload.machine} ${payload.verb}`),
+      ...payload.lines.map(line => el("p", {}, line)),
+      payload.isKept ? el("p", { class: "asd-hint" },
+        "This browser keeps it until you tell it to forget. The server deletes its copy within an hour.") : null));
 }
 
 const STUDIED = { [NORMAL]: "like the others", [ANOMALOUS]: "unlike the others", "cannot tell": "in doubt" };
@@ -22,7 +21,7 @@ function studied(payload, choose) {
     { title: "Judged by the others", value: says, node: row => el("span", { class: `asd-mini asd-is-${KEYS[row.verdict] || "unknown"}` },
       row.verdict ? icon(row.verdict) : null, says(row)) },
     { title: "p", value: row => row.p_value ?? null, isNumber: true, text: row => bare(row.p_value ?? null) },
-    { title: "Why in doubt", value: row => row.note ?? null },
+    { title: "Why in doubt", isLong: true, value: row => row.note ?? null },
     { unseen: "Remove", node: row => el("button", { type: "button", class: "asd-button", "aria-label": `Remove ${row.name}`, onclick: () => choose(row.index) }, "Remove") },
   ];
   const shown = numbered.some(row => row.note) ? columns : columns.filter(column => column.title !== "Why in doubt");

@@ -8,7 +8,6 @@ const SHOWN = { "All": () => true, "Anomalous": row => row.result?.verdict === A
 
 const ORDER = { [ANOMALOUS]: 0, "cannot tell": 1, [NORMAL]: 3 };
 
-// Until all are judged, the same table is filled: what the user sorted by and filtered stays.
 function many(payload, choose) {
   const rows = payload.rows.map((row, index) => ({ ...row, index })), done = rows.length, { count } = payload;
   const counts = [ANOMALOUS, NORMAL, "cannot tell"].map(verdict => [rows.filter(row => row.result?.verdict === verdict).length, WORDS[verdict].toLowerCase()]);
@@ -39,7 +38,7 @@ function manyTable(rows, choose) {
     } },
     { title: "p", value: row => result(row, "p_value"), isNumber: true, text: row => bare(result(row, "p_value")) },
     { title: "Machine", value: row => result(row, "machine") },
-    { title: "Why", value: row => row.error || row.result.reason || row.result.note },
+    { title: "Why", isLong: true, value: row => row.error || row.result.reason || row.result.note },
   ], rows);
 }
 
