@@ -73,5 +73,5 @@ def test_files_of_an_older_version_are_refused_with_what_to_do(tmp_path):
     World().detector().save_pretrained(tmp_path)
     config = tmp_path / "scoring_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"format_version": 3}))
-    with pytest.raises(ValueError, match="version 3, this code reads version 4.*scripts/fit_detector.py"):
+    with pytest.raises(ValueError, match="version 3, this code reads version 5.*scripts/fit_detector.py"):
         AnomalyDetector.from_pretrained(tmp_path)
