@@ -7,7 +7,7 @@ A recording goes through `preprocess` (opened), `_forward` (windows through the 
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
+from .clip_checks_attention_asd import Looks, is_silent, look_at, sort_out
 from .decision_attention_asd import ANOMALOUS, Decision
 from .detector_attention_asd import AnomalyDetector
 from .modeling_attention_asd import AttentionAsdModel
@@ -25,10 +26,7 @@ from .recordings_attention_asd import Recording, open_recording
 from .regions_attention_asd import Region
 from .results_attention_asd import DecidedWindow, Result, TimelineEntry
 from .saving_attention_asd import write_code
-
-
-# Below the step of 16 bits (-90 dB of full scale) there is no sound, only a microphone that is off.
-SILENCE_RMS = 2.0**-15
+from .self_test_attention_asd import SelfTest, listed, name_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,30 +167,63 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         processed: Any = self.forward(self.preprocess(recording), **{**self._forward_params, **forward})
         return self.decide(processed, **{**self._postprocess_params, **decision})
 
-    def enroll(self, name: str, clips: Sequence[Any]) -> None:
+    def enroll(self, name: str, clips: Sequence[Any]) -> SelfTest:
         """Add a machine to `detector` from recordings of its normal operation; `save_pretrained` keeps it.
+
+        Silent recordings, copies, and those that cannot be read are left out and named in the self-test.
 
         Args:
             name: the machine's name.
             clips: one recording or more, in any form that the pipeline takes; a long one counts as its windows.
 
+        Returns:
+            What the recordings are worth: `sentences()` for people, `to_dict()` for programs.
+
         Raises:
-            ValueError: for a recording that cannot be read or is silent, or a name that cannot be used.
+            ValueError: for recordings that are all silent, unreadable ones beside which fewer than two remain, or a name
+                that cannot be used.
         """
-        parts, recordings = [], []
-        for number, clip in enumerate(clips):
-            recording = open_recording(clip, self.feature_extractor)
-            for start, window in recording.windows():
+        names, heard, errors = [], [], {}
+        for number, clip in enumerate(clips, start=1):
+            label = str(clip) if isinstance(clip, (str, os.PathLike)) else f"recording {number}"
+            try:
+                heard.append(self.hear_normal(clip))
+                names.append(label)
+            except ValueError as error:
+                errors[label] = str(error)
+        kept, remarks = sort_out([looks for _, looks in heard], names, [name] * len(names))
+        if errors:
+            remarks = [f"Cannot be used, left out: {listed([name_of(label) for label in errors])}.", *remarks]
+            if len(kept) < 2:
+                raise ValueError(
+                    f"{name}: fewer than two recordings are left. {' '.join([*errors.values(), *remarks])}"
+                )
+        if not kept:
+            found = " ".join(remarks) or "no clips were given."
+            raise ValueError(f"{name}: {found} Expected one recording of its normal operation or more.")
+        outputs = ClipOutputs.concatenate([part for place in kept for part in heard[place][0]])
+        recordings = [names[place] for place in kept for _ in heard[place][0]]
+        return self.detector.enroll(name, outputs, recordings, remarks)
+
+    def hear_normal(self, recording: Any) -> tuple[list[ClipOutputs], Looks]:
+        """The outputs of each window that holds sound, and what the recording looks like.
+
+        Raises:
+            ValueError: the recording cannot be read.
+        """
+        parts = []
+
+        def windows() -> Iterator[np.ndarray]:
+            for start, window in open_recording(recording, self.feature_extractor).windows():
                 # The last window overlaps the one before, and would make the machine look steadier than it is.
                 if start % self.feature_extractor.clip_length:
                     continue
-                if is_silent(window):
-                    raise ValueError(f"{recording.name}: silent at {self.seconds(start):.1f} s.")
-                parts.append(ClipOutputs.of(self.run_network([window])))
-                recordings.append(number)
-        if not parts:
-            raise ValueError(f"{name}: no clips were given; expected one recording of its normal operation or more.")
-        self.detector.enroll(name, ClipOutputs.concatenate(parts), recordings)
+                if not is_silent(window):
+                    parts.append(ClipOutputs.of(self.run_network([window])))
+                yield window
+
+        looks = look_at(windows())
+        return parts, looks
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """Save model, feature extractor and detector, with their code."""
@@ -348,11 +379,6 @@ class AnomalousSoundDetectionPipeline(Pipeline):
     def seconds(self, samples: int) -> float:
         """Convert a number of samples to seconds."""
         return samples / self.feature_extractor.sampling_rate
-
-
-def is_silent(window: np.ndarray) -> bool:
-    """Tell whether a window `(samples,)` holds no sound."""
-    return bool(window.std() < SILENCE_RMS)
 
 
 __all__ = ["AnomalousSoundDetectionPipeline"]

@@ -4,7 +4,6 @@ False alarms come from scores of clips that were left out. What would be heard, 
 clips tell. Begin with [`self_test`].
 """
 
-import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,20 +16,20 @@ from .decision_attention_asd import decide_recording
 from .levels_attention_asd import NOISES
 from .machines_attention_asd import KnownMachines, Machine, known_space
 from .outputs_attention_asd import ClipOutputs
-from .self_test_attention_asd import SelfTest, FoundAtRate
+from .self_test_attention_asd import FoundAtRate, SelfTest, name_of
 from .spectrum_attention_asd import anomaly_score, evenly, log_distance
 
 
 RATES = (0.01, 0.05, 0.1)
 # A left-out recording with a p-value of at most this is unlike the rest.
 UNUSUAL = 0.01
-# Of fewer recordings none can be called the odd one out.
+# Of fewer recordings none can be called the odd one out, and too few altered sounds can be made.
 MIN_RECORDINGS = 4
 # "With more recordings" is so many, or twice as many as there are.
 MORE = 20
 # Other machines that are tried: with ten thousand it would take seconds.
 MAX_TRIED = 32
-MAX_UNUSUAL, MAX_NAME = 20, 80
+MAX_UNUSUAL = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,12 +128,6 @@ def unusual_recordings(p_values: dict[Hashable, float]) -> tuple[str, ...]:
     return tuple(name_of(recordings[place]) for _, place in unlike[:MAX_UNUSUAL])
 
 
-def name_of(recording: Hashable) -> str:
-    """A recording's name for people: of a path the last part alone, because a detector is given away."""
-    name = os.path.basename(recording) if isinstance(recording, str) else f"recording {recording}"
-    return "".join(letter if letter.isprintable() else "?" for letter in name)[:MAX_NAME]
-
-
 # Other sounds
 
 
@@ -205,7 +198,7 @@ def tried_sounds(
         others.append(alarms.p_values(scores, distances, spectrum.clips))
         same_type += others[-1:] if is_same_type(machine, other) else []
     altered = {}
-    if left_out.altered is not None and len(left_out.scores):
+    if left_out.altered is not None and len(set(left_out.recordings)) >= MIN_RECORDINGS:
         heard = left_out.clips_heard
         for name, scores, distances in zip(ALTERATIONS, *left_out.altered, strict=True):
             altered[name] = alarms.p_values(scores, distances, heard)

@@ -4,13 +4,14 @@
 """
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 
 # More names than this are counted, not listed.
-NAMED = 3
+NAMED, MAX_NAME = 3, 80
 # Where the share is not larger than so many times the rate, other machines sound the same as this one.
 DISTINCT = 2.0
 # At this share of faults or below, a verdict of "normal" says little.
@@ -156,7 +157,9 @@ class SelfTest:
         asked, enough = percent(found.rate), math.ceil(1.0 / found.rate - 1e-9)
         sentences = []
         if found.false_alarms is None:
-            sentences.append(f"{counted(self.recordings)}: how much the machine varies is known from other machines alone.")
+            sentences.append(
+                f"{counted(self.recordings)}: how much the machine varies is known from other machines alone."
+            )
         else:
             sentences.append(
                 f"Each left out in turn, {found.false_alarms} of {counted(self.recordings)} raised a false alarm; {asked} "
@@ -240,8 +243,16 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def name_of(recording: Hashable) -> str:
+    """A recording's name for people: of a path or URL the last part alone, because detectors are given away."""
+    if not isinstance(recording, str):
+        return f"recording {recording}"
+    path = recording.partition("?")[0] if "://" in recording else recording
+    return "".join(letter if letter.isprintable() else "?" for letter in os.path.basename(path))[:MAX_NAME]
+
+
 def capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-__all__ = ["SelfTest", "FoundAtRate", "listed"]
+__all__ = ["SelfTest", "FoundAtRate", "listed", "name_of"]

@@ -38,7 +38,13 @@ def fit_detector(
     # Of log-mels alone nobody knows how they were made.
     noise = noise_spectrum(feature_extractor, seed) if isinstance(clips.bank, WaveformBank) else None
     return AnomalyDetector.fit(
-        model.config, outputs, clips.machines.tolist(), clips.is_held_out, noise=noise, seed=seed
+        model.config,
+        outputs,
+        clips.machines.tolist(),
+        clips.is_held_out,
+        recordings=clips.recordings,
+        noise=noise,
+        seed=seed,
     )
 
 
