@@ -122,6 +122,17 @@ class Calibration:
         degrees, location, scale = self.normal_scores
         return from_tail_scale(self.backend, location + scale * student_quantile(rate * share, degrees))
 
+    def p_value_with_more(self, scores: torch.Tensor, clips: int) -> torch.Tensor:
+        """What the p-values would be with so many own clips more that vary as those that there are, `(clips,)`."""
+        if self.prior is None:
+            return torch.full(scores.shape, torch.nan, dtype=torch.float64)
+        degrees, location, scale = self.normal_scores
+        now = len(self.scores) + self.prior.location_clips
+        scale *= float(np.sqrt((1.0 + 1.0 / (now + clips)) / (1.0 + 1.0 / now)))
+        degrees += clips if self.prior.tail is None else 0
+        tail = student_tail((to_tail_scale(self.backend, scores.double()) - location) / scale, degrees)
+        return tail.clamp_min(1.0 / (self.prior.count + clips + 1.0))
+
     @property
     def lowest_rate(self) -> float:
         """The lowest false-alarm rate that the normal clips support: no p-value is lower. 1 where nothing is known."""

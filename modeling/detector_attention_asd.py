@@ -26,6 +26,7 @@ from .fitting_attention_asd import NormalClips, enroll_machine, fit_machines
 from .machines_attention_asd import Closest, KnownMachines
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from .saving_attention_asd import replacing_files
+from .self_test_attention_asd import SelfTest
 
 
 class AnomalyDetector:
@@ -128,9 +129,10 @@ class AnomalyDetector:
             machines: the name of each clip's machine, such as `fan_id_00`.
             held_out: `(clips,)`, true for the clips that the network was not trained on. Without them the back ends that
                 need the network have scores and no p-values.
-            recordings: `(clips,)`, the recording of each clip; by default each clip is one. Windows of one recording are
-                not independent, and are left out together.
-            noise: the mean log-mel of white noise in dB, `(num_mel_bins,)`. With it the detector refuses noise.
+            recordings: `(clips,)`, the recording of each clip, by name or number; by default each clip is one. Windows of
+                one recording are not independent, and are left out together.
+            noise: spectra of clips of white and of brown noise, `(2, noise clips, 6, num_mel_bins)`. With them the detector
+                refuses noise, and a self-test tries it.
             backend: the default back end, one of `BACKENDS`; if not given, `spectrum`, and `arcface` without spectra.
             false_alarm_rate: the default share of normal recordings that may be called anomalous.
             seed: key of the mixtures' starting points.
@@ -142,7 +144,14 @@ class AnomalyDetector:
         clips = NormalClips.checked(config, ClipOutputs.of(outputs), machines, held_out, recordings)
         if backend is None:
             backend = "arcface" if clips.outputs.spectra is None else "spectrum"
-        known = fit_machines(config, clips, None if noise is None else torch.as_tensor(noise).cpu().double(), seed)
+        known = fit_machines(
+            config,
+            clips,
+            noise=None if noise is None else torch.as_tensor(noise).cpu().double(),
+            seed=seed,
+            backend=checked_backend(backend),
+            false_alarm_rate=checked_rate(false_alarm_rate),
+        )
         return cls(machines=known, backend=backend, false_alarm_rate=false_alarm_rate)
 
     @torch.no_grad()
@@ -151,7 +160,8 @@ class AnomalyDetector:
         name: str,
         outputs: AttentionAsdOutput | ClipOutputs,
         recordings: Sequence[Hashable] | np.ndarray | None = None,
-    ) -> None:
+        remarks: Sequence[str] = (),
+    ) -> SelfTest:
         """Add a machine from the outputs of its normal clips; one is enough to begin with.
 
         The network stays as it is. What all machines share is a prior, which the machine's own clips outweigh as they come
@@ -162,13 +172,37 @@ class AnomalyDetector:
         Args:
             name: the machine's name.
             outputs: of its normal clips, in the order in which they were recorded.
-            recordings: `(clips,)`, the recording of each clip; by default each clip is one.
+            recordings: `(clips,)`, the recording of each clip, by name or number; by default each clip is one.
+            remarks: what was seen of the recordings, a sentence each, for the self-test.
+
+        Returns:
+            The machine's self-test: what the recordings are worth.
 
         Raises:
             ValueError: for a name that is empty, too long or that of a fitted machine, or clips that are not finite.
         """
-        machine = enroll_machine(name, ClipOutputs.of(outputs), recordings, self._known)
+        machine = enroll_machine(
+            name,
+            ClipOutputs.of(outputs),
+            recordings,
+            self._known,
+            backend=self.backend,
+            false_alarm_rate=self.false_alarm_rate,
+            remarks=remarks,
+        )
         self._known = self._known.with_machine(machine)
+        return self.self_test(name)
+
+    def self_test(self, machine: str) -> SelfTest:
+        """What a machine's normal recordings are worth, as it was found when the machine was fitted or enrolled.
+
+        Raises:
+            ValueError: for a machine that is not known, or one that was never tested.
+        """
+        tested = self._known[machine].self_test
+        if tested is None:
+            raise ValueError(f"{machine} has no self-test: fit the detector anew, or enroll the machine again.")
+        return tested
 
     def adopt(self, other: "AnomalyDetector") -> list[str]:
         """Add the machines that were enrolled in another detector of the same model, such as one that was saved.

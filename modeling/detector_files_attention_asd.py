@@ -21,6 +21,7 @@ from .digests_attention_asd import file_digest
 from .levels_attention_asd import NormalLevel
 from .machines_attention_asd import KnownMachines, Machine, SharedKnowledge
 from .reference_attention_asd import EmbeddingSpace, MachineEmbedding, Mixture
+from .self_test_attention_asd import SelfTest
 from .spectrum_attention_asd import MachineSpectrum, SpectrumSpace
 
 
@@ -64,7 +65,8 @@ def write_detector(
         "enrolled": {name: prior_record(prior) for name, prior in shared.enrolled.items()},
         "machines": [machine_record(machine) for machine in machines],
     }
-    tensors: dict[str, torch.Tensor | None] = {"whitening": shared.embeddings.whitening.float(), "noise": shared.noise}
+    tensors: dict[str, torch.Tensor | None] = {"whitening": shared.embeddings.whitening.float()}
+    tensors |= {"noise": shared.noise, "noise_clips": shared.noise_clips}
     if shared.spectra is not None:
         tensors |= {f"spectra.{name}": tensor.float() for name, tensor in vars(shared.spectra).items()}
     for index, machine in enumerate(machines):
@@ -88,6 +90,7 @@ def machine_record(machine: Machine) -> dict[str, Any]:
         "is_enrolled": machine.is_enrolled,
         "spectrum": None,
         "level": None,
+        "self_test": machine.self_test and machine.self_test.to_dict(),
     }
     if spectrum is not None:
         record["spectrum"] = {"clips": spectrum.clips, "extra_variance": spectrum.extra_variance}
@@ -105,6 +108,7 @@ def machine_tensors(machine: Machine) -> dict[str, torch.Tensor | None]:
         **{f"mixture.{name}": tensor for name, tensor in mixture._asdict().items()},
         "mean": None if spectrum is None else spectrum.mean.float(),
         "own": None if spectrum is None else spectrum.own,
+        "examples": None if spectrum is None else spectrum.examples,
         "level": None if level is None else level.bins,
         **scores,
     }
@@ -172,6 +176,7 @@ def read_machines(content: dict[str, Any], tensors: Tensors) -> KnownMachines:
         fitted={name: read_prior(record) for name, record in content["fitted"].items()},
         enrolled={name: read_prior(record) for name, record in content["enrolled"].items()},
         noise=tensors.get("noise"),
+        noise_clips=tensors.get("noise_clips"),
         num_frames=content["num_frames"],
     )
     by_machine: dict[int, Tensors] = defaultdict(dict)
@@ -190,7 +195,7 @@ def read_prior(record: dict[str, Any]) -> ScorePrior:
 
 def read_machine(record: dict[str, Any], tensors: Tensors, shared: SharedKnowledge) -> Machine:
     mixture = Mixture(*(tensors[f"mixture.{field}"] for field in Mixture._fields))
-    spectrum, level = record["spectrum"], record["level"]
+    spectrum, level, tested = record["spectrum"], record["level"], record["self_test"]
     scores = {name: tensors[f"scores.{name}"].numpy() for name in usable_backends(shared)}
     priors = shared.enrolled if record["is_enrolled"] else shared.fitted
     return Machine(
@@ -199,9 +204,10 @@ def read_machine(record: dict[str, Any], tensors: Tensors, shared: SharedKnowled
         embedding=MachineEmbedding(record["label"], tensors["centroid"], mixture),
         spectrum=None
         if spectrum is None
-        else MachineSpectrum(tensors["mean"].double(), own=tensors["own"], **spectrum),
+        else MachineSpectrum(tensors["mean"].double(), own=tensors["own"], examples=tensors["examples"], **spectrum),
         level=None if level is None else NormalLevel(tensors["level"], **level),
         calibrations={name: Calibration.of(name, own, priors.get(name)) for name, own in scores.items()},
+        self_test=None if tested is None else SelfTest.from_dict(tested),
     )
 
 

@@ -1,7 +1,7 @@
 """How the machines of a detector are made: fitted together on normal clips, or enrolled one by one.
 
 Both ways end alike: a machine is described by all its normal clips, and calibrated by the scores of these clips, each scored
-by a detector that has not seen it.
+by a detector that has not seen it. Then a self-test says what the recordings are worth.
 """
 
 from collections.abc import Hashable, Sequence
@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from .alterations_attention_asd import ALTERATIONS
 from .backends_attention_asd import NETWORK_BACKENDS, SCORERS, usable_backends
 from .calibration_attention_asd import Calibration, ScorePrior, fit_prior
 from .configuration_attention_asd import AttentionAsdConfig
 from .levels_attention_asd import NormalLevel
 from .machines_attention_asd import ClipVectors, KnownMachines, Machine, SharedKnowledge
 from .outputs_attention_asd import ClipOutputs
+from .power_attention_asd import LeftOut, self_test
 from .reference_attention_asd import EmbeddingSpace, describe_embeddings, directions_of, fit_whitening
-from .spectrum_attention_asd import SpectrumSpace, anomaly_score, compared, describe, fit_space
+from .spectrum_attention_asd import SpectrumSpace, anomaly_score, compared, describe, fit_space, log_distance
 
 
 # Parts of a machine's recordings that are left out in turn, each a run of recordings that follow one another.
@@ -47,12 +49,15 @@ class NormalClips:
             True for the clips that the network was not trained on.
         folds (`np.ndarray` of shape `(clips,)`):
             Which clips are left out together.
+        recordings (`np.ndarray` of shape `(clips,)`):
+            The recording of each clip: its name, or its number within the machine's.
     """
 
     outputs: ClipOutputs
     names: np.ndarray
     is_held_out: np.ndarray
     folds: np.ndarray
+    recordings: np.ndarray
 
     @classmethod
     def checked(
@@ -70,7 +75,7 @@ class NormalClips:
         """
         names = np.asarray(machines)
         is_held_out = np.zeros(len(outputs), dtype=bool) if held_out is None else np.asarray(held_out, dtype=bool)
-        keys = range(len(outputs)) if recordings is None else list(recordings)
+        keys = list(range(len(outputs)) if recordings is None else recordings)
         if names.shape != (len(outputs),) or is_held_out.shape != (len(outputs),) or len(keys) != len(outputs):
             raise ValueError(
                 f"machines has shape {names.shape}, held_out {is_held_out.shape} and recordings {(len(keys),)}: expected "
@@ -82,11 +87,13 @@ class NormalClips:
             )
         if not outputs.is_finite.all():
             raise ValueError("embeddings, cosines or spectra are not finite (NaN or infinite): leave those clips out.")
-        folds = np.empty(len(outputs), dtype=int)
+        folds, labels = np.empty(len(outputs), dtype=int), np.empty(len(outputs), dtype=object)
         for name in np.unique(names):
             own = np.flatnonzero(names == name)
-            folds[own] = folds_of([keys[clip] for clip in own])
-        clips = cls(outputs, names, is_held_out, folds)
+            of_machine = [keys[clip] for clip in own]
+            folds[own] = folds_of(of_machine)
+            labels[own] = numbered(of_machine) if recordings is None else of_machine
+        clips = cls(outputs, names, is_held_out, folds, labels)
         empty = [name for name in clips.machines if not (clips.of(name) & ~is_held_out).any()]
         if empty:
             raise ValueError(f"no clip of {empty} is left to fit on: hold out fewer, or leave the machine out.")
@@ -111,19 +118,32 @@ def folds_of(recordings: Sequence[Hashable]) -> np.ndarray:
     return ranks * min(FOLDS, len(order)) // max(len(order), 1)
 
 
+def numbered(clips: Sequence[Hashable]) -> list[int]:
+    """Numbers for the clips of a machine whose recordings have no names, from 1."""
+    return list(range(1, len(clips) + 1))
+
+
 # The fit
 
 
 def fit_machines(
-    config: AttentionAsdConfig, clips: NormalClips, noise: torch.Tensor | None, seed: int
+    config: AttentionAsdConfig,
+    clips: NormalClips,
+    *,
+    noise: torch.Tensor | None,
+    seed: int,
+    backend: str,
+    false_alarm_rate: float,
 ) -> KnownMachines:
-    """All machines of the clips, described and calibrated.
+    """All machines of the clips, described, calibrated and tested.
 
     Args:
         config: the network's.
         clips: normal clips of the machines.
-        noise: the mean log-mel of white noise, `(num_mel_bins,)`.
+        noise: spectra of clips of each of `NOISES`, `(2, noise clips, 6, num_mel_bins)`.
         seed: key of the mixtures' starting points.
+        backend: the default back end, which is tested where the clips' spectra are not known.
+        false_alarm_rate: the default rate.
     """
     fitted_on = [clips.of(name) & ~clips.is_held_out for name in clips.machines]
     whitening = fit_whitening([directions_of(clips.outputs.embeddings[torch.from_numpy(own)]) for own in fitted_on])
@@ -132,7 +152,8 @@ def fit_machines(
         spectra=None if clips.outputs.spectra is None else fit_space(compared(clips.outputs.spectra), clips.names),
         fitted={},
         enrolled={},
-        noise=noise,
+        noise=None if noise is None else noise[0, :, 0].mean(0),
+        noise_clips=None if noise is None else noise[:, 0],
         num_frames=config.num_frames,
     )
     machines = [
@@ -146,21 +167,31 @@ def fit_machines(
         )
         for name, own in zip(clips.machines, fitted_on, strict=True)
     ]
-    scores = network_scores(machines, clips, shared)
-    fitted = {backend: fit_prior(backend, of, [np.arange(len(own)) for own in of]) for backend, of in scores.items()}
+    left_out = network_scores(machines, clips, shared)
+    fitted = {name: fit_prior(name, *scores_and_folds(of)) for name, of in left_out.items()}
     # The network has pulled together the embeddings of the machines that it was trained on: where their scores lie says
     # nothing of an enrolled one.
     enrolled = {name: prior and replace(prior, location_clips=0.0) for name, prior in fitted.items()}
     if shared.spectra is not None:
-        scores["spectrum"], fitted["spectrum"], enrolled["spectrum"] = fit_spectra(clips)
+        left_out["spectrum"], fitted["spectrum"], enrolled["spectrum"] = fit_spectra(clips)
+        backend = "spectrum"
     shared = replace(shared, fitted=without_unknown(fitted), enrolled=without_unknown(enrolled))
+    machines = [
+        calibrated(machine, {name: of[place] for name, of in left_out.items()}, shared)
+        for place, machine in enumerate(machines)
+    ]
+    known = KnownMachines.of(shared, machines)
     return KnownMachines.of(
         shared,
         [
-            calibrated(machine, {backend: of[place] for backend, of in scores.items()}, shared)
-            for place, machine in enumerate(machines)
+            replace(machine, self_test=self_test(machine, known, heard, backend, false_alarm_rate))
+            for machine, heard in zip(machines, left_out[backend], strict=True)
         ],
     )
+
+
+def scores_and_folds(left_out: Sequence[LeftOut]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    return [of.scores for of in left_out], [of.folds for of in left_out]
 
 
 def without_unknown(priors: dict[str, ScorePrior | None]) -> dict[str, ScorePrior]:
@@ -203,53 +234,58 @@ def describe_machine(
     )
 
 
-def calibrated(machine: Machine, scores: dict[str, np.ndarray], shared: SharedKnowledge) -> Machine:
-    """A machine with its calibrations, from the scores of its normal clips by back end."""
+def calibrated(machine: Machine, left_out: dict[str, LeftOut], shared: SharedKnowledge) -> Machine:
+    """A machine with its calibrations, from its normal clips as each back end heard them."""
     priors = shared.enrolled if machine.is_enrolled else shared.fitted
     calibrations = {
-        backend: Calibration.of(backend, scores[backend], priors.get(backend)) for backend in usable_backends(shared)
+        backend: Calibration.of(backend, left_out[backend].scores, priors.get(backend))
+        for backend in usable_backends(shared)
     }
     return replace(machine, calibrations=calibrations)
 
 
 def network_scores(
     machines: Sequence[Machine], clips: NormalClips, shared: SharedKnowledge
-) -> dict[str, list[np.ndarray]]:
+) -> dict[str, list[LeftOut]]:
     """The scores of each machine's held-out clips, by the back ends that need the network."""
-    scores: dict[str, list[np.ndarray]] = {backend: [] for backend in NETWORK_BACKENDS}
+    left_out: dict[str, list[LeftOut]] = {backend: [] for backend in NETWORK_BACKENDS}
     for machine in machines:
-        held_out = ClipVectors(clips.outputs[clips.of(machine.name) & clips.is_held_out], None)
-        for backend, of in scores.items():
-            of.append(SCORERS[backend](held_out, machine, shared).numpy())
-    return scores
+        own = clips.of(machine.name) & clips.is_held_out
+        held_out = ClipVectors(clips.outputs[own], None)
+        for backend, of in left_out.items():
+            scores = SCORERS[backend](held_out, machine, shared).numpy()
+            of.append(LeftOut(scores, np.arange(len(scores)), clips.recordings[own].tolist()))
+    return left_out
 
 
 # The fit by spectra
 
 
-def fit_spectra(clips: NormalClips) -> tuple[list[np.ndarray], ScorePrior, ScorePrior]:
-    """The scores of each machine's clips, left out fold by fold, and what they say of fitted and of enrolled machines.
+def fit_spectra(clips: NormalClips) -> tuple[list[LeftOut], ScorePrior, ScorePrior]:
+    """Each machine's clips, left out fold by fold, and what they say of fitted and of enrolled machines.
 
     Raises:
         ValueError: no machine has recordings enough.
     """
     if clips.outputs.spectra is None:
         raise ValueError("outputs have no spectra: expected those of the network.")
-    statistics = compared(clips.outputs.spectra)
-    scores, folds = left_out_scores(statistics, clips)
-    fitted = fit_prior("spectrum", scores, folds)
+    left_out = left_out_clips(clips.outputs.spectra, clips)
+    fitted = fit_prior("spectrum", *scores_and_folds(left_out))
     if fitted is None:
         raise ValueError(
             "too few recordings of normal operation: expected 3 or more of one machine at least, and ten or more are "
             "better. Nothing else says how much normal recordings vary."
         )
-    enrolled = fit_prior("spectrum", *enrolled_scores(statistics, clips)) if len(clips.machines) > 2 else None
-    return scores, fitted, enrolled or fitted
+    enrolled = None
+    if len(clips.machines) > 2:
+        enrolled = fit_prior("spectrum", *scores_and_folds(enrolled_clips(clips.outputs.spectra, clips)))
+    return left_out, fitted, enrolled or fitted
 
 
-def left_out_scores(statistics: torch.Tensor, clips: NormalClips) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For each machine, the scores and folds of its clips, scored by a fit without their fold."""
-    scores = np.full(len(statistics), np.nan)
+def left_out_clips(spectra: torch.Tensor, clips: NormalClips) -> list[LeftOut]:
+    """For each machine, its clips as heard by a fit without their fold."""
+    heard = np.full((2, 1 + len(ALTERATIONS), len(spectra)), np.nan)
+    statistics = compared(spectra)
     for fold in np.unique(clips.folds):
         kept = clips.folds != fold
         if not kept.any():
@@ -258,63 +294,91 @@ def left_out_scores(statistics: torch.Tensor, clips: NormalClips) -> tuple[list[
         for name in np.unique(clips.names[~kept]):
             own, left_out = clips.of(name) & kept, clips.of(name) & ~kept
             if own.any():
-                scores[left_out] = scored(space, statistics, own, left_out, is_enrolled=False)
-    known = [clips.of(name) & np.isfinite(scores) for name in clips.machines]
-    return [scores[own] for own in known], [clips.folds[own] for own in known]
+                heard[..., left_out] = hear_left_out(space, spectra, own, left_out, is_enrolled=False)
+    known = [clips.of(name) & np.isfinite(heard[0, 0]) for name in clips.machines]
+    return [left_out_of(heard[..., own], clips.folds[own], clips.recordings[own].tolist()) for own in known]
 
 
-def enrolled_scores(statistics: torch.Tensor, clips: NormalClips) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For each machine, the scores and folds of its clips, had it been enrolled on a fit without it."""
-    scores, folds = [], []
+def left_out_of(heard: np.ndarray, folds: np.ndarray, recordings: Sequence[Hashable]) -> LeftOut:
+    """A machine's clips, from what [`hear_left_out`] says of each fold."""
+    return LeftOut(heard[0, 0], folds, recordings, heard[:, 1:])
+
+
+def enrolled_clips(spectra: torch.Tensor, clips: NormalClips) -> list[LeftOut]:
+    """For each machine, its clips, had it been enrolled on a fit without it."""
+    left_out = []
     groups = min(MACHINE_FOLDS, len(clips.machines))
+    statistics = compared(spectra)
     for group in range(groups):
         names = clips.machines[group::groups]
         kept = ~np.isin(clips.names, names)
         space = fit_space(statistics[torch.from_numpy(kept)], clips.names[kept])
         for name in names:
             own = clips.of(name)
-            scores.append(cross_scores(space, statistics[torch.from_numpy(own)], clips.folds[own]))
-            folds.append(clips.folds[own])
-    return scores, folds
+            of_machine = spectra[torch.from_numpy(own)]
+            left_out.append(cross_clips(space, of_machine, clips.folds[own], clips.recordings[own].tolist()))
+    return left_out
 
 
-def cross_scores(space: SpectrumSpace, statistics: torch.Tensor, folds: np.ndarray) -> np.ndarray:
-    """The scores of a machine's clips, each by the machine enrolled without the clip's fold; none of a single fold."""
+def cross_clips(
+    space: SpectrumSpace, spectra: torch.Tensor, folds: np.ndarray, recordings: Sequence[Hashable]
+) -> LeftOut:
+    """A machine's clips, each as heard by the machine enrolled without the clip's fold; none of a single fold."""
     if len(np.unique(folds)) < 2:
-        return np.empty(0)
-    scores = np.empty(len(folds))
+        return left_out_of(np.empty((2, 1 + len(ALTERATIONS), 0)), folds[:0], [])
+    heard = np.empty((2, 1 + len(ALTERATIONS), len(folds)))
     for fold in np.unique(folds):
-        scores[folds == fold] = scored(space, statistics, folds != fold, folds == fold, is_enrolled=True)
-    return scores
+        heard[..., folds == fold] = hear_left_out(space, spectra, folds != fold, folds == fold, is_enrolled=True)
+    return left_out_of(heard, folds, recordings)
 
 
-def scored(
-    space: SpectrumSpace, statistics: torch.Tensor, own: np.ndarray, left_out: np.ndarray, is_enrolled: bool
+def hear_left_out(
+    space: SpectrumSpace, spectra: torch.Tensor, own: np.ndarray, left_out: np.ndarray, is_enrolled: bool
 ) -> np.ndarray:
-    """The scores of the clips `left_out` by the machine that the clips `own` describe."""
-    own_clips, others = (statistics[torch.from_numpy(chosen)] @ space.matrix for chosen in (own, left_out))
-    return anomaly_score(space, describe(space, own_clips, is_enrolled), others).numpy()
+    """Scores and distances of the clips `left_out`, as they are and altered, by the machine that the clips `own` describe.
+
+    `(2, 1 + alterations, clips)`.
+    """
+    own_clips, clips = (spectra[torch.from_numpy(chosen)] for chosen in (own, left_out))
+    machine = describe(space, space.coordinates(own_clips), is_enrolled)
+    versions = [space.coordinates(version) for version in (clips, *(alter(clips) for alter in ALTERATIONS.values()))]
+    return np.stack(
+        [
+            np.stack([of(space, machine, version).numpy() for version in versions])
+            for of in (anomaly_score, log_distance)
+        ]
+    )
 
 
 # Enrollment
 
 
 def enroll_machine(
-    name: str, clips: ClipOutputs, recordings: Sequence[Hashable] | np.ndarray | None, known: KnownMachines
+    name: str,
+    clips: ClipOutputs,
+    recordings: Sequence[Hashable] | np.ndarray | None,
+    known: KnownMachines,
+    *,
+    backend: str,
+    false_alarm_rate: float,
+    remarks: Sequence[str] = (),
 ) -> Machine:
-    """A machine described by its normal clips, and calibrated by their scores, each left out in turn.
+    """A machine described by its normal clips, calibrated by their scores, each left out in turn, and tested.
 
     Args:
         name: what the machine is to be called.
         clips: its normal clips in the order in which they were recorded, one or more.
         recordings: the recording of each clip; by default each clip is one.
         known: the machines that the detector knows already.
+        backend: the default back end, which is tested where the clips' spectra are not known.
+        false_alarm_rate: the default rate.
+        remarks: what was seen of the recordings, a sentence each.
 
     Raises:
         ValueError: for a name that cannot be used, or clips that cannot.
     """
     check_name(name, known)
-    keys = range(len(clips)) if recordings is None else list(recordings)
+    keys = numbered(range(len(clips))) if recordings is None else list(recordings)
     check_clips(name, clips, len(keys))
     seen = machine_fitted_on(clips, known)
     if seen is not None:
@@ -322,10 +386,13 @@ def enroll_machine(
         return replace(deepcopy(seen), name=name)
     machine = describe_machine(name, clips, known.shared, is_enrolled=True)
     folds = folds_of(keys)
-    scores = enrolled_network_scores(machine, clips, folds, known.shared)
+    left_out = enrolled_network_scores(machine, clips, folds, keys, known.shared)
     if known.shared.spectra is not None and clips.spectra is not None:  # describe_machine has refused clips without
-        scores["spectrum"] = cross_scores(known.shared.spectra, compared(clips.spectra), folds)
-    return calibrated(machine, scores, known.shared)
+        left_out["spectrum"] = cross_clips(known.shared.spectra, clips.spectra, folds, keys)
+        backend = "spectrum"
+    machine = calibrated(machine, left_out, known.shared)
+    tested = self_test(machine, known, left_out[backend], backend, false_alarm_rate, remarks)
+    return replace(machine, self_test=tested)
 
 
 def machine_fitted_on(clips: ClipOutputs, known: KnownMachines) -> Machine | None:
@@ -343,9 +410,9 @@ def machine_fitted_on(clips: ClipOutputs, known: KnownMachines) -> Machine | Non
 
 
 def enrolled_network_scores(
-    machine: Machine, clips: ClipOutputs, folds: np.ndarray, shared: SharedKnowledge
-) -> dict[str, np.ndarray]:
-    """The scores of a machine's clips, each by the machine without the clip's fold, by the back ends of the network."""
+    machine: Machine, clips: ClipOutputs, folds: np.ndarray, recordings: Sequence[Hashable], shared: SharedKnowledge
+) -> dict[str, LeftOut]:
+    """A machine's clips, each as heard by the machine without the clip's fold, by the back ends of the network."""
     is_single = len(np.unique(folds)) < 2
     scores = {backend: np.empty(0 if is_single else len(clips)) for backend in NETWORK_BACKENDS}
     for fold in [] if is_single else np.unique(folds):
@@ -353,7 +420,8 @@ def enrolled_network_scores(
         left_out = ClipVectors(clips[folds == fold], None)
         for backend, of in scores.items():
             of[folds == fold] = SCORERS[backend](left_out, replace(machine, embedding=embedding), shared).numpy()
-    return scores
+    kept = slice(0 if is_single else len(folds))
+    return {backend: LeftOut(of, folds[kept], recordings[kept]) for backend, of in scores.items()}
 
 
 def check_name(name: str, known: KnownMachines) -> None:

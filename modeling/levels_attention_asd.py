@@ -8,6 +8,8 @@ import torch
 from .spectrum_attention_asd import kept_bins, median
 
 
+# Kinds of noise that no machine should be taken for.
+NOISES = ("white noise", "brown noise")
 # White and brown noise of 10 s: 0.21 to 0.26. 386 real clips, normal and faulty: 0.77 and more.
 NOISE_ROUGHNESS, NOISE_FRAMES = 0.45, 313
 # A recording so much louder or softer than all of the machine's normal clips gets a note.
@@ -137,4 +139,4 @@ def roughness_limit(frames: int) -> float:
     return NOISE_ROUGHNESS * max(NOISE_FRAMES / frames, 1.0) ** 0.5
 
 
-__all__ = ["LEVEL_DB", "NormalLevel", "edge_bins", "recording_level", "roughness", "roughness_limit"]
+__all__ = ["LEVEL_DB", "NOISES", "NormalLevel", "edge_bins", "recording_level", "roughness", "roughness_limit"]

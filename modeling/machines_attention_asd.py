@@ -13,6 +13,7 @@ from .calibration_attention_asd import Calibration, ScorePrior
 from .levels_attention_asd import NormalLevel
 from .outputs_attention_asd import ClipOutputs
 from .reference_attention_asd import EmbeddingSpace, MachineEmbedding, directions_of
+from .self_test_attention_asd import SelfTest
 from .spectrum_attention_asd import (
     MachineSpectrum,
     NearestMachine,
@@ -69,6 +70,8 @@ class SharedKnowledge:
             that were enrolled later.
         noise (`torch.Tensor` of shape `(num_mel_bins,)`, *optional*):
             The mean log-mel of white noise in dB.
+        noise_clips (`torch.Tensor` of shape `(2, 6, num_mel_bins)`, *optional*):
+            The spectra of one clip of each of `NOISES`, for the self-test.
         num_frames (`int`):
             Frames of a clip's log-mel.
     """
@@ -78,6 +81,7 @@ class SharedKnowledge:
     fitted: dict[str, ScorePrior]
     enrolled: dict[str, ScorePrior]
     noise: torch.Tensor | None
+    noise_clips: torch.Tensor | None
     num_frames: int
 
     def vectors(self, outputs: ClipOutputs) -> ClipVectors:
@@ -110,6 +114,8 @@ class Machine:
             How loud it normally is.
         calibrations (`dict[str, Calibration]`):
             For each back end, what its normal clips say about the scores.
+        self_test ([`SelfTest`], *optional*):
+            What its recordings are worth; `None` until it is tested.
     """
 
     name: str
@@ -118,6 +124,7 @@ class Machine:
     spectrum: MachineSpectrum | None
     level: NormalLevel | None
     calibrations: dict[str, Calibration]
+    self_test: SelfTest | None = None
 
     def calibration(self, backend: str) -> Calibration:
         """The calibration of one back end.

@@ -574,9 +574,11 @@ AttentionAsdConfig.register_for_auto_class("AutoConfig")
 
 """
 transformers before 5.9 copies a file only if the file that it loads names it in such a line, in a text too:
+from .alterations_attention_asd import __all__
 from .backends_attention_asd import __all__
 from .bands_attention_asd import __all__
 from .calibration_attention_asd import __all__
+from .clip_checks_attention_asd import __all__
 from .conditions_attention_asd import __all__
 from .decision_attention_asd import __all__
 from .detector_attention_asd import __all__
@@ -588,14 +590,17 @@ from .fitting_attention_asd import __all__
 from .levels_attention_asd import __all__
 from .limits_attention_asd import __all__
 from .machines_attention_asd import __all__
+from .notes_attention_asd import __all__
 from .periods_attention_asd import __all__
 from .pipeline_attention_asd import __all__
+from .power_attention_asd import __all__
 from .reasons_attention_asd import __all__
 from .recordings_attention_asd import __all__
 from .reference_attention_asd import __all__
 from .regions_attention_asd import __all__
 from .relevance_attention_asd import __all__
 from .results_attention_asd import __all__
+from .self_test_attention_asd import __all__
 from .spectrum_attention_asd import __all__
 from .student_attention_asd import __all__
 """

@@ -7,7 +7,7 @@ A recording goes through `preprocess` (opened), `_forward` (windows through the 
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
+from .clip_checks_attention_asd import Looks, is_silent, look_at, sort_out
 from .conditions_attention_asd import of_true_frames
 from .decision_attention_asd import ANOMALOUS, Decision
 from .detector_attention_asd import AnomalyDetector
@@ -29,10 +30,7 @@ from .recordings_attention_asd import Recording, open_recording
 from .regions_attention_asd import Region
 from .results_attention_asd import DecidedWindow, Result, TimelineEntry
 from .saving_attention_asd import copy_code, replacing_files
-
-
-# Below the step of 16 bits (-90 dB of full scale) there is no sound, only a microphone that is off.
-SILENCE_RMS = 2.0**-15
+from .self_test_attention_asd import SelfTest, listed, name_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,32 +189,67 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         processed: Any = self.forward(self.preprocess(recording), **{**self._forward_params, **forward})
         return self.decide(processed, **{**self._postprocess_params, **decision})
 
-    def enroll(self, name: str, clips: Sequence[Any]) -> None:
+    def enroll(self, name: str, clips: Sequence[Any]) -> SelfTest:
         """Add a machine to `detector` from recordings of its normal operation; `save_pretrained` keeps it.
+
+        Silent recordings, copies, and those that cannot be read are left out and named in the self-test.
 
         Args:
             name: the machine's name.
             clips: one recording or more, in any form that the pipeline takes; a long one counts as its windows.
 
+        Returns:
+            What the recordings are worth: `sentences()` for people, `to_dict()` for programs.
+
         Raises:
-            ValueError: for a recording that cannot be read or is silent, or a name that cannot be used.
+            ValueError: for recordings that are all silent, unreadable ones beside which fewer than two remain, or a name
+                that cannot be used.
         """
-        parts, recordings = [], []
-        for number, clip in enumerate(clips):
-            recording = open_recording(clip, self.feature_extractor)
+        names, heard, errors = [], [], {}
+        for number, clip in enumerate(clips, start=1):
+            label = str(clip) if isinstance(clip, (str, os.PathLike)) else f"recording {number}"
+            try:
+                heard.append(self.hear_normal(clip))
+                names.append(label)
+            except ValueError as error:
+                errors[label] = str(error)
+        kept, remarks = sort_out([looks for _, looks in heard], names, [name] * len(names))
+        if errors:
+            remarks = [f"Cannot be used, left out: {listed([name_of(label) for label in errors])}.", *remarks]
+            if len(kept) < 2:
+                raise ValueError(
+                    f"{name}: fewer than two recordings are left. {' '.join([*errors.values(), *remarks])}"
+                )
+        if not kept:
+            found = " ".join(remarks) or "no clips were given."
+            raise ValueError(f"{name}: {found} Expected one recording of its normal operation or more.")
+        outputs = ClipOutputs.concatenate([part for place in kept for part in heard[place][0]])
+        recordings = [names[place] for place in kept for _ in heard[place][0]]
+        return self.detector.enroll(name, outputs, recordings, remarks)
+
+    def hear_normal(self, source: Any) -> tuple[list[ClipOutputs], Looks]:
+        """The outputs of each window that holds sound, and what the recording looks like.
+
+        Raises:
+            ValueError: the recording cannot be read, is too short, or mostly silent.
+        """
+        recording = open_recording(source, self.feature_extractor)
+        conditions = recording.heard.conditions
+        if conditions.seconds and conditions.obstacle:
+            raise ValueError(f"{recording.name}: {conditions.obstacle}.")
+        parts = []
+
+        def windows() -> Iterator[np.ndarray]:
             for start, window in recording.windows():
                 # The last window overlaps the one before, and would make the machine look steadier than it is.
                 if (start - recording.heard.first) % self.feature_extractor.clip_length:
                     continue
-                if is_silent(window):
-                    raise ValueError(f"{recording.name}: silent at {self.seconds(start):.1f} s.")
-                if obstacle := recording.heard.conditions.obstacle:
-                    raise ValueError(f"{recording.name}: {obstacle}.")
-                parts.append(self.clip_outputs([window], self.run_network([window])))
-                recordings.append(number)
-        if not parts:
-            raise ValueError(f"{name}: no clips were given; expected one recording of its normal operation or more.")
-        self.detector.enroll(name, ClipOutputs.concatenate(parts), recordings)
+                if not is_silent(window):
+                    parts.append(self.clip_outputs([window], self.run_network([window])))
+                yield window
+
+        looks = look_at(windows(), conditions.is_clipped)
+        return parts, looks
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """Save model, feature extractor and detector with their code, each file whole or not at all."""
@@ -387,13 +420,9 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         return samples / self.feature_extractor.sampling_rate
 
 
-def is_silent(window: np.ndarray) -> bool:
-    """Tell whether a window `(samples,)` holds no sound."""
-    return bool(window.std() < SILENCE_RMS)
-
-
 """
 transformers before 5.9 copies a file only if the file that it loads names it in such a line, in a text too:
+from .alterations_attention_asd import __all__
 from .backends_attention_asd import __all__
 from .bands_attention_asd import __all__
 from .calibration_attention_asd import __all__
@@ -406,7 +435,9 @@ from .fitting_attention_asd import __all__
 from .gradients_attention_asd import __all__
 from .limits_attention_asd import __all__
 from .machines_attention_asd import __all__
+from .notes_attention_asd import __all__
 from .periods_attention_asd import __all__
+from .power_attention_asd import __all__
 from .reference_attention_asd import __all__
 from .relevance_attention_asd import __all__
 from .spectrum_attention_asd import __all__

@@ -29,6 +29,8 @@ RELATIVE = 0.5
 MAX_OWN = 128
 # The mean and the changes over four lags.
 COMPARED_ROWS = 1 + len(LAGS)
+# Normal clips of a machine that are kept as they are.
+MAX_EXAMPLES = 8
 MIN_DEVIATION = 1e-6
 MIN_VARIANCE = 1e-6
 MIN_SQUARE = 1e-12
@@ -174,12 +176,15 @@ class MachineSpectrum:
         own (`torch.Tensor` of shape `(directions, D)`):
             Its own variation, in float32; see [`own_variation`]. A fitted machine, whose clips are part of the shared
             variation, has none.
+        examples (`torch.Tensor` of shape `(examples, D)`):
+            A few of its normal clips beside the mean, in float16: what another machine's self-test tries.
     """
 
     mean: torch.Tensor
     clips: int
     extra_variance: float
     own: torch.Tensor
+    examples: torch.Tensor
 
     @property
     def scale(self) -> float:
@@ -196,12 +201,19 @@ def describe(space: SpectrumSpace, clips: torch.Tensor, is_enrolled: bool) -> Ma
         is_enrolled: whether the clips are no part of the fit of `space`, so that its own variation has to count.
     """
     mean, variances = rounded(clips.mean(0)), space.variances
-    if not is_enrolled or len(clips) == 1:
-        return MachineSpectrum(mean, len(clips), 0.0, torch.empty(0, len(mean)))
     residuals = clips - clips.mean(0)
+    examples = residuals[evenly(len(clips), MAX_EXAMPLES)].half()
+    if not is_enrolled or len(clips) == 1:
+        return MachineSpectrum(mean, len(clips), 0.0, torch.empty(0, len(mean)), examples)
     own = (EXTRA_PRIOR * variances + residuals.square().sum(0)) / (EXTRA_PRIOR + len(clips) - 1)
     extra = solve_extra_variance(variances, own)
-    return MachineSpectrum(mean, len(clips), extra, own_variation(residuals / (variances + extra).sqrt()))
+    return MachineSpectrum(mean, len(clips), extra, own_variation(residuals / (variances + extra).sqrt()), examples)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Places among `count`, evenly spaced, not more than `most` of them."""
+    kept = min(count, most)
+    return [place * count // kept for place in range(kept)]
 
 
 def solve_extra_variance(shared: torch.Tensor, own: torch.Tensor) -> float:
@@ -335,6 +347,7 @@ __all__ = [
     "anomaly_score",
     "compared",
     "describe",
+    "evenly",
     "fit_space",
     "log_distance",
     "normal_statistics",

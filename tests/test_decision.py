@@ -95,7 +95,7 @@ def test_outputs_that_are_not_finite_are_no_verdict():
 def test_noise_is_refused(machine):
     world = World()
     noise = torch.linspace(-50.0, -40.0, SIZE)
-    detector = world.detector(noise=noise)
+    detector = world.detector(noise=noise.expand(2, 1, 6, SIZE))
     clip = world.clips(0, 1)
     spectra = clip.spectra.clone()
     slope = torch.linspace(0.0, 10.0, SIZE)
@@ -110,7 +110,7 @@ def test_a_machine_that_is_as_smooth_as_noise_is_not_refused():
     world = World()
     clips = world.clips(NEW, 8)
     noise = torch.linspace(-50.0, -40.0, SIZE)
-    detector = world.detector(noise=noise)
+    detector = world.detector(noise=noise.expand(2, 1, 6, SIZE))
     spectra = clips.spectra.clone()
     spectra[:, 0] = noise + 0.1 * torch.from_numpy(np.random.default_rng([5]).normal(size=(8, SIZE)))
     smooth = replace(clips, spectra=spectra)

@@ -10,6 +10,7 @@ import torch
 
 from evaluation.splits import machine_of
 from feature_extraction import AttentionAsdFeatureExtractor
+from modeling.clip_checks_attention_asd import sort_out
 
 from .batches import hold_out
 from .waveform_bank import WaveformBank
@@ -47,6 +48,7 @@ class TrainingClips:
         train_indices: the clips that the network learns from, and that the detector is fitted on.
         held_out_indices: the clips that choose the epoch, and that calibrate the back ends that need the network.
         errors: one message for each file that could not be read.
+        recordings: the file of each clip; `None` where clips have no files.
     """
 
     bank: Bank
@@ -54,13 +56,20 @@ class TrainingClips:
     train_indices: np.ndarray
     held_out_indices: np.ndarray
     errors: Sequence[str] = ()
+    recordings: Sequence[str] | None = None
 
     @classmethod
     def split(
-        cls, bank: Bank, machines: Sequence[str], fraction: float, seed: int, errors: Sequence[str] = ()
+        cls,
+        bank: Bank,
+        machines: Sequence[str],
+        fraction: float,
+        seed: int,
+        errors: Sequence[str] = (),
+        recordings: Sequence[str] | None = None,
     ) -> "TrainingClips":
         """Hold out a share of each machine ID's clips; see [`hold_out`]."""
-        return cls(bank, np.asarray(machines), *hold_out(bank.labels, fraction, seed), errors)
+        return cls(bank, np.asarray(machines), *hold_out(bank.labels, fraction, seed), errors, recordings)
 
     def __len__(self) -> int:
         return len(self.bank)
@@ -81,13 +90,17 @@ def read_clips(
 ) -> TrainingClips:
     """Read the training clips `rows` and hold out the share `fraction` of each machine ID's.
 
-    Files that cannot be read are left out, and named in `errors`.
+    Files that cannot be read are left out, and named in `errors`. Silent clips and copies are left out as well.
     """
     machines = [machine_of(row) for row in rows]
     labels = [label2id[machine] for machine in machines]
     bank = WaveformBank([row["path"] for row in rows], labels, feature_extractor, progress=progress)
     errors = list(bank.errors.values())
+    paths = [rows[row]["path"] for row in bank.rows]
+    kept, remarks = sort_out([bank.looks[path] for path in paths], paths, [machines[row] for row in bank.rows])
+    bank.keep(kept)
     if progress:
-        for error in errors:
-            print(f"left out: {error}", file=sys.stderr)
-    return TrainingClips.split(bank, [machines[row] for row in bank.rows], fraction, seed, errors)
+        for line in [*(f"left out: {error}" for error in errors), *remarks]:
+            print(line, file=sys.stderr)
+    names = [machines[row] for row in bank.rows]
+    return TrainingClips.split(bank, names, fraction, seed, errors, [paths[clip] for clip in kept])

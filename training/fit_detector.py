@@ -5,13 +5,14 @@ from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
+from modeling.modeling_attention_asd import spectral_statistics
 
 from .clips import Bank, TrainingClips
 from .waveform_bank import WaveformBank
 
 
-# Clips of white noise that tell its mean spectrum.
-NOISE_CLIPS = 8
+# Clips of noise, of which the white ones tell the mean spectrum, and their root mean square.
+NOISE_CLIPS, NOISE_LEVEL = 8, 0.1
 
 
 def fit_detector(
@@ -37,15 +38,24 @@ def fit_detector(
     # Of log-mels alone nobody knows how they were made.
     noise = noise_spectrum(feature_extractor, seed) if isinstance(clips.bank, WaveformBank) else None
     return AnomalyDetector.fit(
-        model.config, outputs, clips.machines.tolist(), clips.is_held_out, noise=noise, seed=seed
+        model.config,
+        outputs,
+        clips.machines.tolist(),
+        clips.is_held_out,
+        recordings=clips.recordings,
+        noise=noise,
+        seed=seed,
     )
 
 
 def noise_spectrum(feature_extractor: AttentionAsdFeatureExtractor, seed: int) -> torch.Tensor:
-    """Return the mean log-mel of white noise, `(num_mel_bins,)` in dB."""
+    """Return the spectra of clips of white and of brown noise, `(2, clips, 6, num_mel_bins)` in dB."""
     generator = torch.Generator().manual_seed(seed)
-    noise = 0.1 * torch.randn(NOISE_CLIPS, feature_extractor.clip_length, generator=generator)
-    return feature_extractor.log_mel(noise).mean((0, 2))
+    white = torch.randn(NOISE_CLIPS, feature_extractor.clip_length, generator=generator)
+    brown = white.cumsum(1)
+    brown = (brown - brown.mean(1, keepdim=True)) / brown.std(1, keepdim=True)
+    noises = (NOISE_LEVEL * white, NOISE_LEVEL * brown)
+    return torch.stack([spectral_statistics(feature_extractor.log_mel(noise)) for noise in noises])
 
 
 @torch.no_grad()

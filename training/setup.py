@@ -98,7 +98,7 @@ def read_training_clips(
     """Read the training clips once for all processes, and hold out `--validation_fraction` of each machine ID's.
 
     Raises:
-        ValueError: not one clip of a machine ID can be read.
+        ValueError: not one clip of a machine ID can be used.
     """
     with accelerator.main_process_first():
         clips = read_clips(
@@ -112,7 +112,7 @@ def read_training_clips(
     unread = sorted(set(splits.train_machines) - set(clips.machines.tolist()))
     if unread:
         raise ValueError(
-            f"{splits.folder}: not one training clip of {', '.join(unread)} can be read. Repair the clips, or take these "
-            "machine IDs out."
+            f"{splits.folder}: not one training clip of {', '.join(unread)} can be read and is not silent. Repair the "
+            "clips, or take these machine IDs out."
         )
     return clips

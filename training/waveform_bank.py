@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,13 @@ from huggingface_hub.constants import HF_HOME
 from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
+from modeling.clip_checks_attention_asd import Looks, look_at
+from modeling.conditions_attention_asd import is_clipped
 
 
 CACHE_DIR = Path(HF_HOME) / "attention_asd"
+# Banks of an older version have other reports, and are not found.
+REPORT_VERSION = b"2"
 
 
 class WaveformBank:
@@ -34,6 +39,7 @@ class WaveformBank:
     Attributes:
         rows: the index in `paths` of each clip.
         errors: path and message of each file that could not be read; such files are left out.
+        looks: what each clip looks like, by its path.
         labels: `(clips,)` int64.
     """
 
@@ -51,13 +57,20 @@ class WaveformBank:
         # The report is written last: where it exists, the bank is whole.
         if not self.report.exists():
             self._decode(paths, feature_extractor, progress)
-        self.errors: dict[str, str] = json.loads(self.report.read_text())
+        report = json.loads(self.report.read_text())
+        self.errors: dict[str, str] = report["errors"]
+        self.looks = {path: Looks(**look) for path, look in report["looks"].items()}
         self.waveforms = np.load(self.file, mmap_mode="r")
         self.rows = [row for row, path in enumerate(paths) if path not in self.errors]
         self.labels = np.asarray([labels[row] for row in self.rows], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def keep(self, clips: Sequence[int]) -> None:
+        """Keep these clips alone, by their numbers in the bank."""
+        self.rows = [self.rows[clip] for clip in clips]
+        self.labels = self.labels[list(clips)]
 
     def fetch(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a batch: `(batch, clip_length)` int16 and `(batch,)` labels."""
@@ -90,11 +103,12 @@ class WaveformBank:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(f".{os.getpid()}.partial")
         bank = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int16, shape=(len(paths), self.clip_length))
-        errors = {}
+        errors, looks = {}, {}
 
         def decode(row: int) -> None:
             try:
                 clip = feature_extractor.read_clip(paths[row])
+                looks[paths[row]] = asdict(look_at([clip.numpy()], is_clipped(clip.numpy())))
                 bank[row] = clip.mul(32768.0).round_().clamp_(-32768, 32767).short().numpy()
             except AudioReadError as error:
                 errors[paths[row]] = str(error)
@@ -106,13 +120,13 @@ class WaveformBank:
         bank.flush()
         os.replace(partial, self.file)
         report_partial = self.report.with_suffix(f".{os.getpid()}.json.partial")
-        report_partial.write_text(json.dumps(errors))
+        report_partial.write_text(json.dumps({"errors": errors, "looks": looks}))
         os.replace(report_partial, self.report)
 
 
 def bank_digest(paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor) -> str:
     """Return a name that changes when a file is added, removed or touched, or when the extractor reads otherwise."""
-    digest = hashlib.sha256(feature_extractor.to_json_string().encode())
+    digest = hashlib.sha256(REPORT_VERSION + feature_extractor.to_json_string().encode())
     for path in paths:
         try:
             stat = os.stat(path)

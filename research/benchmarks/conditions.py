@@ -29,10 +29,10 @@ from evaluation.markdown import markdown_table
 from evaluation.splits import Row, load_splits, machine_of
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, ClipOutputs
+from modeling.clip_checks_attention_asd import is_silent
 from modeling.conditions_attention_asd import Conditions, of_true_frames
 from modeling.decision_attention_asd import Decision
 from modeling.modeling_attention_asd import spectral_statistics
-from modeling.pipeline_attention_asd import is_silent
 from modeling.recordings_attention_asd import open_recording
 from research.benchmarks.decision_layer import CONFIG, share
 from training.fit_detector import noise_spectrum

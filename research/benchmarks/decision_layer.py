@@ -241,6 +241,90 @@ def enrolled_table(sets: dict[str, tuple[Clips, Clips]]) -> str:
     return markdown_table(columns, rows)
 
 
+# Self-tests
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a self-test says of the faults that will be heard, and what is heard.
+
+    Attributes:
+        by: whether it rests on machines of the same `type` or on `altered` sounds.
+        now, more: the estimated shares, from the recordings that there are and from more.
+        found: the share of the test faults that raise an alarm.
+    """
+
+    by: str
+    now: float
+    more: float
+    found: float
+
+
+def estimates(detector: AnomalyDetector, machine: str, clips: Clips) -> dict[float, Estimate]:
+    """Return what the machine's self-test says at each rate, beside what is found of its test clips."""
+    faulty = clips[clips.is_anomaly].outputs
+    p_values = detector.p_value(detector.scores(faulty, machine), machine).numpy()
+    by_rate = {}
+    for rate in RATES:
+        said = detector.self_test(machine).at_rate(rate)
+        if said.heard is not None and said.heard_with_more is not None:
+            by = "type" if said.is_type_distinct else "altered"
+            by_rate[rate] = Estimate(by, said.heard, said.heard_with_more, float((p_values <= rate).mean()))
+    return by_rate
+
+
+def estimate_rows(name: str, found: Sequence[dict[float, Estimate]]) -> list[list]:
+    """Return a row for each rate and kind of estimate: how far the estimates follow what is found."""
+    rows = []
+    for by in ("type", "altered"):
+        for rate in RATES:
+            pairs = [(of[rate].now, of[rate].found) for of in found if rate in of and of[rate].by == by]
+            if len(pairs) < 4:
+                continue
+            said, seen = np.array(pairs).T
+            correlation = np.corrcoef(said, seen)[0, 1] if said.std() > 0 and seen.std() > 0 else np.nan
+            shares = [f"{value:.2f}" for value in (said.mean(), seen.mean(), correlation, np.abs(said - seen).mean())]
+            rows.append([name, f"{100 * rate:g} %", by, len(pairs), *shares])
+    return rows
+
+
+def self_test_tables(sets: dict[str, tuple[Clips, Clips]]) -> str:
+    """Return how far self-tests follow the faults found: of fitted machines, and of machines enrolled from a few clips."""
+    rows, growth = [], []
+    for name, (train, test) in sets.items():
+        detector = fit(train)
+        found = [estimates(detector, machine, test[test.machines == machine]) for machine in detector.machines]
+        rows += estimate_rows(f"{name}, fitted", found)
+    train, test = next(iter(sets.values()))
+    for type_is_known in (True, False):
+        found: dict[int, list[dict[float, Estimate]]] = {count: [] for count in ENROLLED[1:]}
+        for machine in tqdm(train.names, desc="Self-tests", unit="fit"):
+            detector = fit(train[train.machines != machine])
+            own, clips = np.flatnonzero(train.machines == machine), test[test.machines == machine]
+            name = machine if type_is_known else "new machine"
+            for count in found:
+                for draw in range(DRAWS):
+                    generator = np.random.default_rng([count, draw])
+                    chosen = np.sort(generator.choice(own, min(count, len(own)), replace=False))
+                    detector.enroll(name, train[chosen].outputs)
+                    found[count].append(estimates(detector, name, clips))
+        known = "type known" if type_is_known else "type not known"
+        for count, of in found.items():
+            rows += estimate_rows(f"enrolled from {count}, {known}", of)
+        growth += [growth_row(known, count, found) for count in ENROLLED[1:3]]
+    columns = ["machines", "asked for", "estimate by", "tests", "estimate", "faults found", "r", "mean error"]
+    grown = ["enrolled from", "", "estimate", "faults found", "estimate with more", f"faults found from {ENROLLED[-1]}"]
+    return f"{markdown_table(columns, rows)}\n\n{markdown_table(grown, growth)}"
+
+
+def growth_row(known: str, count: int, found: dict[int, list[dict[float, Estimate]]]) -> list:
+    """Return what is said of more recordings, and what is found with them, at 5 %."""
+    few = [of[0.05] for of in found[count] if 0.05 in of]
+    many = np.mean([of[0.05].found for of in found[ENROLLED[-1]] if 0.05 in of])
+    means = np.mean([(of.now, of.found, of.more) for of in few], axis=0)
+    return [count, known, *(f"{value:.2f}" for value in (*means, many))]
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, required=True, help="folder in the DCASE 2020 Task 2 layout")
@@ -260,6 +344,9 @@ def main(argv: list[str] | None = None) -> None:
             "## Machines that were enrolled",
             f"Mean over machines and {DRAWS} draws of the clips; the control knows the enrolled clips alone.",
             enrolled_table(sets),
+            "## What the self-tests say",
+            f"Shares of the faults. Enrolled: each machine left out of the fit, {DRAWS} draws of the clips.",
+            self_test_tables(sets),
         ]
     )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+../../modeling/alterations_attention_asd.py

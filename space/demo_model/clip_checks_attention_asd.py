@@ -1,0 +1,1 @@
+../../modeling/clip_checks_attention_asd.py

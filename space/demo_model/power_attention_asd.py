@@ -1,0 +1,1 @@
+../../modeling/power_attention_asd.py

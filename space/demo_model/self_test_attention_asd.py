@@ -1,0 +1,1 @@
+../../modeling/self_test_attention_asd.py
