@@ -10,9 +10,10 @@ import soundfile
 import torch
 
 from feature_extraction import AttentionAsdFeatureExtractor
+from metrics.asd_auc import asd_auc
 from modeling import AnomalyDetector, AttentionAsdConfig, AttentionAsdModel
 from modeling.gradients_attention_asd import AttentionAsdConv2d, AttentionAsdPReLU
-from research.benchmarks import scaling
+from research.benchmarks import back_ends, scaling
 from research.benchmarks.noise_clips import write_clips
 from research.benchmarks.processes import FreshProcess, available_cores, timed_command
 from research.benchmarks.published_network import PublishedLogMel, published_forward
@@ -201,3 +202,25 @@ def test_epochs_and_archives_are_measured_as_a_user_runs_them(tmp_path):
     assert {row["processes"] for row in results["epochs"]} == set(range(1, len(available_cores()) + 1))
     assert all(row["ms a clip"] > 0 and row["peak MiB a process"] > 100 for row in results["epochs"])
     assert all(row["recordings"] == 3 for row in results["archive"])
+
+
+def test_figures_of_several_trainings_are_given_by_machine_type_as_mean_and_deviation(tmp_path):
+    aucs = []
+    for seed in range(3):
+        generator = np.random.default_rng(seed)
+        labels = np.tile([0] * 10 + [1] * 10, 2)
+        scores = generator.normal(size=40) + labels
+        figures = asd_auc(scores, labels, ["fan"] * 20 + ["pump"] * 20, ["00"] * 40, n_bootstrap=20)
+        share = {"share": 0.5, "clips": 20, "ci95": [0.3, 0.7]}
+        alarms = [{"requested": rate, "false_alarms": share, "detected": share} for rate in (0.01, 0.05, 0.1)]
+        decisions = {"default": "spectrum", "back_ends": {"spectrum": figures}, "alarms": {"spectrum": alarms}}
+        run = tmp_path / f"seed{seed}"
+        run.mkdir()
+        (run / "results.json").write_text(json.dumps({**figures, "decisions": decisions, "control": figures}))
+        aucs.append(100 * figures["auc"]["per_type"]["pump"]["official"])
+    runs = [str(tmp_path / f"seed{seed}") for seed in range(3)]
+    back_ends.main(["--runs", *runs, "--output", str(tmp_path / "table.md")])
+    (line,) = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| pump |")]
+    cells = line.strip("| ").split(" | ")
+    assert cells[1] == "10 + 10" and len(cells) == 8
+    assert {cell.split(" [")[0] for cell in cells[2::2]} == {f"{np.mean(aucs):.1f} ± {np.std(aucs, ddof=1):.1f}"}

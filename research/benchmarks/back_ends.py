@@ -3,7 +3,8 @@
     python -m research.benchmarks.back_ends --runs runs/a-seed0 runs/a-seed1 runs/a-seed2 --output R.md
     python -m research.benchmarks.back_ends --runs ... --log_mels test.npz --output R.md     # models of log-mels alone
 
-A run is a directory that train.py wrote, with its evaluation. A model of log-mels alone has no evaluation: the clips of an
+A second table has the AUC by machine type: README's, if the runs are those of its command with --seed 0, 1 and 2. A run is
+a directory that train.py wrote, with its evaluation. A model of log-mels alone has no evaluation: the clips of an
 NPZ file (`log_mel`, `machine_id`, `is_anomaly`) are scored here.
 """
 
@@ -20,6 +21,7 @@ from evaluation.command import run
 from evaluation.decisions import evaluate_decisions
 from evaluation.loading import load_model
 from evaluation.markdown import markdown_table
+from evaluation.tables import by_type, clips_by_type
 from research.detectors import detector_of
 from research.reproduction.log_mel_bank import LogMelBank
 from training.fit_detector import network_outputs
@@ -44,17 +46,17 @@ FIGURES = {
 }
 
 
-def decisions_of(run_dir: Path, log_mels: Path | None) -> dict[str, Any]:
-    """Return the `decisions` of a run's results; with `log_mels` they are measured here.
+def results_of(run_dir: Path, log_mels: Path | None) -> dict[str, Any]:
+    """Return a run's results; with `log_mels` only `decisions`, which are measured here.
 
     Raises:
         ValueError: the run has no results.
     """
     if log_mels is not None:
-        return decisions_on_log_mels(run_dir, log_mels)
+        return {"decisions": decisions_on_log_mels(run_dir, log_mels)}
     for results in (run_dir / "evaluation" / "results.json", run_dir / "results.json"):
         if results.exists():
-            return json.loads(results.read_text())["decisions"]
+            return json.loads(results.read_text())
     raise ValueError(f"{run_dir}: no evaluation/results.json. Expected a directory that train.py or eval.py wrote.")
 
 
@@ -91,6 +93,29 @@ def report(all_decisions: Sequence[dict[str, Any]]) -> str:
     return f"{text}\n\n{markdown_table(header, lines)}\n"
 
 
+def report_by_type(all_results: Sequence[dict[str, Any]]) -> str:
+    """Return a table with a row for each machine type: the paper's score, the detector and the trivial control."""
+    systems = {"the paper's score": [results["auc"] for results in all_results]}
+    decisions = [results["decisions"] for results in all_results]
+    systems["the detector"] = [found["back_ends"][found["default"]]["auc"] for found in decisions]
+    if all("control" in results for results in all_results):
+        systems["control"] = [results["control"]["auc"] for results in all_results]
+    by_types = {system: [by_type(auc) for auc in aucs] for system, aucs in systems.items()}
+    clips = clips_by_type(all_results[0])
+    header = ["machine type", "normal + anomalous"]
+    header += [f"{system}: {name}" for system in systems for name in ("official", "pooled")]
+    lines = [
+        [machine_type, clips[machine_type]]
+        + [
+            figure_cell([figures[machine_type] for figures in aucs], name)
+            for aucs in by_types.values()
+            for name in ("official", "pooled")
+        ]
+        for machine_type in clips
+    ]
+    return f"AUC [%] by machine type.\n\n{markdown_table(header, lines)}\n"
+
+
 def figure_cell(means: Sequence[dict[str, Any]], name: str) -> str:
     """Return a figure over the runs, with the mean of their intervals where they have one."""
     values, intervals = [mean[name] for mean in means], [mean.get(f"{name}_ci95") for mean in means]
@@ -117,7 +142,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="Markdown file to write")
     arguments = parser.parse_args(argv)
     transformers_logging.disable_progress_bar()
-    text = report([decisions_of(run_dir, arguments.log_mels) for run_dir in arguments.runs])
+    all_results = [results_of(run_dir, arguments.log_mels) for run_dir in arguments.runs]
+    text = report([results["decisions"] for results in all_results])
+    if arguments.log_mels is None:
+        text += "\n" + report_by_type(all_results)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(text)
     print(text)
