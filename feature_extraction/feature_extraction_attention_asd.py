@@ -104,7 +104,10 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
             num_mel_bins=num_mel_bins,
         )
         check_mel_scale(sampling_rate, min_frequency, max_frequency, mel_scale, mel_norm, mel_floor)
-        super().__init__(feature_size=num_mel_bins, sampling_rate=sampling_rate, padding_value=0.0, **kwargs)
+        # `pad` of the base class pads the first input, the waveform, which has one value a sample. All clips have one
+        # length, so that there is no attention mask unless somebody asks `pad` for one.
+        kwargs.setdefault("return_attention_mask", False)
+        super().__init__(feature_size=1, sampling_rate=sampling_rate, padding_value=0.0, **kwargs)
         if short_clips not in ("repeat", "zeros"):
             raise ValueError(f"short_clips={short_clips!r}: expected 'repeat' or 'zeros'.")
         if channels not in ("first", "mean"):

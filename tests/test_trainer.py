@@ -1,0 +1,90 @@
+"""`transformers.Trainer` trains the network as it trains any audio classifier."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Trainer, TrainingArguments, pipeline
+
+
+@pytest.fixture
+def make_trainer(small_model, tmp_path):
+    """A function that makes a Trainer of a small network on five clips of noise. Its arguments are TrainingArguments."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [
+        {
+            "input_values": 0.1 * torch.randn(16_000, generator=generator),
+            "input_features": torch.randn(128, 32, generator=generator),
+            "labels": index % 3,
+        }
+        for index in range(5)
+    ]
+
+    def make(**arguments: Any) -> Trainer:
+        arguments = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, **arguments}
+        return Trainer(
+            small_model(), TrainingArguments(str(tmp_path), **arguments), train_dataset=rows, eval_dataset=rows
+        )
+
+    return make
+
+
+def test_predictions_are_the_plain_logits_alone(make_trainer):
+    trainer = make_trainer()
+    prediction = trainer.predict(trainer.eval_dataset)
+    assert isinstance(prediction.predictions, np.ndarray) and prediction.predictions.shape == (5, 3)
+    with torch.no_grad():
+        inputs = {
+            name: torch.stack([row[name] for row in trainer.eval_dataset])
+            for name in ("input_values", "input_features")
+        }
+        expected = 40.0 * trainer.model.eval()(**inputs).cosines
+    np.testing.assert_allclose(prediction.predictions, expected, atol=1e-3)
+
+
+def test_the_loss_does_not_grow_with_the_steps_of_an_accumulation(make_trainer):
+    # Batches of one clip, as the last batch may be. With a learning rate of 0 all updates see the same network.
+    losses = {}
+    for steps in (1, 5):
+        trainer = make_trainer(
+            per_device_train_batch_size=1, gradient_accumulation_steps=steps, learning_rate=0.0, num_train_epochs=1
+        )
+        losses[steps] = trainer.train().training_loss
+    assert losses[1] == pytest.approx(losses[5], rel=1e-3)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_trainer_switches_gradient_checkpointing_on(make_trainer, use_reentrant):
+    plain, checkpointed = (
+        make_trainer(max_steps=2, per_device_train_batch_size=4, **arguments)
+        for arguments in (
+            {},
+            {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": use_reentrant}},
+        )
+    )
+    assert plain.train().training_loss == pytest.approx(checkpointed.train().training_loss, rel=1e-5)
+
+
+def test_the_example_trains_resumes_and_leaves_a_directory_that_the_pipeline_judges_by(
+    sound_folder, run_script, tmp_path
+):
+    sounds = sound_folder()
+    settings = ["--data_dir", sounds, "--clip_seconds", "1", "--num_train_epochs", "2", "--disable_tqdm", "True"]
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    done = run_script("examples/trainer.py", "--output_dir", whole, *settings)
+    assert done.returncode == 0, done.stderr
+    first = min(whole.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    done = run_script("examples/trainer.py", "--output_dir", resumed, *settings, "--resume_from_checkpoint", first)
+    assert done.returncode == 0, done.stderr
+    weights = [load_file(folder / "model.safetensors") for folder in (whole, resumed)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    results = json.loads((whole / "eval_results.json").read_text())
+    assert results["eval_loss"] > 0 and 0 <= results["eval_accuracy"] <= 1
+
+    make_pipeline: Any = pipeline  # its types know no task that comes with a model
+    detect = make_pipeline("anomalous-sound-detection", model=str(whole), trust_remote_code=True)
+    result = detect(str(sounds / "fan" / "test" / "normal_id_00_00000000.wav"), machine="fan_id_00")
+    assert result["machine"] == "fan_id_00" and np.isfinite(result["score"])
