@@ -16,7 +16,7 @@ function studied(payload, choose) {
   const numbered = payload.recordings.map((row, index) => ({ ...row, index }));
   const says = row => row.verdict ? STUDIED[row.verdict] : "–";
   const columns = [
-    { title: "Recording", value: row => row.name },
+    { title: "Recording", isName: true, value: row => row.name },
     { title: "Duration, s", value: row => row.duration_s, isNumber: true, text: row => row.duration_s === null ? "–" : row.duration_s.toFixed(1) },
     { title: "Judged by the others", value: says, node: row => el("span", { class: `asd-mini asd-is-${KEYS[row.verdict] || "unknown"}` },
       row.verdict ? icon(row.verdict) : null, says(row)) },

@@ -30,14 +30,14 @@ function manyTable(rows, choose) {
   const result = (row, name) => row.error ? null : row.result[name];
   return table("Verdicts", [
     { unseen: "Play", node: row => row.error ? "" : playButton(row) },
-    { title: "File", value: row => row.name, node: row => row.error ? row.name
+    { title: "File", isName: true, value: row => row.name, node: row => row.error ? row.name
       : el("button", { type: "button", class: "asd-link", onclick: () => choose(row.index) }, row.name) },
     { title: "Verdict", value: row => row.error ? "2" : String(ORDER[row.result.verdict]), node: row => {
       const verdict = row.error ? "cannot tell" : row.result.verdict;
       return el("span", { class: `asd-mini asd-is-${KEYS[verdict]}` }, icon(verdict), row.error ? "Unreadable" : WORDS[verdict]);
     } },
     { title: "p", value: row => result(row, "p_value"), isNumber: true, text: row => bare(result(row, "p_value")) },
-    { title: "Machine", value: row => result(row, "machine") },
+    { title: "Machine", isName: true, value: row => result(row, "machine") },
     { title: "Why", isLong: true, value: row => row.error || row.result.reason || row.result.note },
   ], rows);
 }

@@ -1,6 +1,6 @@
 /* A table whose columns sort. */
 
-/* columns: title, value(row) to sort by, and optionally text(row), node(row) to show, isNumber and isLong. */
+/* columns: title, value(row) to sort by, and optionally text(row) or node(row) to show, and isNumber, isName or isLong. */
 function table(caption, columns, rows) {
   let order = null, isDown = false;
   const body = el("tbody"), heads = columns.map(column => {
@@ -18,7 +18,7 @@ function table(caption, columns, rows) {
   const cell = (column, row) => {
     const shown = column.node ? column.node(row) : column.text ? column.text(row)
       : column.isNumber ? number(column.value(row)) : column.value(row) ?? "–";
-    return el("td", { class: column.isNumber ? "asd-number" : column.isLong ? "asd-long" : "" }, shown);
+    return el("td", { class: column.isNumber ? "asd-number" : column.isLong ? "asd-long" : column.isName ? "asd-name" : "" }, shown);
   };
   // What is not known comes last, however the rows are sorted.
   const compared = (one, other) => {
