@@ -15,6 +15,8 @@ from tqdm.auto import tqdm
 from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
 
 
+# Banks of another version are decoded anew. Since version 2 silence at both ends and an offset (DC) are left out.
+BANK_VERSION = 2
 CACHE_DIR = Path(HF_HOME) / "attention_asd"
 
 
@@ -35,6 +37,7 @@ class WaveformBank:
         rows: the index in `paths` of each clip.
         errors: path and message of each file that could not be read; such files are left out.
         labels: `(clips,)` int64.
+        lengths: `(clips,)`, the samples of each clip that were recorded; a short clip is filled.
     """
 
     def __init__(
@@ -51,10 +54,12 @@ class WaveformBank:
         # The report is written last: where it exists, the bank is whole.
         if not self.report.exists():
             self._decode(paths, feature_extractor, progress)
-        self.errors: dict[str, str] = json.loads(self.report.read_text())
+        report = json.loads(self.report.read_text())
+        self.errors: dict[str, str] = report["errors"]
         self.waveforms = np.load(self.file, mmap_mode="r")
         self.rows = [row for row, path in enumerate(paths) if path not in self.errors]
         self.labels = np.asarray([labels[row] for row in self.rows], dtype=np.int64)
+        self.lengths = np.asarray(report["lengths"], dtype=np.int64)[self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -90,11 +95,12 @@ class WaveformBank:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(f".{os.getpid()}.partial")
         bank = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int16, shape=(len(paths), self.clip_length))
-        errors = {}
+        errors, lengths = {}, [0] * len(paths)
 
         def decode(row: int) -> None:
             try:
-                clip = feature_extractor.read_clip(paths[row])
+                sound = feature_extractor.read_sound(paths[row])
+                clip, lengths[row] = feature_extractor.fit_length(torch.from_numpy(sound)), len(sound)
                 bank[row] = clip.mul(32768.0).round_().clamp_(-32768, 32767).short().numpy()
             except AudioReadError as error:
                 errors[paths[row]] = str(error)
@@ -106,13 +112,13 @@ class WaveformBank:
         bank.flush()
         os.replace(partial, self.file)
         report_partial = self.report.with_suffix(f".{os.getpid()}.json.partial")
-        report_partial.write_text(json.dumps(errors))
+        report_partial.write_text(json.dumps({"errors": errors, "lengths": lengths}))
         os.replace(report_partial, self.report)
 
 
 def bank_digest(paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor) -> str:
     """Return a name that changes when a file is added, removed or touched, or when the extractor reads otherwise."""
-    digest = hashlib.sha256(feature_extractor.to_json_string().encode())
+    digest = hashlib.sha256(f"{BANK_VERSION}{feature_extractor.to_json_string()}".encode())
     for path in paths:
         try:
             stat = os.stat(path)
