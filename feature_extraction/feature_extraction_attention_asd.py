@@ -327,12 +327,12 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
         return without_offset(waveform[sound.first : sound.stop][: self.clip_length])
 
     def find_sound(self, blocks: Iterable[np.ndarray]) -> SoundExtent:
-        """Find where the sound of a recording lies between the silences at both ends; a silence fills a frame.
+        """Find where the sound of a recording lies between silences at both ends of a quarter of a frame or more.
 
         Args:
             blocks: the recording in parts `(samples,)` at the model's sampling rate.
         """
-        return find_sound(blocks, self.n_fft)
+        return find_sound(blocks, self.n_fft // 4)
 
     def without_offset(self, window: np.ndarray) -> np.ndarray:
         """Take away the offset (DC) of a window `(samples,)`, which recorders add and machines do not make."""

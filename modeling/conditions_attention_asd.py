@@ -40,7 +40,7 @@ class Conditions:
 
     Args:
         seconds (`float`):
-            Length of the sound, without the silence at both ends.
+            Length of the sound, without the silence.
         shortest_seconds (`float`):
             A shorter sound is not judged.
         silent_seconds (`float`):
@@ -142,7 +142,7 @@ def listen(blocks: Iterable[np.ndarray], feature_extractor: Any) -> Heard:
 
     sound = feature_extractor.find_sound(passing())
     conditions = Conditions(
-        seconds=(sound.stop - sound.first) / rate,
+        seconds=(sound.samples - sound.silent) / rate,
         shortest_seconds=min(MIN_SECONDS, feature_extractor.clip_length / rate),
         silent_seconds=sound.silent / rate,
         clipped_share=clipped / max(sound.samples, 1),

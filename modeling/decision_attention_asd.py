@@ -344,7 +344,7 @@ def without_band(decision: Decision, limit: str, is_machine_named: bool) -> Deci
     """The decision about a recording that lacks the upper part of the band.
 
     An alarm is none: what is left of a recording of low rate is judged as well as before, but a codec that cuts the band off
-    changes the rest, too. With five of six such codecs 64 % or more of the normal clips raised an alarm.
+    changes the rest, too. At 16 kHz MP3 of 64, 48, 32 and 24 kbit/s raised an alarm for 22, 26, 41 and 83 % of normal clips.
     """
     is_alarm = decision.verdict == ANOMALOUS
     notes = [band_note(limit, is_machine_named, is_alarm), *([] if decision.note is None else [decision.note])]

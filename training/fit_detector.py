@@ -5,7 +5,11 @@ from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
+<<<<<<< HEAD
 from modeling.modeling_attention_asd import spectral_statistics
+=======
+from modeling.conditions_attention_asd import of_true_frames
+>>>>>>> h/hearing
 
 from .clips import Bank, TrainingClips
 from .waveform_bank import WaveformBank
@@ -66,11 +70,16 @@ def network_outputs(
     batch_size: int,
     progress: bool = True,
 ) -> ClipOutputs:
-    """Return the network's outputs for every clip of the bank."""
+    """Return the network's outputs for every clip of the bank, with the statistics of what was recorded."""
     model.eval()
     batches = []
     for start in tqdm(range(0, len(bank), batch_size), desc="Embedding", unit="batch", disable=not progress):
         samples, _ = bank.fetch(range(start, min(start + batch_size, len(bank))))
-        output = model(**bank.inputs(samples.to(model.device), feature_extractor))
-        batches.append(ClipOutputs.of(output))
+        inputs = bank.inputs(samples.to(model.device), feature_extractor)
+        outputs = ClipOutputs.of(model(**inputs))
+        if isinstance(bank, WaveformBank):
+            lengths = bank.lengths[start : start + batch_size].tolist()
+            windows = [clip[:length] for clip, length in zip(inputs["input_values"].cpu(), lengths, strict=True)]
+            outputs = of_true_frames(outputs, windows, feature_extractor)
+        batches.append(outputs)
     return ClipOutputs.concatenate(batches)
