@@ -50,13 +50,10 @@ def score_clips(
     scored = ScoredClips()
     attention = RunningMoments()
     parts = []
-<<<<<<< HEAD
-    for clips, output in forward_batches(model, feature_extractor, rows, scored, batch_size, progress, enrolled):
-        parts.append(ClipOutputs.of(output))
-=======
-    for clips, sounds, output in forward_batches(model, feature_extractor, rows, scored, batch_size, progress):
+    for clips, sounds, output in forward_batches(
+        model, feature_extractor, rows, scored, batch_size, progress, enrolled
+    ):
         parts.append(of_true_frames(ClipOutputs.of(output), sounds, feature_extractor))
->>>>>>> h/hearing
         predicted = parts[-1].cosines.argmax(1).tolist()
         scores = output.anomaly_scores.tolist()  # pyright: ignore[reportOptionalMemberAccess]  the network gives them
         for row, score, closest in zip(clips, scores, predicted, strict=True):
@@ -79,14 +76,9 @@ def forward_batches(
     scored: ScoredClips,
     batch_size: int,
     progress: bool,
-<<<<<<< HEAD
     enrolled: Collection[str] = (),
-) -> Iterator[tuple[list[Row], AttentionAsdOutput]]:
-    """Yield every batch of readable clips of known or enrolled machine IDs, with the network's output.
-=======
 ) -> Iterator[tuple[list[Row], list[np.ndarray], AttentionAsdOutput]]:
-    """Yield every batch of readable clips of known machine IDs, with their samples and the network's output.
->>>>>>> h/hearing
+    """Yield every batch of readable clips of known or enrolled machine IDs, with their samples and the network's output.
 
     What could not be scored is noted in `scored`.
     """
@@ -104,17 +96,11 @@ def forward_batches(
                 except AudioReadError as error:
                     scored.unreadable[row["path"]] = str(error)
             if batch and (len(batch) == batch_size or index == len(rows) - 1):
-<<<<<<< HEAD
-                clips, waveforms = zip(*batch, strict=True)
-                values = torch.stack(waveforms).to(model.device)
-                # The score of an enrolled machine's clip as that of another machine is not used.
-                labels = [model.config.label2id.get(machine_of(clip), 0) for clip in clips]
-=======
                 clips, sounds = zip(*batch, strict=True)
                 values = torch.stack([feature_extractor.fit_length(torch.from_numpy(sound)) for sound in sounds])
                 values = values.to(model.device)
-                labels = [model.config.label2id[machine_of(clip)] for clip in clips]
->>>>>>> h/hearing
+                # The score of an enrolled machine's clip as that of another machine is not used.
+                labels = [model.config.label2id.get(machine_of(clip), 0) for clip in clips]
                 features = feature_extractor.log_mel(values)
                 labels = torch.tensor(labels, device=model.device)
                 yield list(clips), list(sounds), model(input_values=values, input_features=features, labels=labels)

@@ -5,11 +5,8 @@ from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel, ClipOutputs
-<<<<<<< HEAD
-from modeling.modeling_attention_asd import spectral_statistics
-=======
 from modeling.conditions_attention_asd import of_true_frames
->>>>>>> h/hearing
+from modeling.modeling_attention_asd import spectral_statistics
 
 from .clips import Bank, TrainingClips
 from .waveform_bank import WaveformBank

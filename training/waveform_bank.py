@@ -19,10 +19,8 @@ from modeling.conditions_attention_asd import is_clipped
 
 
 # Banks of another version are decoded anew. Since version 2 silence at both ends and an offset (DC) are left out.
-BANK_VERSION = 2
+BANK_VERSION = 3
 CACHE_DIR = Path(HF_HOME) / "attention_asd"
-# Banks of an older version have other reports, and are not found.
-REPORT_VERSION = b"2"
 
 
 class WaveformBank:
@@ -62,10 +60,7 @@ class WaveformBank:
             self._decode(paths, feature_extractor, progress)
         report = json.loads(self.report.read_text())
         self.errors: dict[str, str] = report["errors"]
-<<<<<<< HEAD
         self.looks = {path: Looks(**look) for path, look in report["looks"].items()}
-=======
->>>>>>> h/hearing
         self.waveforms = np.load(self.file, mmap_mode="r")
         self.rows = [row for row, path in enumerate(paths) if path not in self.errors]
         self.labels = np.asarray([labels[row] for row in self.rows], dtype=np.int64)
@@ -78,6 +73,7 @@ class WaveformBank:
         """Keep these clips alone, by their numbers in the bank."""
         self.rows = [self.rows[clip] for clip in clips]
         self.labels = self.labels[list(clips)]
+        self.lengths = self.lengths[list(clips)]
 
     def fetch(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a batch: `(batch, clip_length)` int16 and `(batch,)` labels."""
@@ -110,21 +106,15 @@ class WaveformBank:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(f".{os.getpid()}.partial")
         bank = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int16, shape=(len(paths), self.clip_length))
-<<<<<<< HEAD
-        errors, looks = {}, {}
-
-        def decode(row: int) -> None:
-            try:
-                clip = feature_extractor.read_clip(paths[row])
-                looks[paths[row]] = asdict(look_at([clip.numpy()], is_clipped(clip.numpy())))
-=======
-        errors, lengths = {}, [0] * len(paths)
+        errors, looks, lengths = {}, {}, [0] * len(paths)
 
         def decode(row: int) -> None:
             try:
                 sound = feature_extractor.read_sound(paths[row])
-                clip, lengths[row] = feature_extractor.fit_length(torch.from_numpy(sound)), len(sound)
->>>>>>> h/hearing
+                looks[paths[row]] = asdict(look_at([sound] if len(sound) else [], is_clipped(sound)))
+                # A silent recording, which is left out later, has no sound to fill a clip with.
+                filled = sound if len(sound) else np.zeros(1, np.float32)
+                clip, lengths[row] = feature_extractor.fit_length(torch.from_numpy(filled)), len(sound)
                 bank[row] = clip.mul(32768.0).round_().clamp_(-32768, 32767).short().numpy()
             except AudioReadError as error:
                 errors[paths[row]] = str(error)
@@ -136,21 +126,13 @@ class WaveformBank:
         bank.flush()
         os.replace(partial, self.file)
         report_partial = self.report.with_suffix(f".{os.getpid()}.json.partial")
-<<<<<<< HEAD
-        report_partial.write_text(json.dumps({"errors": errors, "looks": looks}))
-=======
-        report_partial.write_text(json.dumps({"errors": errors, "lengths": lengths}))
->>>>>>> h/hearing
+        report_partial.write_text(json.dumps({"errors": errors, "looks": looks, "lengths": lengths}))
         os.replace(report_partial, self.report)
 
 
 def bank_digest(paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor) -> str:
     """Return a name that changes when a file is added, removed or touched, or when the extractor reads otherwise."""
-<<<<<<< HEAD
-    digest = hashlib.sha256(REPORT_VERSION + feature_extractor.to_json_string().encode())
-=======
     digest = hashlib.sha256(f"{BANK_VERSION}{feature_extractor.to_json_string()}".encode())
->>>>>>> h/hearing
     for path in paths:
         try:
             stat = os.stat(path)
