@@ -111,10 +111,8 @@ class WaveformBank:
         def decode(row: int) -> None:
             try:
                 sound = feature_extractor.read_sound(paths[row])
-                looks[paths[row]] = asdict(look_at([sound] if len(sound) else [], is_clipped(sound)))
-                # A silent recording, which is left out later, has no sound to fill a clip with.
-                filled = sound if len(sound) else np.zeros(1, np.float32)
-                clip, lengths[row] = feature_extractor.fit_length(torch.from_numpy(filled)), len(sound)
+                looks[paths[row]] = asdict(look_at([sound], is_clipped(sound)))
+                clip, lengths[row] = feature_extractor.fit_length(torch.from_numpy(sound)), len(sound)
                 bank[row] = clip.mul(32768.0).round_().clamp_(-32768, 32767).short().numpy()
             except AudioReadError as error:
                 errors[paths[row]] = str(error)
