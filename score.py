@@ -110,6 +110,10 @@ def load_scorer(arguments: argparse.Namespace, device: torch.device) -> Scorer:
     detect = load_pipeline(arguments.model, engine=arguments.engine, device=device)
     rate = detect.detector.false_alarm_rate if arguments.false_alarm_rate is None else arguments.false_alarm_rate
     backend = arguments.backend or detect.detector.backend
+    if arguments.machine in detect.detector.machines:
+        tested = detect.detector.self_test(arguments.machine)
+        if tested.backend == backend:
+            print(f"{arguments.machine}: {tested.summary(rate)}", file=sys.stderr)
     return Scorer(detect, arguments.machine, rate, backend, arguments.batch_size, arguments.picture)
 
 

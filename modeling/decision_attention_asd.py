@@ -252,8 +252,12 @@ def judge(decision: Decision, sound: Sound, known: KnownMachines, is_machine_nam
     """The decision with its verdict and the notes on it."""
     verdict, notes = verdict_and_notes(decision, sound, is_machine_named)
     if verdict != CANNOT_TELL:
-        lowest_rate = known[sound.judged_as].calibration(decision.backend).lowest_rate
+        machine = known[sound.judged_as]
+        lowest_rate = machine.calibration(decision.backend).lowest_rate
         notes += [] if lowest_rate <= decision.false_alarm_rate else [unsupported_rate(lowest_rate)]
+        tested = machine.self_test
+        if verdict == NORMAL and tested is not None and tested.backend == decision.backend:
+            notes += filter(None, [tested.warning(decision.false_alarm_rate)])
     return replace(decision, verdict=verdict, note="; ".join(notes) or None)
 
 

@@ -15,6 +15,7 @@ from evaluation.model_card import render_model_card
 from evaluation.splits import Splits
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
+from modeling.self_test_attention_asd import listed
 
 from .arguments import Arguments
 from .clips import TrainingClips
@@ -62,7 +63,24 @@ def fit_and_save_detector(
     if backend is not None:
         detector = detector.with_backend(backend)
     detector.save_pretrained(model_dir)
+    if progress:
+        for line in self_test_lines(detector):
+            print(line)
     return detector
+
+
+def self_test_lines(detector: AnomalyDetector) -> list[str]:
+    """Return what the self-test says of each machine's recordings, and the ones that are unlike the rest."""
+    lines = []
+    for machine in detector.machines:
+        tested = detector.self_test(machine)
+        lines.append(f"{machine}: {tested.summary()}")
+        if tested.unusual:
+            lines.append(f"{machine}: unlike the rest, listen again: {listed(tested.unusual)}")
+        warning = tested.warning(detector.false_alarm_rate)
+        if warning is not None:
+            lines.append(f"{machine}: warning: {warning}")
+    return lines
 
 
 def write_results_and_card(
