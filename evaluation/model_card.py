@@ -7,8 +7,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from modeling.self_test_attention_asd import SelfTest
+
 from .splits import SYNTHETIC
-from .tables import by_type, decisions_tables, merit_table, percent
+from .tables import by_type, decisions_tables, merit_table, percent, self_tests_table
 
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
@@ -75,8 +77,16 @@ def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> Mo
         merit=merit_table(test) if test else None,
         control=test and test.get("control"),
         decisions=decisions_tables(measured["decisions"]) if "decisions" in measured else None,
+        self_tests=self_tests_table(read_self_tests(model_dir)),
         seconds=config["clip_length"] / config["sampling_rate"],
     )
+
+
+def read_self_tests(model_dir: Path) -> dict[str, SelfTest]:
+    """Return the self-test of each machine of the model's detector, by its name; none where there is no detector."""
+    file = model_dir / "scoring_config.json"
+    machines = json.loads(file.read_text()).get("machines", []) if file.is_file() else []
+    return {record["name"]: SelfTest.from_dict(record["self_test"]) for record in machines if record.get("self_test")}
 
 
 def measured_results(test: dict[str, Any], data_name: str) -> list[EvalResult]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from modeling.self_test_attention_asd import SelfTest, mean
+
 from .markdown import markdown_table
 
 
@@ -72,6 +74,20 @@ def clips_by_type(results: Results) -> dict[str, str]:
         name: f"{counts.get(name, totals)['normal']} + {counts.get(name, totals)['anomalous']}"
         for name in by_type(results["auc"])
     }
+
+
+def self_tests_table(tests: dict[str, SelfTest], rate: float = 0.05) -> str | None:
+    """Return what the recordings of each machine are worth, one row a machine; `None` where no machine was tested."""
+    rows = []
+    for name, tested in tests.items():
+        found = tested.at_rate(rate)
+        altered = mean(found.altered)
+        alarms = "unknown" if found.false_alarms is None else f"{found.false_alarms} of {tested.recordings}"
+        shares = ["unknown" if share is None else f"{100 * share:.0f} %" for share in (found.others, altered)]
+        heard = "cannot be told" if found.heard is None else f"about {round(10 * found.heard)}"
+        rows.append([name, tested.recordings, alarms, *shares, heard])
+    header = ["machine", "recordings", "false alarms", "other machines", "altered sounds", "faults heard, of 10"]
+    return markdown_table(header, rows) if rows else None
 
 
 def share_cell(share: Results | None) -> str:

@@ -46,9 +46,9 @@ def tone(spectra: torch.Tensor) -> torch.Tensor:
 
 # Spectra of clips (clips, 6, num_mel_bins) -> the same, altered.
 ALTERATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "one band 6 dB louder": louder_band,
-    "knocks of 6 dB": knocks,
-    "a tone of 10 dB": tone,
+    "louder band (6 dB)": louder_band,
+    "knocks (6 dB)": knocks,
+    "tone (10 dB)": tone,
 }
 
 

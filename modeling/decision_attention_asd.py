@@ -299,13 +299,17 @@ def judge(decision: Decision, sound: Sound, known: KnownMachines, is_machine_nam
     """The decision with its verdict and the notes on it."""
     verdict, notes = verdict_and_notes(decision, sound, is_machine_named)
     if verdict != CANNOT_TELL:
-        lowest_rate = known[sound.judged_as].calibration(decision.backend).lowest_rate
+        machine = known[sound.judged_as]
+        lowest_rate = machine.calibration(decision.backend).lowest_rate
         if lowest_rate > decision.false_alarm_rate:
             # At the lowest p-value there is, it is beyond what the clips can tell of.
             is_beyond = decision.p_value is not None and decision.p_value <= lowest_rate
             verdict = CANNOT_TELL if is_beyond else verdict
             notes.append(unsupported_rate(lowest_rate, is_beyond))
         notes += [] if sound.shortening < NOTED_SHORTENING else [SHORT]
+        tested = machine.self_test
+        if verdict == NORMAL and tested is not None and tested.backend == decision.backend:
+            notes += filter(None, [tested.warning(decision.false_alarm_rate)])
     return replace(decision, verdict=verdict, note="; ".join(notes) or None)
 
 

@@ -16,15 +16,13 @@ from .decision_attention_asd import decide_recording
 from .levels_attention_asd import NOISES
 from .machines_attention_asd import KnownMachines, Machine, known_space
 from .outputs_attention_asd import ClipOutputs
-from .self_test_attention_asd import FoundAtRate, SelfTest, name_of
+from .self_test_attention_asd import MIN_RECORDINGS, FoundAtRate, SelfTest, name_of
 from .spectrum_attention_asd import anomaly_score, evenly, log_distance
 
 
 RATES = (0.01, 0.05, 0.1)
 # A left-out recording with a p-value of at most this is unlike the rest.
 UNUSUAL = 0.01
-# Of fewer recordings none can be called the odd one out, and too few altered sounds can be made.
-MIN_RECORDINGS = 4
 # "With more recordings" is so many, or twice as many as there are.
 MORE = 20
 # Other machines that are tried: with ten thousand it would take seconds.
@@ -202,8 +200,12 @@ def tried_sounds(
         heard = left_out.clips_heard
         for name, scores, distances in zip(ALTERATIONS, *left_out.altered, strict=True):
             altered[name] = alarms.p_values(scores, distances, heard)
-    joined = [np.concatenate(group, axis=1) if group else None for group in (same_type, others)]
-    return TriedSounds(*joined, altered)
+    return TriedSounds(joined(same_type), joined(others), altered)
+
+
+def joined(groups: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Sounds of several machines as one array; `None` where there are none."""
+    return np.concatenate(groups, axis=1) if groups else None
 
 
 def found_at(rate: float, p_values: dict[Hashable, float], sounds: TriedSounds) -> FoundAtRate:

@@ -12,11 +12,15 @@ from typing import Any
 
 # More names than this are counted, not listed.
 NAMED, MAX_NAME = 3, 80
+# Of fewer recordings none can be called the odd one out, and too few altered sounds can be made.
+MIN_RECORDINGS = 4
 # Where the share is not larger than so many times the rate, other machines sound the same as this one.
 DISTINCT = 2.0
 # At this share of faults or below, a verdict of "normal" says little.
 LOW_POWER = 0.25
-TYPE_ERROR = 2
+# By how many of 10 the faults found on real machines differ from the estimate: by 1.3 to 2.4 from a rate of 5 % on; by 2.3 to
+# 3.6 at 1 % or of two recordings (docs/decisions.md).
+ERROR, ROUGH_ERROR, LOW_RATE = 2, 3, 0.05
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,24 @@ class FoundAtRate:
 
     @property
     def heard(self) -> float | None:
-        """The share of faults that would be heard, by the machines of the same type or else by the alterations."""
-        return self.same_type if self.is_type_distinct else mean(self.altered)
+        """The share of faults that would be heard, by the machines of the same type; `None` where it cannot be told.
+
+        Altered clips do not tell: on real machines their share did not follow the faults found.
+        """
+        return self.same_type if self.is_type_distinct else None
 
     @property
     def heard_with_more(self) -> float | None:
         """The same with more recordings."""
-        return self.same_type_with_more if self.is_type_distinct else mean(self.altered_with_more)
+        return self.same_type_with_more if self.is_type_distinct else None
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether neither machines of the same type nor altered clips are told from normal ones."""
+        altered = mean(self.altered)
+        if self.same_type is None or altered is None:
+            return False
+        return not self.is_type_distinct and altered <= LOW_POWER
 
 
 @dataclass(frozen=True)
@@ -137,11 +152,15 @@ class SelfTest:
         passing = self.passing_noise
         if passing:
             return f"{' and '.join(passing)} would pass as this machine in normal operation"
-        heard = self.at_rate(false_alarm_rate).heard
+        found = self.at_rate(false_alarm_rate)
         # At an unsupported rate nothing raises an alarm, and the verdict's note says so.
-        if heard is None or heard > LOW_POWER or self.lowest_rate > false_alarm_rate:
+        if self.lowest_rate > false_alarm_rate:
             return None
-        return f"this machine's recordings can tell about {tenths(heard)} of 10 faults"
+        if found.is_deaf:
+            return "this machine's recordings hardly tell it from others of its type: few faults would be heard"
+        if found.heard is None or found.heard > LOW_POWER:
+            return None
+        return f"this machine's recordings can tell about {tenths(found.heard)} of 10 faults"
 
     @property
     def passing_noise(self) -> list[str]:
@@ -185,29 +204,37 @@ class SelfTest:
 
     def _faults(self, found: FoundAtRate) -> list[str]:
         sentences = []
-        if found.altered:
+        now, more = mean(found.altered), mean(found.altered_with_more)
+        if now is not None and more is not None:
             shares = ", ".join(f"{name} {percent(share)}" for name, share in found.altered.items())
-            sentences.append(f"Its own sounds, altered, would raise an alarm: {shares}.")
-        more = self._with_more(found)
-        if not found.is_type_distinct and found.heard is not None:
-            why = "no machine of its type is known" if found.same_type is None else "those of its type sound the same"
-            sentences.append(f"How many real faults would be heard cannot be told: {why}.")
-            sentences.append(f"Of faults like the altered sounds it is about {tenths(found.heard)} of 10{more}.")
+            sentences.append(f"Altered sounds would raise an alarm: {shares}.")
+            sentences.append(
+                f"That is about {tenths(now)} of 10 altered sounds; with {self.more} recordings about {tenths(more)}."
+            )
         else:
-            sentences.append(f"{capitalized(self._power(found))}{more}.")
+            sentences.append(f"Altered sounds could not be tried: {MIN_RECORDINGS} recordings are needed.")
+        if found.heard is not None and found.heard_with_more is not None:
+            estimate = f"{self._power(found)}; with {self.more} about {tenths(found.heard_with_more)}"
+            sentences.append(
+                f"With {'this' if self.recordings == 1 else 'these'} {counted(self.recordings)} {estimate}."
+            )
+        else:
+            sentences.append(f"{capitalized(self._power(found))}: {self._why_unknown(found)}.")
         return sentences
 
     def _power(self, found: FoundAtRate) -> str:
         if found.heard is None:
             return "how many faults would be heard cannot be told"
-        if not found.is_type_distinct:
-            return f"about {tenths(found.heard)} of 10 altered sounds would be heard"
-        return f"about {tenths(found.heard)} of 10 faults would be heard, give or take {TYPE_ERROR}"
+        is_rough = found.rate < LOW_RATE or self.recordings < MIN_RECORDINGS
+        error = ROUGH_ERROR if is_rough else ERROR
+        return f"about {tenths(found.heard)} of 10 faults would be heard, give or take {error}"
 
-    def _with_more(self, found: FoundAtRate) -> str:
-        if found.heard_with_more is None:
-            return ""
-        return f"; with {self.more} recordings about {tenths(found.heard_with_more)}"
+    @staticmethod
+    def _why_unknown(found: FoundAtRate) -> str:
+        if found.same_type is None:
+            return "no other machine of its type is known"
+        few = ", and altered ones too" if found.is_deaf else ""
+        return f"others of its type sound like this one{few}"
 
     def _noise(self) -> list[str]:
         if not self.noise:

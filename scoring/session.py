@@ -81,11 +81,16 @@ def load_scorer(arguments: argparse.Namespace, device: torch.device) -> Scorer:
     """Load the model, or its export, with the options asked for and the detector's own for the others."""
     detect = load_pipeline(arguments.model, engine=arguments.engine, device=device)
     rate = detect.detector.false_alarm_rate if arguments.false_alarm_rate is None else arguments.false_alarm_rate
+    backend = arguments.backend or detect.detector.backend
+    if arguments.machine in detect.detector.machines:
+        tested = detect.detector.self_test(arguments.machine)
+        if tested.backend == backend:
+            print(f"{arguments.machine}: {tested.summary(rate)}", file=sys.stderr)
     return Scorer(
         detect,
         machine=arguments.machine,
         false_alarm_rate=rate,
-        backend=arguments.backend or detect.detector.backend,
+        backend=backend,
         engine=getattr(detect.network, "engine", "torch"),
         model_digest=model_digest(arguments.model, detect.model.source.get("revision")),
         batch_size=arguments.batch_size,

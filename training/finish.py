@@ -16,6 +16,7 @@ from evaluation.splits import Splits
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
 from modeling.saving_attention_asd import write_code
+from modeling.self_test_attention_asd import listed
 
 from .arguments import Arguments
 from .clips import TrainingClips
@@ -66,7 +67,24 @@ def fit_and_save_detector(
     write_code(model_dir)
     network.feature_extractor.save_pretrained(model_dir)
     detector.save_pretrained(model_dir)
+    if progress:
+        for line in self_test_lines(detector):
+            print(line)
     return detector
+
+
+def self_test_lines(detector: AnomalyDetector) -> list[str]:
+    """Return what the self-test says of each machine's recordings, and the ones that are unlike the rest."""
+    lines = []
+    for machine in detector.machines:
+        tested = detector.self_test(machine)
+        lines.append(f"{machine}: {tested.summary()}")
+        if tested.unusual:
+            lines.append(f"{machine}: unlike the rest, listen again: {listed(tested.unusual)}")
+        warning = tested.warning(detector.false_alarm_rate)
+        if warning is not None:
+            lines.append(f"{machine}: warning: {warning}")
+    return lines
 
 
 def write_results_and_card(

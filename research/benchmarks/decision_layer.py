@@ -29,6 +29,7 @@ from metrics.asd_auc import asd_auc
 from modeling import AnomalyDetector, AttentionAsdConfig, ClipOutputs
 from modeling.fitting_attention_asd import folds_of
 from modeling.modeling_attention_asd import spectral_statistics
+from modeling.self_test_attention_asd import mean
 
 
 RATES = (0.01, 0.05, 0.1)
@@ -249,14 +250,14 @@ class Estimate:
     """What a self-test says of the faults that will be heard, and what is heard.
 
     Attributes:
-        by: whether it rests on machines of the same `type` or on `altered` sounds.
-        now, more: the estimated shares, from the recordings that there are and from more.
+        heard, more: the estimated shares, from the recordings that there are and from more; `None` where it makes none.
+        altered: the share of altered clips that raise an alarm; `None` of too few clips.
         found: the share of the test faults that raise an alarm.
     """
 
-    by: str
-    now: float
-    more: float
+    heard: float | None
+    more: float | None
+    altered: float | None
     found: float
 
 
@@ -266,26 +267,30 @@ def estimates(detector: AnomalyDetector, machine: str, clips: Clips) -> dict[flo
     p_values = detector.p_value(detector.scores(faulty, machine), machine).numpy()
     by_rate = {}
     for rate in RATES:
-        said = detector.self_test(machine).at_rate(rate)
-        if said.heard is not None and said.heard_with_more is not None:
-            by = "type" if said.is_type_distinct else "altered"
-            by_rate[rate] = Estimate(by, said.heard, said.heard_with_more, float((p_values <= rate).mean()))
+        said, found = detector.self_test(machine).at_rate(rate), float((p_values <= rate).mean())
+        by_rate[rate] = Estimate(said.heard, said.heard_with_more, mean(said.altered), found)
     return by_rate
 
 
 def estimate_rows(name: str, found: Sequence[dict[float, Estimate]]) -> list[list]:
-    """Return a row for each rate and kind of estimate: how far the estimates follow what is found."""
+    """Return a row for each rate: how far the estimates, and the altered clips, follow what is found."""
     rows = []
-    for by in ("type", "altered"):
-        for rate in RATES:
-            pairs = [(of[rate].now, of[rate].found) for of in found if rate in of and of[rate].by == by]
-            if len(pairs) < 4:
-                continue
-            said, seen = np.array(pairs).T
-            correlation = np.corrcoef(said, seen)[0, 1] if said.std() > 0 and seen.std() > 0 else np.nan
-            shares = [f"{value:.2f}" for value in (said.mean(), seen.mean(), correlation, np.abs(said - seen).mean())]
-            rows.append([name, f"{100 * rate:g} %", by, len(pairs), *shares])
+    for rate in RATES:
+        cells: list = [name, f"{100 * rate:g} %"]
+        for field in ("heard", "altered"):
+            pairs = [(getattr(of[rate], field), of[rate].found) for of in found]
+            cells += follow([(said, seen) for said, seen in pairs if said is not None])
+        rows.append(cells)
     return rows
+
+
+def follow(pairs: Sequence[tuple[float, float]]) -> list:
+    """Return how many shares there are, their mean, that of the shares found, the correlation and the mean error."""
+    if len(pairs) < 3:
+        return [len(pairs), *["-"] * 4]
+    said, seen = np.array(pairs).T
+    correlation = f"{np.corrcoef(said, seen)[0, 1]:.2f}" if said.std() > 0 and seen.std() > 0 else "-"
+    return [len(pairs), f"{said.mean():.2f}", f"{seen.mean():.2f}", correlation, f"{np.abs(said - seen).mean():.2f}"]
 
 
 def self_test_tables(sets: dict[str, tuple[Clips, Clips]]) -> str:
@@ -293,36 +298,43 @@ def self_test_tables(sets: dict[str, tuple[Clips, Clips]]) -> str:
     rows, growth = [], []
     for name, (train, test) in sets.items():
         detector = fit(train)
-        found = [estimates(detector, machine, test[test.machines == machine]) for machine in detector.machines]
-        rows += estimate_rows(f"{name}, fitted", found)
+        of = [estimates(detector, machine, test[test.machines == machine]) for machine in detector.machines]
+        rows += estimate_rows(f"{name}, fitted", of)
     train, test = next(iter(sets.values()))
-    for type_is_known in (True, False):
-        found: dict[int, list[dict[float, Estimate]]] = {count: [] for count in ENROLLED[1:]}
-        for machine in tqdm(train.names, desc="Self-tests", unit="fit"):
-            detector = fit(train[train.machines != machine])
-            own, clips = np.flatnonzero(train.machines == machine), test[test.machines == machine]
-            name = machine if type_is_known else "new machine"
-            for count in found:
-                for draw in range(DRAWS):
-                    generator = np.random.default_rng([count, draw])
-                    chosen = np.sort(generator.choice(own, min(count, len(own)), replace=False))
-                    detector.enroll(name, train[chosen].outputs)
-                    found[count].append(estimates(detector, name, clips))
-        known = "type known" if type_is_known else "type not known"
-        for count, of in found.items():
-            rows += estimate_rows(f"enrolled from {count}, {known}", of)
-        growth += [growth_row(known, count, found) for count in ENROLLED[1:3]]
-    columns = ["machines", "asked for", "estimate by", "tests", "estimate", "faults found", "r", "mean error"]
-    grown = ["enrolled from", "", "estimate", "faults found", "estimate with more", f"faults found from {ENROLLED[-1]}"]
+    found: dict[int, list[dict[float, Estimate]]] = {count: [] for count in ENROLLED}
+    for machine in tqdm(train.names, desc="Self-tests", unit="fit"):
+        detector = fit(train[train.machines != machine])
+        own, clips = np.flatnonzero(train.machines == machine), test[test.machines == machine]
+        for count in found:
+            for draw in range(DRAWS):
+                generator = np.random.default_rng([count, draw])
+                chosen = np.sort(generator.choice(own, min(count, len(own)), replace=False))
+                detector.enroll(machine, train[chosen].outputs)
+                found[count].append(estimates(detector, machine, clips))
+    for count, of in found.items():
+        rows += estimate_rows(f"enrolled from {count}", of)
+    growth = [growth_row(count, found) for count in ENROLLED[:-1]]
+    measures = ["estimate", "faults found", "r", "error"]
+    columns = [
+        "machines",
+        "asked for",
+        "tests",
+        *measures,
+        "altered: tests",
+        *(f"altered: {name}" for name in measures),
+    ]
+    grown = ["enrolled from", "estimate", "faults found", "estimate for 20", f"faults found from {ENROLLED[-1]}"]
     return f"{markdown_table(columns, rows)}\n\n{markdown_table(grown, growth)}"
 
 
-def growth_row(known: str, count: int, found: dict[int, list[dict[float, Estimate]]]) -> list:
-    """Return what is said of more recordings, and what is found with them, at 5 %."""
-    few = [of[0.05] for of in found[count] if 0.05 in of]
-    many = np.mean([of[0.05].found for of in found[ENROLLED[-1]] if 0.05 in of])
-    means = np.mean([(of.now, of.found, of.more) for of in few], axis=0)
-    return [count, known, *(f"{value:.2f}" for value in (*means, many))]
+def growth_row(count: int, found: dict[int, list[dict[float, Estimate]]]) -> list:
+    """Return what is said of more recordings, and what is found with them, at 5 %, where there is an estimate."""
+    pairs = [
+        [np.nan if share is None else share for share in (few.heard, few.found, few.more, many.found)]
+        for few, many in ((few[0.05], many[0.05]) for few, many in zip(found[count], found[ENROLLED[-1]], strict=True))
+        if few.heard is not None
+    ]
+    return [count, *(f"{value:.2f}" for value in np.mean(pairs, axis=0))]
 
 
 def main(argv: list[str] | None = None) -> None:
