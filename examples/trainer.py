@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import EvalPrediction, HfArgumentParser, Trainer, TrainingArguments
 
 from dcase2020_task2 import load_clips
@@ -51,7 +50,8 @@ class DataArguments:
 
 
 def main() -> None:
-    parser = HfArgumentParser([DataArguments, TrainingArguments], description=__doc__)
+    kinds: Any = (DataArguments, TrainingArguments)
+    parser = HfArgumentParser(kinds, description=__doc__)
     parser.set_defaults(**DEFAULTS)
     data, arguments = parser.parse_args_into_dataclasses()
     clips = load_clips(data.data_dir or synthetic_clips(Path(arguments.output_dir)))["train"]
@@ -90,9 +90,12 @@ def main() -> None:
 
 
 def synthetic_clips(output_dir: Path) -> Path:
-    """Write normal clips of a few synthetic machines, and return their folder."""
+    """Write normal clips of a few synthetic machines, and return their folder.
+
+    Trainer pushes the whole directory but for what begins with an underscore, and its checkpoints.
+    """
     return generate_machine_room(
-        output_dir / "machine_room", clip_seconds=2.0, machine_types=("fan", "pump"), ids_per_type=2, train_clips=24
+        output_dir / "_machine_room", clip_seconds=2.0, machine_types=("fan", "pump"), ids_per_type=2, train_clips=24
     )
 
 
@@ -108,9 +111,10 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float(np.mean(np.argmax(prediction.predictions, axis=1) == prediction.label_ids))}
 
 
-def fit_detector(trainer: Trainer, inputs: Dataset, is_held_out: np.ndarray) -> AnomalyDetector:
+def fit_detector(trainer: Trainer, inputs: Any, is_held_out: np.ndarray) -> AnomalyDetector:
     """Fit the detector that decides to the network's outputs for all normal clips."""
-    config: Any = trainer.model.config
+    model: Any = trainer.model
+    config = model.config
     ignored = [key for key in ("logits", *config.keys_to_ignore_at_inference) if key not in FOR_THE_DETECTOR]
     trainer.compute_metrics = None  # the accuracy is of the logits, which are not asked for here
     prediction = trainer.predict(inputs, ignore_keys=ignored)

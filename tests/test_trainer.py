@@ -1,20 +1,28 @@
 """`transformers.Trainer` trains the network as it trains any audio classifier."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hub_server import TOKEN, run_hub
 from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments, pipeline
+
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
 def make_trainer(small_model, tmp_path):
     """A function that makes a Trainer of a small network on five clips of noise. Its arguments are TrainingArguments."""
     generator = torch.Generator().manual_seed(0)
-    rows = [
+    rows: Any = [
         {
             "input_values": 0.1 * torch.randn(16_000, generator=generator),
             "input_features": torch.randn(128, 32, generator=generator),
@@ -68,14 +76,22 @@ def test_trainer_switches_gradient_checkpointing_on(make_trainer, use_reentrant)
     assert plain.train().training_loss == pytest.approx(checkpointed.train().training_loss, rel=1e-5)
 
 
-def test_the_example_trains_resumes_and_leaves_a_directory_that_the_pipeline_judges_by(
+def test_the_example_trains_resumes_pushes_and_leaves_a_directory_that_the_pipeline_judges_by(
     sound_folder, run_script, tmp_path
 ):
     sounds = sound_folder()
     settings = ["--data_dir", sounds, "--clip_seconds", "1", "--num_train_epochs", "2", "--disable_tqdm", "True"]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    done = run_script("examples/trainer.py", "--output_dir", whole, *settings)
-    assert done.returncode == 0, done.stderr
+    with run_hub(tmp_path) as hub:
+        as_client = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, ROOT / "examples" / "trainer.py", "--output_dir", whole, *settings]
+        command += ["--push_to_hub", "True", "--hub_model_id", "user/trained"]
+        environment = {**os.environ, **as_client, "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        pushed = hub.tree("models", "user/trained")
+    for name in ("model.safetensors", "scoring.safetensors", "preprocessor_config.json", "pipeline_attention_asd.py"):
+        assert pushed[name] == (whole / name).read_bytes(), name
     first = min(whole.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     done = run_script("examples/trainer.py", "--output_dir", resumed, *settings, "--resume_from_checkpoint", first)
     assert done.returncode == 0, done.stderr
