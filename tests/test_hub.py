@@ -21,7 +21,8 @@ from transformers import pipeline
 from warm_python import Forked, WarmPython
 
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AttentionAsdModel
+from modeling import AnomalyDetector, AttentionAsdModel
+from modeling.digests_attention_asd import weights_digest
 from training.hub import code_files, model_files
 
 
@@ -176,7 +177,9 @@ def test_a_trained_model_comes_back_from_the_hub_equal_to_the_last_bit(hub, run,
     pushed_first = digest(model, feature_extractor, clips)
     with torch.no_grad():
         model.arcface.weight.mul_(torch.linspace(0.5, 1.5, model.arcface.weight.numel()).view_as(model.arcface.weight))
+    detector = AnomalyDetector.from_pretrained(out)
     model.save_pretrained(out)
+    detector.save_pretrained(out, weights=weights_digest(out))
     run(PUSH, "model", out, "user/trained")
     pushed_second = digest(model, feature_extractor, clips)
     detect = make_pipeline("anomalous-sound-detection", model=str(out), trust_remote_code=True)
