@@ -2,7 +2,7 @@
 From a recording's windows to a verdict: the one place where a verdict is made.
 
 All windows together say what the sound is. Each gets a score and a p-value, adjusted for their number; the smallest decides.
-Begin with [`decide_recording`], whose four steps follow it.
+Begin with [`decide_recording`], whose steps follow it.
 """
 
 from collections.abc import Sequence
