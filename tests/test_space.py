@@ -766,9 +766,13 @@ def use(page, tab: str, sounds: Path) -> None:
     if tab in files:
         panel(page).locator(".asd-plot canvas").first.wait_for()
         until(lambda: colors(page, 0) > 1)
-        for part in panel(page).locator("summary").filter(visible=True).all():
-            part.click()
-        page.wait_for_timeout(300)
+
+
+def open_details(page) -> None:
+    """Open what is one click away: values, attention maps, JSON."""
+    for summary in panel(page).locator("summary").filter(visible=True).all():
+        summary.click()
+    page.wait_for_timeout(300)
 
 
 def is_dark(page) -> bool:
@@ -799,6 +803,7 @@ def test_a_phone_shows_every_tab_without_scrolling_sideways(visit, sounds, scree
         if tab == "Listen":
             # The answer comes into view by itself.
             until(lambda: 0 <= panel(page).locator(".asd-card").bounding_box()["y"] < 600)
+        open_details(page)
         for theme in in_both_themes(page):
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
             screenshot(page, screenshots / f"phone_{theme}_{tab.replace(' ', '_').lower()}.png")
@@ -815,6 +820,7 @@ def test_axe_finds_no_serious_fault_in_any_tab(width, visit, sounds, screenshots
     page.emulate_media(reduced_motion="reduce")
     for tab in TABS:
         use(page, tab, sounds)
+        open_details(page)
         for theme in in_both_themes(page):
             page.wait_for_timeout(500)  # Gradio fades in what it shows: half-way, its contrast is too low
             screenshot(page, screenshots / f"{width}_{theme}_{tab.replace(' ', '_').lower()}.png")
