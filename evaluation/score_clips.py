@@ -73,7 +73,7 @@ def forward_batches(
     scored: ScoredClips,
     batch_size: int,
     progress: bool,
-    enrolled: Collection[str],
+    enrolled: Collection[str] = (),
 ) -> Iterator[tuple[list[Row], AttentionAsdOutput]]:
     """Yield every batch of readable clips of known or enrolled machine IDs, with the network's output.
 
