@@ -5,6 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def evaluate_model(
         results |= control_figures(loaded.feature_extractor, splits.train, labelled, num_bootstrap)
     if all_labelled and loaded.detector is not None:
         results |= detector_figures(loaded.detector, scored, num_bootstrap)
-    write_scores(of_network, output_dir, splits.folder)
+    write_scores(replace(scored, rows=of_network), output_dir, splits.folder)
     write_challenge_files(of_network, output_dir)
     write_figures(loaded, scored, labelled, output_dir)
     (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -161,12 +162,12 @@ def shown(path: str, data_dir: Path | None) -> str:
     return path
 
 
-def write_scores(rows: Sequence[Row], output_dir: Path, data_dir: Path | None) -> None:
+def write_scores(scored: ScoredClips, output_dir: Path, data_dir: Path | None) -> None:
     """Write `scores.csv`, one line a clip, with paths below `data_dir`."""
     with open(output_dir / "scores.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "machine_type", "machine_id", "label", "score"])
-        for row in rows:
+        for row in scored.rows:
             label = "" if row["is_anomaly"] is None else int(row["is_anomaly"])
             name = shown(row["path"], data_dir)
             writer.writerow([name, row["machine_type"], row["machine_id"], label, repr(row["score"])])

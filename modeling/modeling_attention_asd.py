@@ -586,6 +586,7 @@ from .detector_checks_attention_asd import __all__
 from .detector_files_attention_asd import __all__
 from .digests_attention_asd import __all__
 from .downloads_attention_asd import __all__
+from .drift_attention_asd import __all__
 from .fitting_attention_asd import __all__
 from .levels_attention_asd import __all__
 from .limits_attention_asd import __all__

@@ -431,6 +431,7 @@ from .configuration_attention_asd import __all__
 from .detector_checks_attention_asd import __all__
 from .detector_files_attention_asd import __all__
 from .downloads_attention_asd import __all__
+from .drift_attention_asd import __all__
 from .fitting_attention_asd import __all__
 from .gradients_attention_asd import __all__
 from .limits_attention_asd import __all__

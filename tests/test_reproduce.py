@@ -16,7 +16,7 @@ import torch
 
 from dcase2020_task2 import DEVELOPMENT_LABELS
 from evaluation.evaluate_model import write_scores
-from evaluation.score_clips import score_clips
+from evaluation.score_clips import ScoredClips, score_clips
 from feature_extraction import AttentionAsdFeatureExtractor
 from metrics.asd_auc import asd_auc
 from modeling import AttentionAsdModel
@@ -343,7 +343,7 @@ def study(tmp_path):
 def finished(folder: Path, rows: list[dict], parameters: int = 879_087) -> Path:
     """A finished run as `measured` reads it."""
     folder.mkdir(parents=True)
-    write_scores(rows, folder, None)
+    write_scores(ScoredClips(rows), folder, None)
     costs = {"milliseconds_per_clip": 20.0, "times_reference": 1.5, "train_seconds": 300.0}
     (folder / "measured.json").write_text(json.dumps({"parameters": parameters, **costs}))
     return folder

@@ -59,7 +59,7 @@ def fit_log_mel_network(log_mel_dir: Path, clips: Path, output_dir: Path, **reci
         scored.rows += [{**row, "score": score} for row, score in zip(rows, scores, strict=True)]
     evaluation = output_dir / "evaluation"
     evaluation.mkdir(exist_ok=True)
-    write_scores(scored.rows, evaluation, None)
+    write_scores(scored, evaluation, None)
     write_back_end_scores(output_dir, outputs, None)
     length = model.config.clip_length
     waveform = noise(length)

@@ -46,7 +46,7 @@ def fit_peer(
     scores = peer.score(test.clips).tolist()
     scored = ScoredClips([{**row, "score": score} for row, score in zip(test.rows, scores, strict=True)])
     output_dir.mkdir(parents=True, exist_ok=True)
-    write_scores(scored.rows, output_dir, data_dir)
+    write_scores(scored, output_dir, data_dir)
     write_measured(output_dir, peer.num_parameters(), time_of_a_clip(peer, test), seconds)
 
 

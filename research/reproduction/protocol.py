@@ -110,4 +110,4 @@ def choose_epoch_on_test(model_dir: Path, rows: Sequence[dict[str, Any]], data_d
     (output_dir / "choice.json").write_text(
         json.dumps({"chosen": chosen, "auc_all_clips_pooled": auc}, indent=1) + "\n"
     )
-    write_scores(scored.rows, output_dir, data_dir)
+    write_scores(scored, output_dir, data_dir)
