@@ -98,8 +98,8 @@ def write_measured(run: Path, parameters: int, times: dict[str, float], train_se
 def score_with_back_ends(run: Path, rows: list[dict[str, Any]], data_dir: Path) -> None:
     """Score the test clips `rows` with the back ends of `run`, a directory that train.py wrote."""
     loaded = load_network(run, best_device())
-    outputs = forward_batches(loaded.model, loaded.feature_extractor, rows, ScoredClips(), 16, progress=False)
-    write_back_end_scores(run, outputs, data_dir)
+    batches = forward_batches(loaded.model, loaded.feature_extractor, rows, ScoredClips(), 16, progress=False)
+    write_back_end_scores(run, ((clips, output) for clips, _, output in batches), data_dir)
 
 
 def write_back_end_scores(
