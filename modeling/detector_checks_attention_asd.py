@@ -14,6 +14,7 @@ LARGEST = 1e12
 SHAPES = {
     "whitening": "hh",
     "noise": "b",
+    "noise_clips": "26b",
     "spectra.matrix": "DD",
     "spectra.variances": "D",
     "spectra.center": "D",
@@ -23,6 +24,7 @@ SHAPES = {
     "machines.mixture.variances": "kh",
     "machines.mean": "D",
     "machines.own": "*D",
+    "machines.examples": "*D",
     "machines.level": "2b",
 }
 # Their roots and logarithms are taken.
@@ -109,6 +111,8 @@ def check_machine(machine: Mapping[str, Any]) -> None:
         check_numbers(level, place, any_sign="lowest highest")
         if level["roughness"] is not None:
             check_numbers(level, place, any_sign="roughness")
+        if level["frames"] is not None:
+            check_numbers(level, place, above_0="frames")
 
 
 def check_tensors(tensors: Mapping[str, torch.Tensor]) -> None:
@@ -117,7 +121,7 @@ def check_tensors(tensors: Mapping[str, torch.Tensor]) -> None:
     Raises:
         ValueError: one is impossible. The message names it.
     """
-    sizes: dict[str, int] = {"2": 2}
+    sizes: dict[str, int] = {"2": 2, "6": 6}
     for name, tensor in tensors.items():
         demand(tensor.is_floating_point() and bool(tensor.isfinite().all()), name)
         kind = re.sub(r"^machines\.\d+\.", "machines.", name)
