@@ -219,7 +219,7 @@ class SelfTest:
                 f"With {'this' if self.recordings == 1 else 'these'} {counted(self.recordings)} {estimate}."
             )
         else:
-            sentences.append(f"{capitalized(self._power(found))}: {self._why_unknown(found)}.")
+            sentences += [f"{capitalized(self._power(found))}: {self._why_unknown(found)}.", *self._way_to_know(found)]
         return sentences
 
     def _power(self, found: FoundAtRate) -> str:
@@ -235,6 +235,15 @@ class SelfTest:
             return "no other machine of its type is known"
         few = ", and altered ones too" if found.is_deaf else ""
         return f"others of its type sound like this one{few}"
+
+    @staticmethod
+    def _way_to_know(found: FoundAtRate) -> list[str]:
+        another = []
+        if found.same_type is None:
+            another = [
+                "For an estimate, enroll another machine of its type, named alike, as press_id_00 and press_id_01."
+            ]
+        return [*another, "To find out, judge a recording of a known fault."]
 
     def _noise(self) -> list[str]:
         if not self.noise:
