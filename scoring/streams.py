@@ -8,7 +8,6 @@ from typing import BinaryIO
 import numpy as np
 
 from feature_extraction import AttentionAsdFeatureExtractor
-from modeling.recordings_attention_asd import resampled
 
 from .options import SAMPLE_FORMATS
 from .watching import UNKNOWN_SIZE
@@ -53,7 +52,7 @@ def stream_blocks(
         yield from extractor.stream_audio(data)
     else:
         rate = sampling_rate or extractor.sampling_rate
-        yield from resampled(raw_samples(stream, head, sample_format, rate), rate, extractor)
+        yield from extractor.resample(raw_samples(stream, head, sample_format, rate), rate)
 
 
 def raw_samples(stream: BinaryIO, head: bytes, sample_format: str, sampling_rate: int) -> Iterator[np.ndarray]:
@@ -99,7 +98,7 @@ def wav_blocks(stream: BinaryIO, extractor: AttentionAsdFeatureExtractor) -> Ite
                 raise StandardInputError("standard input: samples that are not finite (NaN or infinite).")
             yield samples.mean(1) if extractor.channels == "mean" else samples[:, 0]
 
-    for block in resampled(blocks(), rate, extractor):
+    for block in extractor.resample(blocks(), rate):
         yield block.clip(-1.0, 1.0)
 
 
