@@ -167,7 +167,8 @@ class AnomalyDetector:
         The network stays as it is. What all machines share is a prior, which the machine's own clips outweigh as they come
         in. They calibrate as well, left out in turn. With a single clip everything about the variation comes from the
         other machines, and only the `spectrum` back end can tell. A machine enrolled before under this name is replaced.
-        Clips that the detector was fitted on make a copy of the fitted machine: the shared covariance has seen them.
+        Clips that the detector was fitted on make a copy of the fitted machine, and the self-test says so: the shared
+        covariance has seen them.
 
         Args:
             name: the machine's name.

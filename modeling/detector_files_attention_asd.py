@@ -88,6 +88,7 @@ def machine_record(machine: Machine) -> dict[str, Any]:
         "name": machine.name,
         "label": machine.embedding.label,
         "is_enrolled": machine.is_enrolled,
+        "is_copy": machine.is_copy,
         "spectrum": None,
         "level": None,
         "self_test": machine.self_test and machine.self_test.to_dict(),
@@ -197,7 +198,9 @@ def read_machine(record: dict[str, Any], tensors: Tensors, shared: SharedKnowled
     mixture = Mixture(*(tensors[f"mixture.{field}"] for field in Mixture._fields))
     spectrum, level, tested = record["spectrum"], record["level"], record["self_test"]
     scores = {name: tensors[f"scores.{name}"].numpy() for name in usable_backends(shared)}
-    priors = shared.enrolled if record["is_enrolled"] else shared.fitted
+    # The first files of this version have no copies.
+    is_copy = record.get("is_copy", False)
+    priors = shared.priors(record["is_enrolled"], is_copy)
     return Machine(
         name=record["name"],
         is_enrolled=record["is_enrolled"],
@@ -208,6 +211,7 @@ def read_machine(record: dict[str, Any], tensors: Tensors, shared: SharedKnowled
         level=None if level is None else NormalLevel(tensors["level"], **level),
         calibrations={name: Calibration.of(name, own, priors.get(name)) for name, own in scores.items()},
         self_test=None if tested is None else SelfTest.from_dict(tested),
+        is_copy=is_copy,
     )
 
 

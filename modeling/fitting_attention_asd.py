@@ -236,7 +236,7 @@ def describe_machine(
 
 def calibrated(machine: Machine, left_out: dict[str, LeftOut], shared: SharedKnowledge) -> Machine:
     """A machine with its calibrations, from its normal clips as each back end heard them."""
-    priors = shared.enrolled if machine.is_enrolled else shared.fitted
+    priors = shared.priors(machine.is_enrolled, machine.is_copy)
     calibrations = {
         backend: Calibration.of(backend, left_out[backend].scores, priors.get(backend))
         for backend in usable_backends(shared)
@@ -382,8 +382,7 @@ def enroll_machine(
     check_clips(name, clips, len(keys))
     seen = machine_fitted_on(clips, known)
     if seen is not None:
-        # A copy: tensors that two machines share could not be saved.
-        return replace(deepcopy(seen), name=name)
+        return copied(seen, name, remarks)
     machine = describe_machine(name, clips, known.shared, is_enrolled=True)
     folds = folds_of(keys)
     left_out = enrolled_network_scores(machine, clips, folds, keys, known.shared)
@@ -405,8 +404,17 @@ def machine_fitted_on(clips: ClipOutputs, known: KnownMachines) -> Machine | Non
     vectors = known.shared.vectors(clips)
     machine = known.nearest(known.shared.vectors(clips[:1]))
     p_values = machine.calibration("spectrum").p_value(SCORERS["spectrum"](vectors, machine, known.shared))
-    is_seen = not machine.is_enrolled and (p_values > SEEN).double().mean() > 0.5
+    is_fitted = machine.is_copy or not machine.is_enrolled
+    is_seen = is_fitted and (p_values > SEEN).double().mean() > 0.5
     return machine if is_seen else None
+
+
+def copied(fitted: Machine, name: str, remarks: Sequence[str]) -> Machine:
+    """A fitted machine under the name that its recordings are enrolled under."""
+    known = f"These recordings are known: {fitted.name} was fitted on them, and is used as it was fitted."
+    tested = fitted.self_test and replace(fitted.self_test, remarks=(known, *remarks))
+    # Tensors that two machines share could not be saved.
+    return replace(deepcopy(fitted), name=name, is_enrolled=True, is_copy=True, self_test=tested)
 
 
 def enrolled_network_scores(

@@ -84,6 +84,10 @@ class SharedKnowledge:
     noise_clips: torch.Tensor | None
     num_frames: int
 
+    def priors(self, is_enrolled: bool, is_copy: bool) -> dict[str, ScorePrior]:
+        """What is known of the normal scores of such a machine, by back end."""
+        return self.enrolled if is_enrolled and not is_copy else self.fitted
+
     def vectors(self, outputs: ClipOutputs) -> ClipVectors:
         """The vectors of clips that are compared with the machines.
 
@@ -116,6 +120,9 @@ class Machine:
             For each back end, what its normal clips say about the scores.
         self_test ([`SelfTest`], *optional*):
             What its recordings are worth; `None` until it is tested.
+        is_copy (`bool`):
+            Whether it was enrolled from recordings that the fit has heard, so that it is a fitted machine under another
+            name.
     """
 
     name: str
@@ -125,6 +132,7 @@ class Machine:
     level: NormalLevel | None
     calibrations: dict[str, Calibration]
     self_test: SelfTest | None = None
+    is_copy: bool = False
 
     def calibration(self, backend: str) -> Calibration:
         """The calibration of one back end.

@@ -129,11 +129,20 @@ def test_clips_that_the_fit_has_seen_are_enrolled_as_what_they_were_fitted_as(tm
     world = World()
     clips = [world.clips(machine, 6) for machine in range(len(NAMES))]
     detector = AnomalyDetector.fit(CONFIG, ClipOutputs.concatenate(clips), np.repeat(NAMES, 6))
-    detector.enroll("copy", clips[2])
+    tested = detector.enroll("copy", clips[2], remarks=["Clipped."])
+    assert tested.sentences()[:2] == [
+        f"These recordings are known: {NAMES[2]} was fitted on them, and is used as it was fitted.",
+        "Clipped.",
+    ]
     detector.save_pretrained(tmp_path)
     new, loaded = world.clips(2, 40), AnomalyDetector.from_pretrained(tmp_path)
     own, copied = (loaded.p_value(loaded.scores(new, name), name) for name in (NAMES[2], "copy"))
     assert torch.equal(own, copied) and (copied <= 0.1).double().mean() <= 0.1
+    # It is the user's machine all the same: enrolled once more under its name, and taken to where the fit is the same.
+    fitted = loaded.with_names({name: name for name in NAMES})
+    assert fitted.adopt(loaded) == ["copy"]
+    loaded.enroll("copy", world.clips(NEW, 6))
+    assert loaded.self_test("copy").remarks == ()
 
 
 def test_enrolling_and_deciding_need_neither_scikit_learn_nor_scipy(tmp_path):
