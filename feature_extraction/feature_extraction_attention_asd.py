@@ -19,7 +19,7 @@ from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
 
 from .extractor_limits_attention_asd import check_mel_scale, check_whole_numbers
 from .inputs_attention_asd import as_float, check_samples, is_list_of_recordings, samples_and_rate, samples_at
-from .preparation_attention_asd import SoundExtent, find_sound, without_offset
+from .preparation_attention_asd import SoundExtent, find_sound, is_silent, without_offset
 from .reading_attention_asd import AUDIO_SUFFIXES, AudioSource, name_of, read_mono
 from .sounds_attention_asd import MAX_CHANNELS, AudioReadError, check_rate
 
@@ -75,8 +75,10 @@ class AttentionAsdFeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names = ["input_values", "input_features"]
-    # The forms of a recording as samples. The pipeline asks here, because a model's code may lie in another package.
+    # The forms of a recording as samples, and what silence is. The pipeline asks here, because a model's code may lie in
+    # another package.
     samples_and_rate = staticmethod(samples_and_rate)
+    is_silent = staticmethod(is_silent)
 
     def __init__(
         self,

@@ -4,16 +4,12 @@ Training, fitting and enrolling all look by [`look_at`] and [`sort_out`].
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .self_test_attention_asd import listed, name_of
-
-
-# Below the step of 16 bits (-90 dB of full scale) there is no sound, only a microphone that is off.
-SILENCE_RMS = 2.0**-15
 
 
 @dataclass(frozen=True)
@@ -34,18 +30,19 @@ class Looks:
     digest: str
 
 
-def look_at(parts: Iterable[np.ndarray], is_clipped: bool) -> Looks:
-    """Look at a recording in parts `(samples,)`, float32; none of them is a recording without sound."""
+def look_at(parts: Iterable[np.ndarray], is_clipped: bool, is_silent: Callable[[np.ndarray], bool]) -> Looks:
+    """Look at a recording.
+
+    Args:
+        parts: its windows `(samples,)`, float32; none of them is a recording without sound.
+        is_clipped: whether it was cut off at the recorder's limit.
+        is_silent: tells whether a window holds no sound, as the feature extractor does.
+    """
     digest, silent, count = hashlib.sha256(), 0, 0
     for part in parts:
         digest.update(np.ascontiguousarray(part).tobytes())
         silent, count = silent + is_silent(part), count + 1
     return Looks(silent / count if count else 1.0, is_clipped, digest.hexdigest())
-
-
-def is_silent(samples: np.ndarray) -> bool:
-    """Whether samples `(samples,)` hold no sound."""
-    return bool(samples.std() < SILENCE_RMS)
 
 
 def sort_out(looks: Sequence[Looks], names: Sequence[str], machines: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -81,4 +78,4 @@ def sort_out(looks: Sequence[Looks], names: Sequence[str], machines: Sequence[st
     return kept, [f"{kind}: {listed(of)}." for kind, of in kinds.items() if of]
 
 
-__all__ = ["Looks", "is_silent", "look_at", "sort_out"]
+__all__ = ["Looks", "look_at", "sort_out"]

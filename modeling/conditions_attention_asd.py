@@ -170,11 +170,6 @@ def count_clipped(samples: np.ndarray) -> int:
     return int(lengths[(lengths >= CLIP_RUN) & (jumps >= CLIP_JUMP * peak)].sum())
 
 
-def is_clipped(samples: np.ndarray) -> bool:
-    """Whether samples `(samples,)` are cut off at the recorder's limit."""
-    return count_clipped(samples) > MAX_CLIPPED_SHARE * len(samples)
-
-
 def find_hum(samples: np.ndarray, sampling_rate: int) -> int | None:
     """The frequency of the mains in Hz, if samples `(samples,)` hold lines at its multiples."""
     step = int(sampling_rate // HUM_RATE)
@@ -224,4 +219,4 @@ def of_true_frames(
     return replace(clips, spectra=spectra, frames=frames)
 
 
-__all__ = ["Conditions", "Heard", "is_clipped", "listen", "of_true_frames"]
+__all__ = ["Conditions", "Heard", "listen", "of_true_frames"]

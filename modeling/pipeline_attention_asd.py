@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
-from .clip_checks_attention_asd import Looks, is_silent, look_at, sort_out
+from .clip_checks_attention_asd import Looks, look_at, sort_out
 from .conditions_attention_asd import of_true_frames
 from .decision_attention_asd import ANOMALOUS, Decision
 from .detector_attention_asd import AnomalyDetector
@@ -26,7 +26,7 @@ from .levels_attention_asd import recording_level
 from .modeling_attention_asd import AttentionAsdModel
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from .reasons_attention_asd import find_reasons, sentence
-from .recordings_attention_asd import Recording, open_recording
+from .recordings_attention_asd import Recording, open_normal, open_recording
 from .regions_attention_asd import Region
 from .results_attention_asd import DecidedWindow, Result, TimelineEntry
 from .saving_attention_asd import copy_code, replacing_files
@@ -233,10 +233,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         Raises:
             ValueError: the recording cannot be read, is too short, or mostly silent.
         """
-        recording = open_recording(source, self.feature_extractor)
-        conditions = recording.heard.conditions
-        if conditions.seconds and conditions.obstacle:
-            raise ValueError(f"{recording.name}: {conditions.obstacle}.")
+        recording = open_normal(source, self.feature_extractor)
         parts = []
 
         def windows() -> Iterator[np.ndarray]:
@@ -244,11 +241,11 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                 # The last window overlaps the one before, and would make the machine look steadier than it is.
                 if (start - recording.heard.first) % self.feature_extractor.clip_length:
                     continue
-                if not is_silent(window):
+                if not self.feature_extractor.is_silent(window):
                     parts.append(self.clip_outputs([window], self.run_network([window])))
                 yield window
 
-        looks = look_at(windows(), conditions.is_clipped)
+        looks = look_at(windows(), recording.heard.conditions.is_clipped, self.feature_extractor.is_silent)
         return parts, looks
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
@@ -339,7 +336,7 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             outputs = self.run_network(sounds)
             parts.append(self.clip_outputs(sounds, outputs))
             starts += [start for start, _ in batch]
-            silent += [is_silent(window) for _, window in batch]
+            silent += [self.feature_extractor.is_silent(window) for window in sounds]
             last_window, last_maps = batch[-1][1], outputs.attention_maps
         return ProcessedRecording(
             recording=input_tensors,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .conditions_attention_asd import Heard, listen
-from .downloads_attention_asd import MAX_DOWNLOAD_BYTES, download, without_secrets
+from .downloads_attention_asd import download, without_secrets
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,23 @@ def open_recording(source: Any, feature_extractor) -> Recording:
     mono = feature_extractor.to_mono(samples).cpu().numpy()
     return Recording(
         name or "audio array",
-        lambda: with_name(name or "audio array", resampled([mono], sampling_rate, feature_extractor)),
+        lambda: with_name(name or "audio array", feature_extractor.resample([mono], sampling_rate)),
         feature_extractor,
     )
+
+
+def open_normal(source: Any, feature_extractor) -> Recording:
+    """Open a recording that a machine is to be made of. Training, fitting and enrolling all open recordings so.
+
+    Raises:
+        ValueError: as [`open_recording`] and [`Recording.heard`] do, or it is too short, or mostly silent. One without any
+            sound is left to `sort_out`.
+    """
+    recording = open_recording(source, feature_extractor)
+    conditions = recording.heard.conditions
+    if conditions.seconds and conditions.obstacle:
+        raise ValueError(f"{recording.name}: {conditions.obstacle}.")
+    return recording
 
 
 def file_recording(name: str | None, source: Any, feature_extractor, must_be_whole: bool = False) -> Recording:
@@ -150,15 +164,6 @@ def samples_and_rate(source: Any, feature_extractor) -> tuple[Any, float]:
     return feature_extractor.samples_and_rate(source, feature_extractor.sampling_rate)
 
 
-def resampled(blocks: Iterable[np.ndarray], sampling_rate: float, feature_extractor) -> Iterator[np.ndarray]:
-    """Resample a recording in parts `(samples,)` to the model's rate, as the feature extractor resamples files.
-
-    Raises:
-        ValueError: for a sampling rate, in Hz, that no recording has.
-    """
-    yield from feature_extractor.resample(blocks, sampling_rate)
-
-
 def with_name(name: str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Give the blocks of data without a name; an error about them gets the name of their source."""
     try:
@@ -168,4 +173,4 @@ def with_name(name: str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         raise ValueError(f"{name}: {text.removeprefix('audio data: ')}") from None
 
 
-__all__ = ["MAX_DOWNLOAD_BYTES", "Recording", "open_recording", "resampled"]
+__all__ = ["Recording", "open_normal", "open_recording"]

@@ -85,6 +85,15 @@ def test_a_recording_that_is_mostly_silent_is_no_verdict(detect):
     assert "more than half of it is silent" in detect(gaps, machine=NAME)["note"]
 
 
+def test_noise_of_the_lowest_bits_is_silence_wherever_one_looks(detect):
+    """Of two steps of 16 bits or less, as a microphone leaves that is off."""
+    faint = (np.random.default_rng([1]).integers(-2, 3, RATE) / 32768).astype(np.float32)
+    result = detect(faint, machine=NAME)
+    assert (result["verdict"], result["score"], result["note"]) == ("cannot tell", None, "it is silent")
+    with pytest.raises(ValueError, match="Silent, left out"):
+        detect.enroll("press", [faint, faint])
+
+
 # Length
 
 
@@ -114,6 +123,21 @@ def test_the_bank_knows_what_was_recorded_of_a_short_clip(tmp_path):
     for _ in range(2):  # decoded, and found again
         bank = WaveformBank(paths, [0, 0], EXTRACTOR, cache_dir=tmp_path / "cache", progress=False)
         assert bank.lengths.tolist() == [1.5 * RATE, 3 * RATE]
+
+
+def test_the_bank_leaves_out_what_enrolling_refuses(tmp_path):
+    sounds = {
+        "short": normal()[: RATE // 2],
+        "gaps": np.concatenate([normal(), silence(3.0), normal()]),
+        "dead": silence(3.0),
+        "good": machine_sound(220.0, 3, seconds=3.0),
+    }
+    paths = [str(tmp_path / f"{name}.wav") for name in sounds]
+    for path, sound in zip(paths, sounds.values(), strict=True):
+        soundfile.write(path, sound, RATE)
+    bank = WaveformBank(paths, [0] * len(paths), EXTRACTOR, cache_dir=tmp_path / "cache", progress=False)
+    assert "only 0.5 s of sound" in bank.errors[paths[0]] and "more than half of it is silent" in bank.errors[paths[1]]
+    assert bank.rows == [2, 3] and [bank.looks[path].silent for path in paths[2:]] == [1.0, 0.0]
 
 
 def test_a_shorter_recording_needs_a_higher_score_and_machines_of_short_clips_none():

@@ -10,10 +10,15 @@ from machine_world import CONFIG, NAMES, NEW, SIZE, World
 from small_detector import RATE, machine_sound, small_pipeline
 
 from evaluation.tables import self_tests_table
+from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, ClipOutputs
-from modeling.clip_checks_attention_asd import look_at, sort_out
+from modeling.clip_checks_attention_asd import Looks, look_at, sort_out
+from modeling.conditions_attention_asd import listen
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
 from modeling.self_test_attention_asd import SelfTest
+
+
+EXTRACTOR = AttentionAsdFeatureExtractor(clip_length=RATE)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,8 @@ def test_every_enrollment_ends_with_short_sentences(clips, name):
         if clips < 1 / rate:
             assert f"{round(1 / rate)} recordings would be enough" in text
         assert ("cannot be told: no other machine of its type is known" in text) == (name == "press")
+        assert ("For an estimate, enroll another machine of its type" in text) == (name == "press")
+        assert ("judge a recording of a known fault" in text) == ("cannot be told" in text)
         assert ("Altered sounds could not be tried" in text) == (clips < 4)
 
 
@@ -121,10 +128,15 @@ def test_a_detector_without_spectra_says_what_it_cannot_tell():
 # Clips, before a machine is made of them
 
 
+def looks_of(*windows: np.ndarray) -> Looks:
+    return look_at(windows, listen(windows, EXTRACTOR).conditions.is_clipped, EXTRACTOR.is_silent)
+
+
 def test_silent_clipped_and_copied_clips_are_named():
     sound = machine_sound(300.0, 1)
     loud = np.clip(30.0 * sound, -0.99, 0.99)
-    looks = [look_at([clip]) for clip in (sound, loud, np.zeros(RATE, np.float32), sound, machine_sound(300.0, 2))]
+    silence = np.zeros(RATE, np.float32)
+    looks = [looks_of(clip) for clip in (sound, loud, silence, sound, machine_sound(300.0, 2))]
     names = [f"a/{name}.wav" for name in ("good", "loud", "dead", "copy", "other")]
     kept, sentences = sort_out(looks, names, ["fan"] * 5)
     assert kept == [0, 1, 4]
@@ -138,7 +150,7 @@ def test_silent_clipped_and_copied_clips_are_named():
     assert sort_out([looks[2]] * 5, names, ["fan"] * 5)[1] == [
         "Silent, left out: good.wav, loud.wav, dead.wav and 2 more."
     ]
-    assert not look_at([sound]).is_clipped and look_at([sound, np.zeros(RATE, np.float32)]).silent == 0.5
+    assert looks_of(sound, silence).silent == 0.5
 
 
 def test_enrolling_goes_on_without_recordings_that_cannot_be_used(detect, tmp_path):

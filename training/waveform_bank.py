@@ -13,13 +13,14 @@ import torch
 from huggingface_hub.constants import HF_HOME
 from tqdm.auto import tqdm
 
-from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
+from feature_extraction import AttentionAsdFeatureExtractor
 from modeling.clip_checks_attention_asd import Looks, look_at
-from modeling.conditions_attention_asd import is_clipped
+from modeling.recordings_attention_asd import open_normal
 
 
-# Banks of another version are decoded anew. Since version 2 silence at both ends and an offset (DC) are left out.
-BANK_VERSION = 3
+# Banks of another version are decoded anew. Since version 2 silence at both ends and an offset (DC) are left out, since
+# version 4 recordings that are too short or mostly silent.
+BANK_VERSION = 4
 CACHE_DIR = Path(HF_HOME) / "attention_asd"
 
 
@@ -38,7 +39,7 @@ class WaveformBank:
 
     Attributes:
         rows: the index in `paths` of each clip.
-        errors: path and message of each file that could not be read; such files are left out.
+        errors: path and message of each file that could not be used; such files are left out.
         looks: what each clip looks like, by its path.
         labels: `(clips,)` int64.
         lengths: `(clips,)`, the samples of each clip that were recorded; a short clip is filled.
@@ -110,11 +111,12 @@ class WaveformBank:
 
         def decode(row: int) -> None:
             try:
-                sound = feature_extractor.read_sound(paths[row])
-                looks[paths[row]] = asdict(look_at([sound], is_clipped(sound)))
+                recording = open_normal(paths[row], feature_extractor)
+                sound, is_clipped = recording.window(0), recording.heard.conditions.is_clipped
+                looks[paths[row]] = asdict(look_at([sound], is_clipped, feature_extractor.is_silent))
                 clip, lengths[row] = feature_extractor.fit_length(torch.from_numpy(sound)), len(sound)
                 bank[row] = clip.mul(32768.0).round_().clamp_(-32768, 32767).short().numpy()
-            except AudioReadError as error:
+            except ValueError as error:
                 errors[paths[row]] = str(error)
 
         # libsndfile decodes outside Python's lock.

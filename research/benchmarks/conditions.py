@@ -29,7 +29,6 @@ from evaluation.markdown import markdown_table
 from evaluation.splits import Row, load_splits, machine_of
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, ClipOutputs
-from modeling.clip_checks_attention_asd import is_silent
 from modeling.conditions_attention_asd import Conditions, of_true_frames
 from modeling.decision_attention_asd import Decision
 from modeling.modeling_attention_asd import spectral_statistics
@@ -161,7 +160,7 @@ def hear(source: Recording, extractor: AttentionAsdFeatureExtractor) -> Heard:
     waveforms = torch.stack([extractor.fit_length(torch.from_numpy(window)) for window in windows])
     return Heard(
         outputs_of(spectral_statistics(extractor.log_mel(waveforms)), windows, extractor),
-        [is_silent(window) for window in windows],
+        [extractor.is_silent(window) for window in windows],
         recording.heard.conditions,
     )
 
