@@ -57,16 +57,20 @@ def study(listener: Listener, sounds: list[Sound], rate: float | None) -> dict[s
             raise ValueError(f"{sound.name}: silent at {at:.1f} s. Remove the recording, or cut it.")
     # The last window overlaps the one before.
     clip_length = listener.extractor.clip_length
-    whole = [one.outputs[[start % clip_length == 0 for start in one.starts]] for one in heard]
+    whole = [
+        one.outputs[[(start - one.recording.heard.first) % clip_length == 0 for start in one.starts]] for one in heard
+    ]
     rows = []
     for index, (sound, one) in enumerate(zip(sounds, heard, strict=True)):
-        row: dict[str, Any] = {"name": sound.name, "duration_s": one.duration / listener.extractor.sampling_rate}
+        row: dict[str, Any] = {"name": sound.name, "duration_s": len(sound.samples) / listener.extractor.sampling_rate}
         others = [number for number in range(len(sounds)) if number != index]
         if others:
             detector = copy.deepcopy(pipe.detector)
             recordings = [number for number in others for _ in range(len(whole[number]))]
             detector.enroll(UNNAMED, type(one.outputs).concatenate([whole[number] for number in others]), recordings)
-            decision, _ = detector.decide_recording(one.outputs, machine=UNNAMED, false_alarm_rate=rate)
+            decision, _ = detector.decide_recording(
+                one.outputs, machine=UNNAMED, false_alarm_rate=rate, conditions=one.recording.heard.conditions
+            )
             row |= {"verdict": decision.verdict, "p_value": decision.p_value, "note": decision.note}
         rows.append(row)
     return {"recordings": rows, "advice": advice(rows, pipe.detector.false_alarm_rate if rate is None else rate)}
