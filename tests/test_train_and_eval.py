@@ -304,6 +304,7 @@ def test_one_machine_alone_is_enrolled_on_the_bundled_model_and_judged(one_machi
     done = train(one_machine, output)
     assert done.returncode == 2 and "normal_id_00_00000099.wav" in done.stderr, "a broken input must be told"
     assert "fan_id_00 was enrolled on the bundled model instead, from 8 recordings" in done.stdout
+    assert "of 8 recordings raised a false alarm" in done.stdout and "of 10 faults would be heard" in done.stdout
 
     detector = AnomalyDetector.from_pretrained(output)
     assert len(detector.calibration("fan_id_00").scores) == 8

@@ -56,20 +56,27 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
     # The machines of the Space's examples are none of the user's.
     examples = results.pop("enrolled_machines", [])
     names = {name: other_name(name, machine) for name in known.machines if name not in examples}
-    detector = enroll(network, known.with_names(names), machine, paths)
+    detect = AnomalousSoundDetectionPipeline(
+        model=network.model,
+        feature_extractor=network.feature_extractor,
+        detector=known.with_names(names),
+        device=network.model.device,
+    )
+    tested = detect.enroll(machine, paths)
     # Another machine of the user's name may be the user's itself, recorded by somebody else: no rival.
-    detector = detector.with_names({name: name for name in detector.machines if name != other_name(machine, machine)})
+    others = [name for name in detect.detector.machines if name != other_name(machine, machine)]
+    detect.detector = detect.detector.with_names({name: name for name in others})
 
-    network = save_bundled_network(network, arguments)
-    detector.save_pretrained(arguments.output_dir)
+    network = save_model(detect, arguments)
     results["enrolled_machines"] = [machine]
     command = " ".join(["train.py", *sys.argv[1:]])
-    results["enrollment"] = {"data": splits.name, "recordings": len(paths), "command": command}
-    write_results_and_card(Path(arguments.output_dir), network, splits, detector, results)
+    results["enrollment"] = {"data": splits.name, "recordings": tested.recordings, "command": command}
+    write_results_and_card(Path(arguments.output_dir), network, splits, detect.detector, results)
     print(
         f"{splits.folder} has one machine alone, {machine}: the network learns by telling machines apart, so nothing was "
-        f"trained, and {machine} was enrolled on the bundled model instead, from {len(paths)} recordings."
+        f"trained, and {machine} was enrolled on the bundled model instead, from {tested.recordings} recordings."
     )
+    print(*tested.sentences(), sep="\n")
     return errors
 
 
@@ -123,24 +130,14 @@ def readable(paths: Sequence[str], extractor: AttentionAsdFeatureExtractor) -> t
     return kept, errors
 
 
-def enroll(network: LoadedModel, known: AnomalyDetector, machine: str, paths: Sequence[str]) -> AnomalyDetector:
-    """Return a detector that knows one machine more."""
-    detect = AnomalousSoundDetectionPipeline(
-        model=network.model,
-        feature_extractor=network.feature_extractor,
-        detector=known,
-        device=network.model.device,
-    )
-    detect.enroll(machine, paths)
-    return detect.detector
+def save_model(detect: AnomalousSoundDetectionPipeline, arguments: Arguments) -> LoadedModel:
+    """Write model, detector, code and arguments into `--output_dir`, and load the network again.
 
-
-def save_bundled_network(network: LoadedModel, arguments: Arguments) -> LoadedModel:
-    """Write network, feature extractor, code and arguments into `--output_dir`, and load them again."""
+    Network and detector take their places together: a save that fails leaves no weights beside another model's detector.
+    """
     output_dir = Path(arguments.output_dir)
-    network.model.save_pretrained(output_dir)
-    network.feature_extractor.save_pretrained(output_dir)
+    detect.save_pretrained(output_dir)
     training: dict[str, Any] = json.loads((BUNDLED_MODEL / "training_args.json").read_text())
     training |= {name: value for name, value in asdict(arguments).items() if name in OWN_ARGUMENTS}
     (output_dir / "training_args.json").write_text(json.dumps(training, indent=2) + "\n")
-    return load_network(output_dir, network.model.device)
+    return load_network(output_dir, detect.model.device)
