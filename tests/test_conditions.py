@@ -12,9 +12,10 @@ from small_detector import RATE, machine_sound, small_pipeline
 
 from evaluation.splits import load_splits, machine_of
 from feature_extraction import AttentionAsdFeatureExtractor
+from modeling import ClipOutputs
 from modeling.conditions_attention_asd import count_clipped, find_hum, listen, of_true_frames
 from modeling.modeling_attention_asd import spectral_statistics
-from research.benchmarks.conditions import CONDITIONS, choose, fit, hear, judge
+from research.benchmarks.conditions import CONDITIONS, Heard, at_rate, choose, fit, hear, judge
 from training.waveform_bank import WaveformBank
 
 
@@ -213,6 +214,7 @@ def test_a_fault_in_half_of_the_bins_is_no_louder_recording():
 
 HARMLESS = ("gain -20 dB", "gain +20 dB", "44.1 kHz", "48 kHz", "MP3, 128 kbit/s, 44.1 kHz", "Opus, 48 kHz")
 HARMLESS += ("DC offset of 0.1", "2 s of silence first", "8 kHz", "first 2 s", "clipped at 1 %", "polarity reversed")
+HARMLESS += ("gain +12 dB", "MP3, 128 kbit/s, 16 kHz")
 REFUSED = ("first 0.2 s", "first 0.5 s", "6 s of silence first")
 
 
@@ -233,3 +235,23 @@ def test_real_normal_recordings_raise_no_more_alarms_under_other_conditions(shar
     assert max(alarms.values()) <= alarms["as recorded"] + 1
     assert all(verdicts[name].count("normal") >= 9 for name in HARMLESS)
     assert all(set(verdicts[name]) == {"cannot tell"} for name in REFUSED)
+
+
+def test_a_real_machine_enrolled_at_another_sampling_rate_raises_no_more_alarms(shared_data):
+    splits, extractor = load_splits(shared_data / "machine_clips"), AttentionAsdFeatureExtractor()
+    fans = [row for row in splits.train if machine_of(row) == "fan_id_00"][:16]
+    detector = fit([row for row in splits.train if row["machine_type"] in ("pump", "valve")], extractor)
+    normal_clips = [row for row in splits.test if machine_of(row) == "fan_id_00" and row["is_anomaly"] is False]
+
+    def heard_at(hertz: int, row: dict) -> Heard:
+        samples, rate = soundfile.read(row["path"])
+        return hear(at_rate(hertz).record(samples, rate), extractor)
+
+    alarms = {}
+    for enrolled_at in (16_000, 48_000):
+        clips = ClipOutputs.concatenate([heard_at(enrolled_at, row).outputs for row in fans])
+        detector.enroll("fan", clips)
+        for judged_at in (16_000, 48_000):
+            decisions = [judge(detector, heard_at(judged_at, row), "fan", 0.05) for row in normal_clips]
+            alarms[enrolled_at, judged_at] = sum(decision.verdict == "anomalous" for decision in decisions)
+    assert len(normal_clips) >= 3 and max(alarms.values()) <= alarms[16_000, 16_000]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from machine_world import NAMES, NEW, SIZE, World
+from machine_world import CONFIG, NAMES, NEW, SIZE, World
 
 from modeling import AnomalyDetector, ClipOutputs
 
@@ -175,3 +175,14 @@ def test_a_rate_that_the_clips_do_not_support_is_said():
     assert decision.verdict == "normal" and "no false-alarm rate below 1.6 %" in decision.note
     decision = detector.decide(world.clips(0, 1, fault=2.0), NAMES[0], 0.02)[0]
     assert decision.verdict == "anomalous" and decision.note is None
+
+
+def test_a_clear_fault_of_a_machine_of_twelve_clips_is_not_called_normal_at_the_default_rate():
+    verdicts = []
+    for seed in range(10):
+        world = World(seed)
+        detector = AnomalyDetector.fit(CONFIG, world.clips(0, 12), [NAMES[0]] * 12)
+        decision = detector.decide(world.clips(0, 1, fault=4.0), NAMES[0])[0]
+        assert detector.false_alarm_rate < decision.p_value == 1 / 13
+        verdicts.append(decision.verdict)
+    assert set(verdicts) == {"cannot tell"}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from metrics.asd_auc import asd_auc
@@ -11,6 +12,7 @@ from modeling import AnomalyDetector
 from research.benchmarks.decision_layer import (
     CONFIG,
     Clips,
+    control_scores,
     fit,
     fitted_tables,
     judge,
@@ -107,6 +109,45 @@ def test_real_clips_are_no_noise_and_the_normal_ones_are_their_own_machine(recor
     alarms = [decision.verdict == "anomalous" for decision in named]
     # No alarm is swallowed by a refusal.
     assert alarms == [decision.p_value <= 0.05 for decision in named]
+
+
+def test_a_machine_of_an_unknown_type_is_no_alarm_where_none_is_named(recordings):
+    train, test = recordings
+    verdicts = []
+    for kind in np.unique(train.types):
+        decisions = fit(train[train.types != kind]).decide(test[test.types == kind].outputs, None, 0.05)
+        verdicts += [decision.verdict for decision in decisions]
+    assert "anomalous" not in verdicts and verdicts.count("cannot tell") > 0.6 * len(verdicts)
+
+
+def test_a_machine_recorded_with_other_equipment_is_judged_as_by_the_control_and_better_with_more_clips(
+    recordings, shared_data
+):
+    detector = fit(recordings[0])
+    train, test = read_log_mels(shared_data / "toycar_log_mel")
+    means = []
+    for count in (8, 32):
+        aucs = []
+        for name in train.names:
+            enrolled, clips = train[np.flatnonzero(train.machines == name)[:count]], test[test.machines == name]
+            detector.enroll(name, enrolled.outputs)
+            both = judge(detector, clips)[0], control_scores(enrolled, clips)
+            aucs.append([roc_auc_score(clips.is_anomaly, scores) for scores in both])
+        means.append(np.mean(aucs, axis=0))
+    (from_8, control_of_8), (from_32, control_of_32) = means
+    assert from_8 > control_of_8 - 0.05 and from_32 > control_of_32 - 0.05 and from_32 > from_8 + 0.03
+
+
+def test_the_number_of_threads_changes_no_verdict(recordings):
+    train, test = (clips[clips.types == "pump"] for clips in recordings)
+    threads, p_values = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            p_values.append(judge(fit(train), test)[1])
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(*p_values, rtol=1e-4)
 
 
 def test_the_benchmark_reports_every_set(recordings):
