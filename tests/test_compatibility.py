@@ -37,6 +37,13 @@ def test_a_file_that_transformers_loads_names_every_sibling_that_the_file_needs(
     assert not missing, "\n".join(f"from .{name} import __all__" for name in sorted(missing))
 
 
+def test_no_two_files_of_a_model_directory_have_one_name():
+    rooms = [
+        {path.name for path in (ROOT / room).glob("*_attention_asd.py")} for room in ("modeling", "feature_extraction")
+    ]
+    assert not rooms[0] & rooms[1]
+
+
 def judged(python_path: str, cache: Path) -> dict:
     environment = {**os.environ, "PYTHONPATH": python_path, "HF_HOME": str(cache), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "scripts" / "check_hub_code.py"), str(ROOT / "space" / "demo_model")]

@@ -12,6 +12,7 @@ from small_detector import RATE, machine_sound, small_pipeline
 from evaluation.tables import self_tests_table
 from modeling import AnomalyDetector, ClipOutputs
 from modeling.clip_checks_attention_asd import look_at, sort_out
+from modeling.conditions_attention_asd import is_clipped
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
 from modeling.self_test_attention_asd import SelfTest
 
@@ -124,7 +125,8 @@ def test_a_detector_without_spectra_says_what_it_cannot_tell():
 def test_silent_clipped_and_copied_clips_are_named():
     sound = machine_sound(300.0, 1)
     loud = np.clip(30.0 * sound, -0.99, 0.99)
-    looks = [look_at([clip]) for clip in (sound, loud, np.zeros(RATE, np.float32), sound, machine_sound(300.0, 2))]
+    clips = (sound, loud, np.zeros(RATE, np.float32), sound, machine_sound(300.0, 2))
+    looks = [look_at([clip], is_clipped(clip)) for clip in clips]
     names = [f"a/{name}.wav" for name in ("good", "loud", "dead", "copy", "other")]
     kept, sentences = sort_out(looks, names, ["fan"] * 5)
     assert kept == [0, 1, 4]
@@ -138,7 +140,7 @@ def test_silent_clipped_and_copied_clips_are_named():
     assert sort_out([looks[2]] * 5, names, ["fan"] * 5)[1] == [
         "Silent, left out: good.wav, loud.wav, dead.wav and 2 more."
     ]
-    assert not look_at([sound]).is_clipped and look_at([sound, np.zeros(RATE, np.float32)]).silent == 0.5
+    assert look_at([sound, np.zeros(RATE, np.float32)], False).silent == 0.5
 
 
 def test_enrolling_goes_on_without_recordings_that_cannot_be_used(detect, tmp_path):
