@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from hub_server import TOKEN, run_hub
 from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments, pipeline
 
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def accelerate_forgets():
+    """Trainer sets up accelerate for the whole process, and other tests set it up otherwise."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -126,6 +126,7 @@ class WaveformBank:
         bank.flush()
         os.replace(partial, self.file)
         report_partial = self.report.with_suffix(f".{os.getpid()}.json.partial")
+        errors = {path: errors[path] for path in paths if path in errors}  # the threads end in any order
         report_partial.write_text(json.dumps({"errors": errors, "looks": looks, "lengths": lengths}))
         os.replace(report_partial, self.report)
 

@@ -140,7 +140,9 @@ def read_bank(folder: str, size: int, clip_seconds: float, batches: int = 100) -
     paths = [f"clip_{index:06d}.wav" for index in range(size)]
     file = Path(folder) / f"waveforms-{bank_digest(paths, extractor)}.npy"
     np.lib.format.open_memmap(file, mode="w+", dtype=np.int16, shape=(size, extractor.clip_length))
-    file.with_suffix(".json").write_text(json.dumps({"errors": {}, "lengths": [extractor.clip_length] * size}))
+    file.with_suffix(".json").write_text(
+        json.dumps({"errors": {}, "looks": {}, "lengths": [extractor.clip_length] * size})
+    )
     before = resident_mib("RssAnon")
     started = time.perf_counter()
     bank = WaveformBank(paths, [0] * size, extractor, cache_dir=Path(folder), progress=False)
