@@ -50,9 +50,11 @@ def recording(tmp_path) -> Path:
     return tmp_path / "faulty.wav"
 
 
-def run_light(*arguments, but_for: Sequence[str] = (), **changes: str) -> subprocess.CompletedProcess:
-    """score.py without the packages above, `but_for` some."""
-    absent = ",".join(name for name in ABSENT if name not in but_for)
+def run_light(
+    *arguments, but_for: Sequence[str] = (), also: Sequence[str] = (), **changes: str
+) -> subprocess.CompletedProcess:
+    """score.py without the packages above `but_for` some, and without those of `also`."""
+    absent = ",".join([*(name for name in ABSENT if name not in but_for), *also])
     command = [sys.executable, "-c", START, absent, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **changes}, capture_output=True, text=True)
 
@@ -87,3 +89,9 @@ def test_an_option_that_needs_another_package_names_it_before_anything_is_judged
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"error: {said}")
     assert str(recording) not in done.stdout
+
+
+def test_without_what_reads_sound_the_error_names_what_the_readme_and_the_card_do(model, recording):
+    done = run_light(recording, "--model", model, also=("soundfile", "soxr"))
+    assert done.returncode == 2
+    assert "pip install soundfile soxr" in done.stdout

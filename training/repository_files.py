@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from engines.comparison import as_table, what_to_mind
-from engines.engine_attention_asd import EXPORT_FILE, RUNTIMES, read_description
+from engines.engine_attention_asd import EXPORT_AGAIN, EXPORT_FILE, FORMAT_VERSION, RUNTIMES, read_description
 
 
 TEMPLATES = Path(__file__).parent / "repository"
@@ -40,11 +40,26 @@ def repository_files(model_dir: Path, repository: str) -> dict[str, Path | bytes
 def requirements(model_dir: Path) -> str:
     """Return the text of `requirements.txt`, with the engine of an export in the version that wrote it."""
     text = (TEMPLATES / "requirements.txt").read_text(encoding="utf-8")
-    if not (model_dir / EXPORT_FILE).is_file():
+    description = describe_export(model_dir)
+    if description is None:
         return text
-    description = read_description(str(model_dir / EXPORT_FILE))
     package = RUNTIMES[description["engine"]].package
     return text if package is None else f"{text}{package}>={description['versions'][package]}\n"
+
+
+def describe_export(model_dir: Path) -> dict[str, Any] | None:
+    """Return the contents of an export's `export.json`; `None` for a directory that is no export.
+
+    Raises:
+        ValueError: the file is damaged, or another version of this code wrote it.
+    """
+    file = model_dir / EXPORT_FILE
+    if not file.is_file():
+        return None
+    description = read_description(str(file))
+    if description.get("format_version") != FORMAT_VERSION:
+        raise ValueError(f"{file}: written by another version of this code. {EXPORT_AGAIN}")
+    return description
 
 
 def export_card(model_dir: Path, repository: str, base_model: str | None, subfolder: str = "") -> str | None:
@@ -59,7 +74,8 @@ def export_card(model_dir: Path, repository: str, base_model: str | None, subfol
     Raises:
         ValueError: an export without its model, or in the repository of its model, or a `base_model` of another model.
     """
-    if not (model_dir / EXPORT_FILE).is_file():
+    description = describe_export(model_dir)
+    if description is None:
         if base_model is not None:
             raise ValueError(f"--base_model {base_model}: goes with an export, and {model_dir} is none.")
         return None
@@ -69,14 +85,13 @@ def export_card(model_dir: Path, repository: str, base_model: str | None, subfol
             "--base_model and the name of the model's repository."
         )
     own = model_dir / "README.md"
-    card = ModelCard.load(own) if own.is_file() else render(model_dir, repository, base_model, subfolder)
+    card = ModelCard.load(own) if own.is_file() else render(description, repository, base_model, subfolder)
     card.data["base_model"], card.data["base_model_relation"] = base_model, RELATION
     return str(card)
 
 
-def render(model_dir: Path, repository: str, base_model: str, subfolder: str) -> ModelCard:
-    """Render the card of an export from its `export.json`."""
-    description = read_description(str(model_dir / EXPORT_FILE))
+def render(description: dict[str, Any], repository: str, base_model: str, subfolder: str) -> ModelCard:
+    """Render the card of an export from the contents of its `export.json`."""
     runtime, checks = RUNTIMES[description["engine"]], description["checks"]
     data = ModelCardData(
         license=description.get("license"),
