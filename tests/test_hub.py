@@ -30,6 +30,7 @@ from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
 from modeling.digests_attention_asd import weights_digest
 from training.hub import code_files, model_files
+from training.repository_files import export_card
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -539,11 +540,7 @@ def test_an_export_goes_to_a_repository_of_its_own_that_names_its_model(hub, run
     small_pipeline().save_pretrained(model)
     (model / "all_results.json").write_text(json.dumps({"license": "cc-by-sa-4.0", "attribution": "Made from hums."}))
     run("scripts/export.py", "--model", model, "--output_dir", exported, "--engine", "onnx")
-    base = ("--base_model", "user/hums")
-    assert "--base_model" in run(PUSH, "model", exported, "user/hums-onnx", fails=True)
-    assert "another repository" in run(PUSH, "model", exported, "user/hums", *base, fails=True)
-    assert "is none" in run(PUSH, "model", model, "user/hums", "--base_model", "user/other", fails=True)
-    run(PUSH, "model", exported, "user/hums-onnx", *base)
+    run(PUSH, "model", exported, "user/hums-onnx", "--base_model", "user/hums")
     tree = hub.tree("models", "user/hums-onnx")
     card = ModelCard(tree["README.md"].decode(), ignore_metadata_errors=False)
     metadata = card.data.to_dict()
@@ -554,10 +551,16 @@ def test_an_export_goes_to_a_repository_of_its_own_that_names_its_model(hub, run
     soundfile.write(tmp_path / "machine.wav", machine_sound(220.0, 600, hiss=0.1), RATE)
     assert "'verdict': 'anomalous'" in run_snippets(run, snippets(tree), tmp_path)
     (exported / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
-    run(PUSH, "model", exported, "user/hums-onnx", *base)
-    by_hand = ModelCard(hub.tree("models", "user/hums-onnx")["README.md"].decode())
+    by_hand = ModelCard(export_card(exported, "user/hums-onnx", "user/hums") or "")
     assert by_hand.text.strip() == "# Mine"
     assert by_hand.data.to_dict() == {"license": "mit", "base_model": "user/hums", "base_model_relation": "quantized"}
+    for folder, base, said in (
+        (exported, None, "--base_model"),
+        (exported, "user/x", "another"),
+        (model, "user/y", "is none"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            export_card(folder, "user/x", base)
 
 
 # The data set, the metric, the Space
