@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
 
+from .extractor_limits_attention_asd import check_mel_scale, check_whole_numbers
 from .inputs_attention_asd import as_float, check_samples, is_list_of_recordings, samples_and_rate, samples_at
-from .limits_attention_asd import check_mel_scale, check_whole_numbers
 from .preparation_attention_asd import SoundExtent, find_sound, without_offset
 from .reading_attention_asd import AUDIO_SUFFIXES, AudioSource, name_of, read_mono
 from .sounds_attention_asd import MAX_CHANNELS, AudioReadError, check_rate

@@ -37,6 +37,14 @@ def test_a_file_that_transformers_loads_names_every_sibling_that_the_file_needs(
     assert not missing, "\n".join(f"from .{name} import __all__" for name in sorted(missing))
 
 
+def test_no_two_files_of_a_model_have_one_name():
+    """Both rooms go into one folder, where one file would take the other's place."""
+    names = [
+        code.name for room in ("modeling", "feature_extraction") for code in (ROOT / room).glob("*_attention_asd.py")
+    ]
+    assert len(names) == len(set(names))
+
+
 def judged(python_path: str, cache: Path) -> dict:
     environment = {**os.environ, "PYTHONPATH": python_path, "HF_HOME": str(cache), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "scripts" / "check_hub_code.py"), str(ROOT / "space" / "demo_model")]

@@ -1,1 +1,1 @@
-../../feature_extraction/limits_attention_asd.py
+../../modeling/limits_attention_asd.py

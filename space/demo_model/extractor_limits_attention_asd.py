@@ -1,0 +1,1 @@
+../../feature_extraction/extractor_limits_attention_asd.py
