@@ -19,10 +19,11 @@ from .calibration_attention_asd import Calibration, checked_rate
 from .compatibility_attention_asd import resolve_revision
 from .conditions_attention_asd import Conditions
 from .configuration_attention_asd import AttentionAsdConfig
-from .decision_attention_asd import Decision, decide_recording, together
+from .decision_attention_asd import Decision, decide_recording
 from .detector_files_attention_asd import CONFIG_FILE, TENSORS_FILE, check_weights, read_detector, write_detector
 from .digests_attention_asd import weights_digest
 from .fitting_attention_asd import NormalClips, enroll_machine, fit_machines
+from .hearing_attention_asd import together
 from .machines_attention_asd import Closest, KnownMachines
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from .saving_attention_asd import replacing_files

@@ -15,6 +15,7 @@ from .alterations_attention_asd import ALTERATIONS
 from .backends_attention_asd import NETWORK_BACKENDS, SCORERS, usable_backends
 from .calibration_attention_asd import Calibration, ScorePrior, fit_prior
 from .configuration_attention_asd import AttentionAsdConfig
+from .hearing_attention_asd import together
 from .levels_attention_asd import NormalLevel
 from .machines_attention_asd import ClipVectors, KnownMachines, Machine, SharedKnowledge
 from .outputs_attention_asd import ClipOutputs
@@ -402,7 +403,7 @@ def machine_fitted_on(clips: ClipOutputs, known: KnownMachines) -> Machine | Non
     if known.shared.spectra is None or not known.by_name:
         return None
     vectors = known.shared.vectors(clips)
-    machine = known.nearest(known.shared.vectors(clips[:1]))
+    machine = known.nearest(known.shared.vectors(together(clips)))
     p_values = machine.calibration("spectrum").p_value(SCORERS["spectrum"](vectors, machine, known.shared))
     is_fitted = machine.is_copy or not machine.is_enrolled
     is_seen = is_fitted and (p_values > SEEN).double().mean() > 0.5

@@ -431,6 +431,7 @@ from .downloads_attention_asd import __all__
 from .drift_attention_asd import __all__
 from .fitting_attention_asd import __all__
 from .gradients_attention_asd import __all__
+from .hearing_attention_asd import __all__
 from .limits_attention_asd import __all__
 from .machines_attention_asd import __all__
 from .notes_attention_asd import __all__

@@ -27,7 +27,7 @@ CACHE_DIR = Path(HF_HOME) / "attention_asd"
 class WaveformBank:
     """Clips as `(clip_length,)` int16 and their labels, in the order of `paths`.
 
-    The first use decodes every file (about 1,500 ten-second clips a second and core) into a file in the Hugging Face
+    The first use decodes every file (about 4 ms a ten-second clip and core) into a file in the Hugging Face
     cache; later runs over unchanged files map that file. The clips of DCASE 2020 have 16 bits, so nothing is lost.
 
     Args:

@@ -1,0 +1,1 @@
+../../modeling/hearing_attention_asd.py
