@@ -223,7 +223,7 @@ def check_digests(name: str, description: dict[str, Any], files: list[str], weig
             raise ValueError(f"{file}: not the file that {EXPORT_FILE} was written with, or damaged. {EXPORT_AGAIN}")
     if None not in (digests.get("weights"), weights) and digests["weights"] != weights:
         raise ValueError(
-            f"{name}: exported from other weights than those of the network beside it, as before another training. "
+            f"{name}: {EXPORT_FILE} is of other weights than those of the network beside it, as before another training. "
             f"{EXPORT_AGAIN}"
         )
 
