@@ -223,7 +223,7 @@ def check_digests(name: str, description: dict[str, Any], files: list[str], weig
             raise ValueError(f"{file}: not the file that {EXPORT_FILE} was written with, or damaged. {EXPORT_AGAIN}")
     if None not in (digests.get("weights"), weights) and digests["weights"] != weights:
         raise ValueError(
-            f"{name}: exported from other weights than those of the network beside it, as before another training. "
+            f"{name}: {EXPORT_FILE} is of other weights than those of the network beside it, as before another training. "
             f"{EXPORT_AGAIN}"
         )
 
@@ -312,14 +312,16 @@ class Runtime:
         files: the names of its files, the main one first.
         load: a function of the files' paths, the wanted outputs, a number of threads, and the entry `network` of
             `export.json`, which only the compiled engine has.
+        package: what `load` imports besides what the model itself needs.
     """
 
     files: tuple[str, ...]
     load: Callable[[list[str], list[str], int, Any], Infer]
+    package: str | None = None
 
 
-ONNX = Runtime(("network.onnx",), load_onnx)
-OPENVINO = Runtime(("network.xml", "network.bin"), load_openvino)
+ONNX = Runtime(("network.onnx",), load_onnx, "onnxruntime")
+OPENVINO = Runtime(("network.xml", "network.bin"), load_openvino, "openvino")
 NATIVE = Runtime(("native.safetensors", SOURCE), load_native)
 
 # By the name that export.json has. engines/table.py has the rest of what makes an engine, the writer among it.

@@ -1,14 +1,17 @@
 """Writing an export: a whole model directory, with an engine's files and a comparison beside the rest."""
 
+import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
+from transformers.utils.hub import cached_file
 
 from dcase2020_task2 import label_name, load_clips
 from evaluation.loading import load_model
+from evaluation.model_card import DEFAULT_LICENSE
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling.digests_attention_asd import file_digest, weights_digest
 
@@ -52,7 +55,7 @@ def export(name_or_path: str, directory: Path, engine: Engine, data_dir: str | N
         calibration = read_clips(extractor, chosen, "normal clips")
     write_model(fitted, directory)
     files = [directory / name for name in engine.runtime.files]
-    description = describe(fitted, engine, engine.write(fitted, calibration, files))
+    description = describe(fitted, engine, engine.write(fitted, calibration, files)) | read_license(name_or_path)
     clips = read_clips(extractor, checked, "clips to check") if checked else noise(extractor.clip_length)
     paths, threads = [str(file) for file in files], torch.get_num_threads()
     exported, graph_verdicts = ExportedModel(engine.name, description, paths), None
@@ -74,6 +77,18 @@ def load_fitted(name_or_path: str) -> FittedModel:
             f"{name_or_path}: has no detector, and an export needs one. Fit it with scripts/fit_detector.py."
         )
     return FittedModel(loaded.model, loaded.feature_extractor, loaded.detector)
+
+
+def read_license(name_or_path: str) -> dict[str, str]:
+    """Return the `license` of a model's weights, and the `attribution` that it asks for, from its `all_results.json`.
+
+    A directory without that file says nothing of a license.
+    """
+    path = cached_file(name_or_path, "all_results.json", _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return {}
+    results = {"license": DEFAULT_LICENSE, **json.loads(Path(path).read_text(encoding="utf-8"))}
+    return {name: results[name] for name in ("license", "attribution") if results.get(name)}
 
 
 def find_clips(data_dir: str | None, machines: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

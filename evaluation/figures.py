@@ -12,10 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import roc_curve
 
 from dcase2020_task2 import label_name
-from metrics.asd_auc import asd_auc
 
 
 Numbers = Sequence[float] | np.ndarray
@@ -79,6 +77,9 @@ def roc_curves(
     The region of pAUC (false positive rates up to max_fpr) is shaded. The legend's AUC and pAUC are those of
     `metrics.asd_auc`; a machine ID without both classes has no curve, and the legend says so.
     """
+    # Imported here: score.py draws clips where neither scikit-learn nor evaluate need be installed.
+    from metrics.asd_auc import asd_auc
+
     figures = asd_auc(scores, labels, machine_types, machine_ids, max_fpr=max_fpr, n_bootstrap=0)
     scores, labels, machine_types = np.asarray(scores), np.asarray(labels), np.asarray(machine_types)
     numbers = np.asarray([str(machine_id).rpartition("id_")[2].zfill(2) for machine_id in machine_ids])
@@ -284,6 +285,8 @@ def _plain(ax: Axes) -> None:
 
 
 def _draw_roc(ax: Axes, labels, scores, name: str, areas: list[float], **style) -> None:
+    from sklearn.metrics import roc_curve
+
     false_positive_rate, true_positive_rate, _ = roc_curve(labels, scores)
     text = f"{name}: AUC {areas[0]:.3f}, pAUC {areas[1]:.3f}"
     ax.plot(false_positive_rate, true_positive_rate, label=text, **style)

@@ -1,5 +1,6 @@
 """WAV files whose header was never finished, as a recorder leaves them that lost power: read all the same."""
 
+import contextlib
 import io
 import struct
 from typing import Any
@@ -37,7 +38,11 @@ class NamelessFile:
         return bytes(changed)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self.file.seek(offset, whence)
+        # A damaged header sends a library before the start or beyond any file. An error here would pass through its C code,
+        # where Python can only print it; a library sees by the place that nothing was found there.
+        with contextlib.suppress(ValueError, OSError, OverflowError):
+            self.file.seek(offset, whence)
+        return self.file.tell()
 
     def tell(self) -> int:
         return self.file.tell()

@@ -37,9 +37,7 @@ def download(url: str, max_bytes: int = MAX_DOWNLOAD_BYTES, max_seconds: float =
 
         import httpx
     except ImportError:
-        raise ImportError(
-            "Recordings by URL need httpx, which huggingface_hub needs as well: pip install httpx"
-        ) from None
+        raise ImportError("Recordings by URL need httpx: pip install httpx") from None
 
     async def fetch_in_time() -> bytes:
         # One deadline over all: a server that sends a byte of its headers every few seconds is within every other limit.

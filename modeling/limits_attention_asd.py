@@ -107,7 +107,9 @@ def check_labels(config: Any, extra: Mapping[str, Any]) -> None:
     )
     demand(label2id is None or isinstance(label2id, dict), "label2id", label2id, "numbers by their names")
     pipelines = extra.get("custom_pipelines") or {}
-    is_table = isinstance(pipelines, dict) and all(isinstance(task, dict) for task in pipelines.values())
+    is_table = isinstance(pipelines, dict) and all(
+        isinstance(task, dict) and isinstance(task.get("pt"), (list, tuple)) for task in pipelines.values()
+    )
     demand(is_table, "custom_pipelines", pipelines, "pipelines by the names of their tasks")
 
 

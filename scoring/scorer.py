@@ -4,11 +4,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
-
-from accelerate import PartialState
-from accelerate.utils import gather_object
 
 from modeling import AnomalousSoundDetectionPipeline
 
@@ -16,10 +14,6 @@ from .inputs import machine_in_path
 from .options import CLOSEST_MACHINE, MACHINE_FROM_PATH, STANDARD_INPUT
 from .rows import Row
 from .streams import stream_blocks
-
-
-# Recordings that a process scores before the results of all are collected.
-ROUND = 8
 
 
 @dataclass(frozen=True)
@@ -38,6 +32,7 @@ class Scorer:
 
     Raises:
         ValueError: for a machine, a rate or a back end that the detector does not have.
+        ImportError: pictures are asked for, and matplotlib is not installed.
     """
 
     detect: AnomalousSoundDetectionPipeline
@@ -51,6 +46,8 @@ class Scorer:
 
     def __post_init__(self):
         # Checked here, an impossible option is one error and not one for each recording.
+        if self.pictures is not None and find_spec("matplotlib") is None:
+            raise ImportError("--picture needs matplotlib: pip install matplotlib")
         names_one = self.machine not in (CLOSEST_MACHINE, MACHINE_FROM_PATH)
         machine = self.machine if names_one else self.detect.detector.machines[0]
         self.detect.detector.threshold(machine, self.false_alarm_rate, self.backend)
@@ -116,14 +113,6 @@ class Scorer:
         if self.machine == MACHINE_FROM_PATH:
             return machine_in_path(name, self.detect.detector.machines)
         return None if self.machine == CLOSEST_MACHINE else self.machine
-
-    def score_files(self, paths: list[str], state: PartialState) -> Iterator[Row]:
-        """Score files in their order. Every process scores its share, and gets the rows of all."""
-        size = ROUND * state.num_processes if state.num_processes > 1 else 1
-        for start in range(0, len(paths), size):
-            with state.split_between_processes(paths[start : start + size]) as share:
-                rows = [self.score(path, path) for path in map(str, share)]
-            yield from gather_object(rows)
 
     def score_stream(self, stream: BinaryIO, sample_format: str, sampling_rate: int | None) -> Iterator[Row]:
         """Score sound on standard input window by window, as it arrives where its format allows.

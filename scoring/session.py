@@ -7,10 +7,9 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -18,12 +17,16 @@ from engines import load_pipeline, model_digest
 
 from .drift import DriftWatch
 from .inputs import find_recordings
-from .notify import Notifier
 from .options import STANDARD_INPUT
+from .processes import OneProcess, find_processes
 from .results import Results, ResultsFile, StandardOutput, rests_on
 from .rows import Row
 from .scorer import Scorer
 from .watching import WatchedFolder
+
+
+if TYPE_CHECKING:
+    from .notify import Notifier
 
 
 INTERRUPTED = 130
@@ -37,21 +40,21 @@ def score(arguments: argparse.Namespace) -> int:
         OSError: the model cannot be loaded.
     """
     prepare_process()
-    state = PartialState(cpu=not torch.accelerator.is_available())
-    if state.num_processes > 1 and (arguments.watch or arguments.inputs == [STANDARD_INPUT]):
+    processes = find_processes()
+    if processes.count > 1 and (arguments.watch or arguments.inputs == [STANDARD_INPUT]):
         raise ValueError("--watch and standard input are for one process: start python score.py without a launcher.")
-    scorer = load_scorer(arguments, state.device or torch.device("cpu"))
+    scorer = load_scorer(arguments, processes.device)
     # What is loaded is no garbage.
     gc.freeze()
     gc.enable()
     # A service is stopped by SIGTERM as by Ctrl-C: finished rows are written, and the exit code counts them.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if not state.is_main_process:
-        for _ in score_inputs(arguments, scorer, state, None)[0]:
+    if not processes.is_main:
+        for _ in score_inputs(arguments, scorer, processes, None)[0]:
             pass
         return 0
     with closing(open_results(arguments)) as results:
-        rows, total = score_inputs(arguments, scorer, state, results)
+        rows, total = score_inputs(arguments, scorer, processes, results)
         try:
             shown = tqdm(rows, total=total, desc="Scoring", unit="recording", disable=not total)
             write_rows(arguments, scorer, shown, results)
@@ -99,14 +102,14 @@ def load_scorer(arguments: argparse.Namespace, device: torch.device) -> Scorer:
 
 
 def score_inputs(
-    arguments: argparse.Namespace, scorer: Scorer, state: PartialState, results: Results | None
+    arguments: argparse.Namespace, scorer: Scorer, processes: OneProcess, results: Results | None
 ) -> tuple[Iterator[Row], int | None]:
     """Score what the arguments ask for; return the rows, and their number where it is known.
 
     Args:
         arguments: the command line.
         scorer: what scores.
-        state: the processes; each scores its share of files.
+        processes: each scores its share of files.
         results: where the rows go; `None` but for the main process.
     """
     if arguments.inputs == [STANDARD_INPUT]:
@@ -118,9 +121,8 @@ def score_inputs(
         found = find_recordings(arguments.inputs)
         results.passed_over = found.passed_over
         paths = [path for path in found.recordings if not results.stands(path, scorer.basis(path))]
-    # Every process has to score the same list, whatever arrives meanwhile.
-    paths = broadcast_object_list([paths])[0]
-    return scorer.score_files(paths, state), len(paths)
+    paths = processes.agree(paths)
+    return processes.score(paths, lambda path: scorer.score(path, path)), len(paths)
 
 
 def watch(arguments: argparse.Namespace, scorer: Scorer, results: Results | None) -> Iterator[Row]:
@@ -139,7 +141,7 @@ def watch(arguments: argparse.Namespace, scorer: Scorer, results: Results | None
 def write_rows(arguments: argparse.Namespace, scorer: Scorer, rows: Iterable[Row], results: Results) -> None:
     """Write every row, then send it where it is an alarm, with what --drift has to say."""
     drift = DriftWatch() if arguments.drift else None
-    notifier = Notifier(arguments.notify) if arguments.notify else None
+    notifier = make_notifier(arguments.notify) if arguments.notify else None
     if drift is not None:
         for row in results.earlier:
             if not row.get("error") and rests_on(row, scorer.options()):
@@ -154,3 +156,16 @@ def write_rows(arguments: argparse.Namespace, scorer: Scorer, rows: Iterable[Row
     finally:
         if notifier is not None:
             notifier.finish()
+
+
+def make_notifier(address: str) -> "Notifier":
+    """Start what sends rows to an address.
+
+    Raises:
+        ImportError: httpx is not installed. Only this option needs it.
+    """
+    try:
+        from .notify import Notifier
+    except ImportError:
+        raise ImportError("--notify needs httpx: pip install httpx") from None
+    return Notifier(address)

@@ -2,6 +2,7 @@
 """Push a trained model, the data set, the metric or the Space to the Hugging Face Hub.
 
     python scripts/push_to_hub.py model OUT you/attention-asd --private
+    python scripts/push_to_hub.py model EXP you/attention-asd-int8 --base_model you/attention-asd     # an export
     python scripts/push_to_hub.py dataset you/dcase2020-task2 --name development
     python scripts/push_to_hub.py metric you/asd_auc
     python scripts/push_to_hub.py space you/attention-asd
@@ -24,7 +25,8 @@ from dcase2020_task2 import ArchiveError, load_clips
 from dcase2020_task2.download import ARCHIVES, EVALUATION_LABELS_RECORD, SELECTIONS, ZENODO
 from evaluation.command import run
 from evaluation.model_card import model_card_for
-from training.hub import HubRepository, check_token, files_in, model_files, push_model
+from training.hub import HubRepository, check_token, files_in, push_model, pushed_files
+from training.repository_files import export_card
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +52,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     model = commands.add_parser("model", help="a trained model")
-    model.add_argument("model_dir", type=Path, help="directory that train.py wrote")
+    model.add_argument("model_dir", type=Path, help="directory that train.py or export.py wrote")
+    model.add_argument("--base_model", help="for an export: repository of the model that was exported")
     model.add_argument("--subfolder", default="", help="folder of the repository, for one model among several")
     dataset = commands.add_parser("dataset", help="clips, as Parquet with the sounds inside")
     source = dataset.add_mutually_exclusive_group()
@@ -88,9 +91,11 @@ def main() -> None:
 
 
 def push_a_model(arguments: argparse.Namespace) -> str | None:
-    card = model_card_for(arguments.model_dir, arguments.repo_id, arguments.subfolder)
+    card = export_card(arguments.model_dir, arguments.repo_id, arguments.base_model, arguments.subfolder)
+    if card is None:
+        card = model_card_for(arguments.model_dir, arguments.repo_id, arguments.subfolder)
     if arguments.dry_run:
-        print_files(model_files(arguments.model_dir, arguments.subfolder, card))
+        print_files(pushed_files(arguments.model_dir, arguments.repo_id, arguments.subfolder, card))
         place = f"in {arguments.subfolder}/" if arguments.subfolder else "at the root and in evaluation/"
         print(f"deleted: files of an earlier push of a model {place} that are not listed here, but for its card")
         return None

@@ -7,7 +7,7 @@ from typing import Any
 import enrolling
 import gradio as gr
 from errors import on_page, to_json
-from parts import FOLLOWS, KEEP, PRIVATE, Session, pictures, sound_input, sounds_input
+from parts import FOLLOWS, KEEP, PRIVATE, QUIET, Session, pictures, sound_input, sounds_input
 from service import answer, enroll, listener, read_normal, read_sound, study
 from settings import IS_DEMO, MAX_ENROLLED_CLIPS, MODEL_ID, SESSION_SECONDS, SPACE_ID
 from timeline_tab import chosen_index
@@ -17,7 +17,6 @@ WELCOME = (
     "A few recordings of normal operation are enough for a first detector of your own machine. Add them one by one or "
     "together: each is judged by the others at once. The network stays as it is; nothing is trained."
 )
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 # Every recording counts, and none begins from a draft that another is about to change.
 ONE_BY_ONE: dict[str, Any] = {**QUIET, "trigger_mode": "multiple", "concurrency_id": "draft", "concurrency_limit": 1}
 
@@ -47,7 +46,7 @@ def enroll_tab(session: Session, page: gr.Blocks) -> None:
                 files = gr.File(label="Your detector", interactive=False)
                 # Without a language: the colors of Python are too faint to read.
                 code = gr.Code(label="Use it in Python", language=None, interactive=False, show_line_numbers=False)
-            test = sound_input("Test it with another recording", visible=False)
+                test = sound_input("Test it with another recording")
             drawn = pictures("listen")
     recordings.upload(add, [recordings, draft], [draft, recordings], **ONE_BY_ONE)
     microphone.stop_recording(add, [microphone, draft], [draft, microphone], **ONE_BY_ONE)
@@ -118,7 +117,7 @@ def outcome(answer: dict[str, Any], detector: Any, name: str) -> tuple:
         enrolling.save(detector),
         program(name),
         gr.Column(visible=True),
-        gr.Audio(None, visible=True, label=f"Test {name} with another recording"),
+        gr.File(None, label=f"Test {name} with another recording"),
         enrolling.to_text(detector),
     )
 
@@ -186,7 +185,7 @@ def forget_machines() -> tuple:
         "verb": "are forgotten",
         "lines": ["Neither this browser nor the app knows them now."],
     }
-    return to_json(answer), None, "", None, "", gr.Column(visible=False), gr.Audio(None, visible=False), ""
+    return to_json(answer), None, "", None, "", gr.Column(visible=False), None, ""
 
 
 def session_machines(detector: Any, name: str) -> list[str]:

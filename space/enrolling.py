@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from listening import Detector, Listener
-from reading import Sound
+from reading import Sound, seconds
 from settings import MAX_DETECTOR_BYTES, TEMPORARY
 
 
@@ -62,7 +62,7 @@ def study(listener: Listener, sounds: list[Sound], rate: float | None) -> dict[s
     ]
     rows = []
     for index, (sound, one) in enumerate(zip(sounds, heard, strict=True)):
-        row: dict[str, Any] = {"name": sound.name, "duration_s": len(sound.samples) / listener.extractor.sampling_rate}
+        row: dict[str, Any] = {"name": sound.name, "duration_s": seconds(listener.extractor, sound)}
         others = [number for number in range(len(sounds)) if number != index]
         if others:
             detector = copy.deepcopy(pipe.detector)

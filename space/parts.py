@@ -16,6 +16,7 @@ RATES = {"1 in 10": 0.1, "1 in 20": 0.05, "1 in 100": 0.01, "1 in 1000": 0.001}
 # What the page asks for is no endpoint, and of several changes the last one counts.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", **MODEL_QUEUE}
 FOLLOWS: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 # Hands the session's detector to the browser's storage.
@@ -77,16 +78,29 @@ def rate_choice() -> gr.Radio:
     return gr.Radio(choices, value=default, label="False alarms", info="Normal recordings that may raise an alarm")
 
 
-def sound_input(label: str, **settings: Any) -> gr.Audio:
-    return gr.Audio(type="filepath", sources=["upload", "microphone"], label=label, buttons=[], **settings)
+def sound_input(label: str) -> gr.File:
+    """Make an input for a sound: a file of any kind that the model's code reads, or what the microphone records.
+
+    Gradio's own field for audio refuses the MP4, WebM and 3GP of phones and browsers, because these may hold a film.
+    """
+    recording = gr.File(file_types=SUFFIXES, label=label, height=150)
+    with gr.Accordion("Record with the microphone", open=False):
+        microphone = gr.Audio(type="filepath", sources=["microphone"], show_label=False, buttons=[])
+    microphone.stop_recording(lambda path: (path, None), microphone, [recording, microphone], **QUIET)
+    return recording
 
 
-def sounds_input(label: str, **settings: Any) -> gr.File:
+def sounds_input(label: str) -> gr.File:
     """Make an input for several sound files, of all kinds that the model's code reads."""
-    return gr.File(file_count="multiple", file_types=SUFFIXES, label=label, height=150, **settings)
+    return gr.File(file_count="multiple", file_types=SUFFIXES, label=label, height=150)
 
 
-def examples(offered: dict[str, tuple[str, ...]], *inputs: gr.Audio | gr.Dropdown) -> None:
+def file_url(path: str) -> str:
+    """Return where the browser gets a file that the user gave."""
+    return f"/gradio_api/file={path}"
+
+
+def examples(offered: dict[str, tuple[str, ...]], *inputs: gr.File | gr.Dropdown) -> None:
     """Offer synthetic sounds.
 
     Args:

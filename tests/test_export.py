@@ -309,7 +309,7 @@ def test_an_export_beside_weights_that_were_trained_anew_is_refused(exported, ea
     tensors = load_file(tmp_path / "model.safetensors")
     tensors["arcface.weight"] += 1.0
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="exported from other weights.*scripts/export.py"):
+    with pytest.raises(ValueError, match="export.json is of other weights.*scripts/export.py"):
         ExportedModel.from_exported(tmp_path)
 
 

@@ -281,6 +281,7 @@ def test_a_file_that_is_no_json_object_is_an_error_that_names_it(saved, name):
         ("config.json", {"dtype": "no type"}),
         ("config.json", {"auto_map": 3}),
         ("config.json", {"custom_pipelines": 3}),
+        ("config.json", {"custom_pipelines.anomalous-sound-detection.pt": None}),
         ("preprocessor_config.json", {"n_fft": 2**31}),
         ("preprocessor_config.json", {"n_fft": 2**16, "num_mel_bins": 2**12, "clip_length": 2**24}),
         ("preprocessor_config.json", {"hop_length": 0}),

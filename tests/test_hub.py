@@ -4,10 +4,12 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,25 @@ import pytest
 import soundfile
 import torch
 from hub_server import TOKEN, run_hub
+from huggingface_hub import ModelCard
+from packaging.requirements import Requirement
+from packaging.version import Version
 from small_detector import RATE, machine_sound, small_pipeline
 from transformers import pipeline
 from warm_python import Forked, WarmPython
 
+from evaluation.model_card import render_model_card
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
 from modeling.digests_attention_asd import weights_digest
 from training.hub import code_files, model_files
+from training.repository_files import export_card
 
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = ROOT / "space"
 PUSH = "scripts/push_to_hub.py"
+BESIDE = ROOT / "training" / "repository"
 make_pipeline: Any = pipeline  # its types know no task that comes with a model
 
 
@@ -48,12 +56,9 @@ def home(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(hub, home, tmp_path_factory):
-    """A function that starts Python, as a client of the Hub, on a script of the repository or on code in an
-    empty folder."""
-    empty = tmp_path_factory.mktemp("empty")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment |= {
+def environment(hub, home) -> dict[str, str]:
+    """The environment of a client of the Hub."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(home),
         "HF_TOKEN": TOKEN,
@@ -61,6 +66,13 @@ def client(hub, home, tmp_path_factory):
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "NO_PROXY": "127.0.0.1",
     }
+
+
+@pytest.fixture(scope="module")
+def client(environment, tmp_path_factory):
+    """A function that starts Python, as a client of the Hub, on a script of the repository or on code in an
+    empty folder."""
+    empty = tmp_path_factory.mktemp("empty")
 
     def start(*command, **changes) -> Forked | subprocess.Popen:
         is_script = str(command[0]).endswith(".py")
@@ -121,9 +133,10 @@ def commit_of(printed: str) -> str:
 
 
 def pushed_files(model_dir: Path) -> dict[str, bytes]:
-    """What of `model_dir` belongs on the Hub, told by hand."""
+    """What of `model_dir`, which has no detector, belongs on the Hub, and what a push adds; told by hand."""
     at_home = ("checkpoints", "machine_room", "attention_asd", "optimizer.bin")
     files = {file.relative_to(model_dir).as_posix(): file for file in model_dir.rglob("*") if file.is_file()}
+    files["requirements.txt"] = BESIDE / "requirements.txt"
     return {path: file.read_bytes() for path, file in files.items() if not path.startswith(at_home)}
 
 
@@ -400,6 +413,156 @@ def test_of_two_pushes_at_once_both_arrive_and_the_last_is_whole(hub, client, mo
     assert hub.tree("models", "user/both") == pushed_files({"model": model_dir, "other": other_dir}[titles[-1]])
 
 
+# What lies beside a model
+
+
+@pytest.fixture(scope="module")
+def bundled(run, tmp_path_factory) -> Path:
+    """The bundled model with a card of its own, pushed to user/bundled, and a recording beside it."""
+    folder = tmp_path_factory.mktemp("bundled")
+    model = shutil.copytree(SPACE / "demo_model", folder / "model")
+    render_model_card(model, "user/bundled")
+    run(PUSH, "model", model, "user/bundled")
+    samples, rate = soundfile.read(SPACE / "examples" / "fan_clogged.flac")
+    soundfile.write(folder / "machine.wav", samples, rate)
+    return folder
+
+
+def snippets(tree: dict[str, bytes]) -> list[str]:
+    """The Python examples of a repository's card."""
+    return re.findall(r"^```python\n(.*?)^```$", tree["README.md"].decode(), re.MULTILINE | re.DOTALL)
+
+
+def run_snippets(run, codes: list[str], folder: Path) -> str:
+    """Run examples in a process of their own that does not know this project, in the folder of a recording machine.wav."""
+    start = f"import os, sys; os.chdir({str(folder)!r})\n"
+    end = "\nassert not {'modeling', 'feature_extraction', 'engines', 'training'} & sys.modules.keys()\n"
+    return run(start + "\n".join(codes) + end, PYTHONPATH=None)
+
+
+@pytest.mark.slow
+def test_the_examples_of_a_card_run_as_they_stand_and_pinned_to_the_commit(hub, run, bundled):
+    codes = snippets(hub.tree("models", "user/bundled"))
+    assert len(codes) == 2 and "pipeline(" in codes[0] and "AutoModel" in codes[1]
+    commit = hub.repositories["models", "user/bundled"].branches["main"]
+    pinned = [code.replace("trust_remote_code=True", f"trust_remote_code=True, revision={commit!r}") for code in codes]
+    printed = run_snippets(run, codes + pinned, bundled)
+    assert printed.count("'verdict': ") == 2 and printed.count("torch.Size([1, 2, 128, 313])") == 2
+
+
+def test_a_card_names_what_its_reader_has_to_install_and_so_does_requirements_txt(hub, bundled):
+    tree = hub.tree("models", "user/bundled")
+    assert '\npip install torch "transformers>=4.57" soundfile soxr\n' in tree["README.md"].decode()
+    wanted = [Requirement(line) for line in tree["requirements.txt"].decode().splitlines() if line[0] != "#"]
+    assert [requirement.name for requirement in wanted] == ["torch", "transformers", "numpy", "soundfile", "soxr"]
+    for requirement in wanted:
+        assert requirement.specifier.contains(Version(version(requirement.name)).base_version), requirement
+
+
+HANDLE = """
+import base64, json, sys
+from pathlib import Path
+from huggingface_hub import snapshot_download
+
+folder = snapshot_download("user/bundled")
+sys.path.insert(0, folder)
+from handler import EndpointHandler
+
+handle = EndpointHandler(folder)
+sound = Path(sys.argv[1]).read_bytes()
+named = {"machine": "synthetic_fan_04", "false_alarm_rate": 0.05}
+requests = [
+    {"inputs": sound, "parameters": named},
+    {"inputs": base64.encodebytes(sound).decode(), "parameters": named},
+    {"inputs": bytearray(sound)},
+    {"inputs": sys.argv[1]},
+    {"inputs": sys.argv[2]},
+    {"inputs": b"no sound"},
+    {"inputs": sound, "parameters": {"machine": "no_such_machine"}},
+    {"inputs": sound, "parameters": {"machine": ["fan"]}},
+    {"inputs": sound, "parameters": {"false_alarm_rate": 7}},
+    {"inputs": sound, "parameters": {"false_alarm_rate": "0.1"}},
+    {"inputs": sound, "parameters": {"backend": "arcface"}},
+    {},
+    [1],
+]
+for request in requests:
+    print(json.dumps(handle(request), allow_nan=False))
+assert not {"modeling", "feature_extraction", "engines"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.slow
+def test_an_endpoint_judges_the_sound_of_a_request_and_answers_a_bad_one_with_a_sentence(hub, run, bundled):
+    asked = len(hub.requests)
+    printed = run(HANDLE, bundled / "machine.wav", f"{hub.url}/secret.wav", PYTHONPATH=None)
+    by_bytes, by_text, unnamed, *bad = map(json.loads, printed.splitlines()[-13:])
+    assert by_bytes["verdict"] == "anomalous" and by_bytes["reason"] and by_text == by_bytes
+    assert unnamed["verdict"] != "anomalous"
+    expected = [
+        "base64",
+        "base64",
+        "audio data",
+        "no_such_machine",
+        "machine",
+        "false_alarm_rate=7",
+        "'0.1'",
+        "backend",
+    ]
+    assert len(bad) == 10
+    for answer, part in zip(bad, [*expected, "inputs", "inputs"], strict=True):
+        assert answer.keys() == {"error"} and part in answer["error"], answer
+    assert not [request for request in hub.requests[asked:] if "secret" in request[1]]
+
+
+@pytest.mark.slow
+def test_the_notebook_of_a_repository_runs_from_its_first_cell_to_its_last(hub, environment, bundled, tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.reads(hub.tree("models", "user/bundled")["notebook.ipynb"].decode(), as_version=4)
+    nbformat.validate(notebook)
+    installing = [cell for cell in notebook.cells if cell.source.startswith("%pip install ")]
+    assert len(installing) == 1 and 'torch "transformers>=4.57" soundfile soxr' in installing[0].source
+    notebook.cells.remove(installing[0])
+    resources = {"metadata": {"path": str(tmp_path)}}
+    alone = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute(env=alone)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert "as before: normal, p-value" in printed and "with a hiss: anomalous, p-value" in printed
+    assert len([output for output in outputs if "image/png" in output.get("data", {})]) == 1
+    assert (tmp_path / "my_model" / "scoring.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_an_export_goes_to_a_repository_of_its_own_that_names_its_model(hub, run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    model, exported = tmp_path / "model", tmp_path / "exported"
+    small_pipeline().save_pretrained(model)
+    (model / "all_results.json").write_text(json.dumps({"license": "cc-by-sa-4.0", "attribution": "Made from hums."}))
+    run("scripts/export.py", "--model", model, "--output_dir", exported, "--engine", "onnx")
+    run(PUSH, "model", exported, "user/hums-onnx", "--base_model", "user/hums")
+    tree = hub.tree("models", "user/hums-onnx")
+    card = ModelCard(tree["README.md"].decode(), ignore_metadata_errors=False)
+    metadata = card.data.to_dict()
+    assert metadata["base_model"] == "user/hums" and metadata["base_model_relation"] == "quantized"
+    assert metadata["license"] == "cc-by-sa-4.0" and "Made from hums." in card.text and "| embeddings |" in card.text
+    assert tree["requirements.txt"].decode().splitlines()[-1] == f"onnxruntime>={version('onnxruntime')}"
+    assert {"network.onnx", "export.json", "handler.py", "notebook.ipynb"} <= tree.keys()
+    soundfile.write(tmp_path / "machine.wav", machine_sound(220.0, 600, hiss=0.1), RATE)
+    assert "'verdict': 'anomalous'" in run_snippets(run, snippets(tree), tmp_path)
+    (exported / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
+    by_hand = ModelCard(export_card(exported, "user/hums-onnx", "user/hums") or "")
+    assert by_hand.text.strip() == "# Mine"
+    assert by_hand.data.to_dict() == {"license": "mit", "base_model": "user/hums", "base_model_relation": "quantized"}
+    for folder, base, said in (
+        (exported, None, "--base_model"),
+        (exported, "user/x", "another"),
+        (model, "user/y", "is none"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            export_card(folder, "user/x", base)
+
+
 # The data set, the metric, the Space
 
 
@@ -513,8 +676,14 @@ def test_the_space_is_pushed_whole_without_caches_and_stands_alone_without_links
 def test_a_model_whose_code_is_links_is_pushed_with_the_code_itself(hub, run):
     run(PUSH, "model", SPACE / "demo_model", "user/linked")
     tree = hub.tree("models", "user/linked")
-    assert code_in(tree) == {name: file.read_bytes() for name, file in code_files().items()}
-    assert tree.keys() == {file.name for file in (SPACE / "demo_model").iterdir()}
+    assert code_in(tree) == {name: file.read_bytes() for name, file in {**code_files(), **beside("handler.py")}.items()}
+    added = {"handler.py", "notebook.ipynb", "requirements.txt"}
+    assert tree.keys() == {file.name for file in (SPACE / "demo_model").iterdir()} | added
+
+
+def beside(*names: str) -> dict[str, Path]:
+    """What a push adds to a model, by name."""
+    return {name: BESIDE / name for name in names}
 
 
 def code_in(tree: dict[str, bytes], folder: str = "") -> dict[str, bytes]:

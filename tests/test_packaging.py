@@ -50,6 +50,8 @@ def test_a_wheel_holds_all_that_its_commands_need(unpacked):
     for program, _ in COMMANDS.values():
         assert (clone / program).exists(), program
     assert (clone / "model_card.md").is_file()
+    for template in (ROOT / "training" / "repository").iterdir():
+        assert template.name == "__pycache__" or (clone / "training" / "repository" / template.name).is_file()
     assert (clone / "engines" / "native_attention_asd.c").is_file()
     # Links in a clone are files in a wheel.
     assert {path.name for path in (ROOT / "space" / "demo_model").iterdir() if path.name != "__pycache__"} <= {

@@ -13,6 +13,8 @@ import modeling
 from engines.engine_attention_asd import RUNTIMES
 from modeling.saving_attention_asd import CODE_PATTERN
 
+from .repository_files import repository_files
+
 
 MODEL_SUFFIXES = {".json", ".safetensors", ".py", ".md", ".png"}
 # What scripts/export.py adds. By name: other files that end in .bin are pickles.
@@ -81,6 +83,24 @@ def model_files(model_dir: Path, subfolder: str = "", card: str | None = None) -
         for path, file in paths.items()
         if belongs_to_model(path)
     }
+
+
+def pushed_files(
+    model_dir: Path, repository: str, subfolder: str = "", card: str | None = None
+) -> dict[str, Path | bytes]:
+    """Return all that a push sends: the model, and at the root what belongs beside it.
+
+    Args:
+        model_dir: the model directory.
+        repository: the repository's name.
+        subfolder: folder of the repository for the model. A server and a notebook are of the model at the root alone.
+        card: see [`model_files`].
+
+    Raises:
+        ValueError: the directory holds no model.
+    """
+    files = model_files(model_dir, subfolder, card)
+    return files if subfolder else {**repository_files(model_dir, repository), **files}
 
 
 # Pushing
@@ -209,4 +229,5 @@ def push_model(
     def is_replaced(path: str) -> bool:
         return belongs_to_model(path, subfolder) and PurePosixPath(path).name != "README.md"
 
-    return repository.push(model_files(model_dir, subfolder, card), commit_message, is_replaced)
+    files = pushed_files(model_dir, repository.repo_id, subfolder, card)
+    return repository.push(files, commit_message, is_replaced)

@@ -2,12 +2,12 @@
 
 function listen(payload, choose) {
   const { view, result } = payload, { regions } = result;
-  const stack = new Stack(view, rowsOf(view), { regions, normal: view.normal_db });
+  const [list, stack] = regionsAndStack(view, regions);
   const which = result.score === null ? "first window" : "window with the highest score";
   const whole = result.windows.length
     ? el("p", { class: "asd-hint" }, `The pictures show the ${which}, from ${seconds(view.start_s, 1)}. ` +
       `Under Timeline, all ${result.windows.length} can be looked at.`) : null;
-  return el("div", { class: "asd-answer" }, card(payload), falseAlarm(payload, choose), regionList(view, regions), whole, stack.node,
+  return el("div", { class: "asd-answer" }, card(payload), falseAlarm(payload, choose), list, whole, stack.node,
     downloads(payload, "listen"));
 }
 
@@ -18,9 +18,15 @@ function falseAlarm(payload, choose) {
     `It was a false alarm: add it to ${payload.addable}'s normal sounds`));
 }
 
+// A click on a region in a picture plays it, as its button does.
+function regionsAndStack(view, regions) {
+  const list = regionList(view, regions);
+  const play = index => list.querySelectorAll("li")[index].querySelector("button").click();
+  return [list, new Stack(view, rowsOf(view), { regions, play, normal: view.normal_db })];
+}
+
 // One window of a recording, whose verdict stands above.
 function part(payload) {
-  const { view, result } = payload;
-  const stack = new Stack(view, rowsOf(view), { regions: result.regions, normal: view.normal_db });
-  return el("div", { class: "asd-answer" }, strip(payload), regionList(view, result.regions), stack.node);
+  const [list, stack] = regionsAndStack(payload.view, payload.result.regions);
+  return el("div", { class: "asd-answer" }, strip(payload), list, stack.node);
 }

@@ -42,17 +42,18 @@ function manyTable(rows, choose) {
   ], rows);
 }
 
-let heard = null;
-
-function playButton(row) {
-  const start = () => {
-    heard = new Audio(row.url);
-    heard.addEventListener("ended", () => stopPlaying());
-    heard.play().catch(() => stopPlaying());
-    return () => heard.pause();
-  };
-  return el("button", { type: "button", class: "asd-button", "aria-label": `Play ${row.name}`,
-    onclick: event => toggle(event.currentTarget, "Play", start) }, "▶ Play");
+// Plays a whole recording, where the browser can: there are formats that only the app reads.
+function playButton({ url, name }, label = "Play") {
+  const button = el("button", { type: "button", class: "asd-button", "aria-label": `${label}: ${name}`,
+    onclick: () => toggle(button, label, () => {
+      const sound = new Audio(url);
+      sound.addEventListener("ended", () => stopPlaying());
+      sound.play().catch(error => {
+        if (error.name === "NotSupportedError") { stopPlaying(); button.disabled = true; button.textContent = "This browser cannot play it"; }
+      });
+      return () => sound.pause();
+    }) }, `▶ ${label}`);
+  return button;
 }
 
 function csv(rows) {

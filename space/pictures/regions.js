@@ -19,7 +19,7 @@ function regionList(view, regions) {
     return el("li", {}, el("span", {}, where), button("Play", 0), button("At its normal level", -region.level_db));
   };
   return el("section", { class: "asd-heard", "aria-label": "What alarmed" },
-    el("p", { class: "asd-hint" }, "Listen to what alarmed, by itself and again and again: ",
+    el("p", { class: "asd-hint" }, "Listen to what alarmed, by itself and again and again, here or by a click on its box in a picture: ",
       el("label", {}, half, " at half speed")),
     el("ol", { class: "asd-regions", "aria-label": "Regions of the reason" }, ...regions.map(item)));
 }

@@ -14,7 +14,8 @@ class Row {
     if (this.layer) this.image = this.paint();
     this.base.setAttribute("aria-label", this.words());
     this.over.addEventListener("pointermove", event => stack.point(this, event));
-    this.over.addEventListener("pointerdown", event => { stack.point(this, event); stack.seekTo(event.offsetX, this); });
+    this.over.addEventListener("pointerdown", event => { stack.point(this, event); if (this.regionAt(event) < 0) stack.seekTo(event.offsetX, this); });
+    this.over.addEventListener("click", event => { if (this.regionAt(event) >= 0) stack.play(this.regionAt(event)); });
     this.over.addEventListener("pointerleave", () => stack.leave());
     this.over.addEventListener("keydown", event => this.move(event));
     this.over.addEventListener("blur", () => stack.leave());
@@ -158,6 +159,15 @@ class Row {
     }
     context.textAlign = "right";
     context.fillText("s", LEFT + this.plotWidth, y + 6);
+  }
+
+  // Which region is under the pointer; -1 where there is none, or none can be played.
+  regionAt({ offsetX, offsetY }) {
+    if (!this.layer || !this.hasRegions || !this.stack.play) return -1;
+    const near = 4;  // a region may be as thin as a line
+    return this.stack.regions.findIndex(({ start_s, end_s, low_hz, high_hz }) =>
+      offsetX >= this.x(start_s) - near && offsetX <= this.x(end_s) + near
+      && offsetY >= this.y(this.binOf(high_hz)) - near && offsetY <= this.y(this.binOf(low_hz)) + near);
   }
 
   // All boxes, then the numbers, so that none is hidden.

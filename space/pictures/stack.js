@@ -1,10 +1,9 @@
 /* Pictures on one time axis, with a player whose play head they share. */
 
 class Stack {
-  constructor(view, rows, { regions = [], normal = null, hasPlayer = true } = {}) {
-    const raw = bytes(view.samples);
-    this.samples = new Int16Array(raw.buffer);
-    Object.assign(this, { rate: view.rate, start: view.start_s, hop: view.hop_s, hertz: view.mel_hz, regions, normal });
+  constructor(view, rows, { regions = [], play = null, normal = null, hasPlayer = true } = {}) {
+    this.samples = new Int16Array(bytes(view.samples).buffer);
+    Object.assign(this, { rate: view.rate, start: view.start_s, hop: view.hop_s, hertz: view.mel_hz, regions, play, normal });
     this.seconds = this.samples.length / this.rate;
     this.playhead = 0;
     this.pointed = null;

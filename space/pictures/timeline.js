@@ -84,18 +84,18 @@ function timeline(payload, choose) {
   });
   slider.addEventListener("input", () => pick(Number(slider.value) - 1));
   slider.addEventListener("change", () => choose(Number(slider.value) - 1));
-  // Alarms in a row are one stretch.
-  const stretches = [];
+  // Alarms in a row are one stretch. A report has all of them.
+  const isReport = payload.part !== undefined, most = isReport ? Infinity : 12, stretches = [];
   for (const index of alarms) {
     const last = stretches[stretches.length - 1];
     if (last && last.to === index - 1) last.to = index; else stretches.push({ from: index, to: index });
   }
   const list = alarms.length === 0 ? el("p", {}, hasScores ? "No window raised an alarm." : "No window could be judged.")
     : el("p", { class: "asd-alarms" }, `${alarms.length} of ${windows.length} windows raised an alarm: `,
-      ...stretches.slice(0, 12).map(({ from, to }) => el("button", {
+      ...stretches.slice(0, most).map(({ from, to }) => el(isReport ? "span" : "button", {
         type: "button", class: "asd-button", onclick: () => { pick(from); choose(from); },
       }, `${seconds(windows[from].start_s, 0)} – ${seconds(windows[to].end_s, 0)}`)),
-      stretches.length > 12 ? ` and ${stretches.length - 12} more` : null);
+      stretches.length > most ? ` and ${stretches.length - most} more: see the values of the windows.` : null);
   const values = table("Windows of the recording", [
     { title: "From, s", value: window => window.start_s, isNumber: true, text: window => window.start_s.toFixed(1) },
     { title: "To, s", value: window => window.end_s, isNumber: true, text: window => window.end_s.toFixed(1) },
@@ -103,13 +103,12 @@ function timeline(payload, choose) {
     { title: "Score", value: window => window.score, isNumber: true },
     { title: "p", value: window => window.p_value, isNumber: true, text: window => bare(window.p_value) },
   ], windows);
-  const isReport = payload.part !== undefined;
   const node = el("figure", { class: "asd-row" },
     el("figcaption", {}, el("strong", {}, "Timeline"),
       el("span", { class: "asd-hint" }, `anomaly score of each window${isReport ? "" : "; choose one to see its maps"}`)),
     el("div", { class: "asd-plot asd-timeline" }, canvas),
-    isReport ? null : el("div", { class: "asd-player" }, el("span", {}, "Window"), slider, label),
-    el("details", {}, el("summary", {}, "Values of the windows"), values));
+    isReport ? null : el("div", { class: "asd-player" }, payload.url ? playButton(payload, "Play all") : null, el("span", {}, "Window"), slider, label),
+    el("details", isReport ? { open: "" } : {}, el("summary", {}, "Values of the windows"), values));
   keepDrawn(node, draw);
   return el("div", { class: "asd-answer" }, card(payload), list, node, isReport ? part(payload.part) : null,
     downloads(payload, "timeline"));

@@ -1,0 +1,74 @@
+"""The reliability programme: damaged sound files and models, crafted exports under sanitizers, and killed processes.
+
+    python -m research.reliability --minutes 15 --output docs/reliability.md
+    python -m research.reliability --parts models --case 1234
+
+The parts share the minutes. Kills take most of them, because each lets a whole training, export or evaluation run.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+from evaluation.command import run
+
+from .compiled import CraftedExports, runtime
+from .kills import Kills
+from .model_files import ModelFiles
+from .report import commit, page, table_of
+from .sounds import Sounds
+from .trials import MAX_MEMORY_MIB, Part, try_cases
+
+
+# How a part is made, of a seed and an empty folder, and its share of the time.
+PARTS: dict[str, tuple[Callable[[int, Path], Part], float]] = {
+    "sounds": (Sounds, 0.1),
+    "models": (ModelFiles, 0.2),
+    "exports": (CraftedExports, 0.1),
+    "kills": (Kills, 0.6),
+}
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=15.0, help="how long the programme runs (default 15)")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="by default all")
+    parser.add_argument("--seed", type=int, default=0, help="key of everything random, with the case's number")
+    parser.add_argument("--case", type=int, help="try this case alone, and print what it raises")
+    parser.add_argument("--output", type=Path, help="write the report to this file as well")
+    return parser.parse_args(argv)
+
+
+def main() -> int:
+    """Run the programme, and return 1 where a case failed."""
+    arguments = parse_arguments()
+    shares = {name: PARTS[name][1] for name in arguments.parts}
+    sections, failed, revision = [], 0, commit()
+    for name in arguments.parts:
+        if name == "exports" and runtime() is None:
+            print("exports: left out, there is no gcc with libasan here", file=sys.stderr)
+            continue
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
+            part = PARTS[name][0](arguments.seed, Path(folder))
+            cases = count() if arguments.case is None else [arguments.case]
+            seconds = 60 * arguments.minutes * shares[name] / sum(shares.values())
+            tally = try_cases(part, cases, began + seconds)
+        sections.append(table_of(part, tally))
+        print(sections[-1], flush=True)
+        failed += len(tally.failures)
+        if arguments.case is not None:
+            print(*(message for _, message in tally.failures), sep="\n")
+    if arguments.output:
+        command = " ".join(["python -m research.reliability", *sys.argv[1:]])
+        text = page(sections, command, arguments.seed, arguments.minutes, MAX_MEMORY_MIB, revision)
+        arguments.output.write_text(text, encoding="utf-8")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    run(main)
