@@ -45,7 +45,9 @@ def table_of(part: Part, tally: Tally) -> str:
     ]
     total = [sum(counts[outcome] for counts in tally.outcomes.values()) for outcome in outcomes]
     rows.append(["all", f"{tally.cases:,}", *(f"{count:,}" for count in total)])
-    most = f"The longest case took {tally.cpu_seconds:.1f} s of processor time, the largest {tally.memory_mib:.0f} MiB.\n"
+    most = (
+        f"The longest case took {tally.cpu_seconds:.1f} s of processor time, the largest {tally.memory_mib:.0f} MiB.\n"
+    )
     failures = [f"- case {case}: {message.strip().splitlines()[-1][:300]}" for case, message in tally.failures[:20]]
     text = f"## {part.title}\n\n{markdown_table(['what', 'cases', *outcomes], rows)}\n\n{most if tally.cpu_seconds else ''}"
     return text + ("\nFailed:\n\n" + "\n".join(failures) + "\n" if failures else "")
