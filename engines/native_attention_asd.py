@@ -35,8 +35,7 @@ from .native_layout_attention_asd import LAGS, Description
 
 SOURCE = "native_attention_asd.c"
 SOURCE_SHA256 = "3c0b37ccb8258602c9777f198b576ab1cabc473a9afffa2339e1b3eba29319e7"
-# -fwrapv: integers of a crafted export may overflow, and then have a defined value.
-FLAGS = "-std=gnu11 -O3 -march=native -ffp-contract=fast -fno-math-errno -fwrapv -fPIC -shared".split()
+FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
 HUGE_PAGE, ALIGNMENT = 2**21, 64
 ADVICE = "The file is not whole, or was not written by scripts/export.py: export the model again."
 
@@ -187,6 +186,8 @@ def what_does_not_fit(description: Description, tensors: dict[str, np.ndarray]) 
     weights = tensors.get("mel_weights")
     if not within or weights is None or weights.dtype != np.float32 or weights.size != count.sum():
         return "mel_first, mel_count and mel_weights do not fit together"
+    if (weights < 0).any():  # the logarithm of a sum is taken from its bits, which overflow for a negative number
+        return "mel_weights has numbers below 0"
     return None
 
 

@@ -285,6 +285,7 @@ def check_clip(n: dict[str, Any]) -> None:
     )
     demand(n["hop_length"] > 0 and frames == 1 + n["clip_length"] // n["hop_length"], "num_frames")
     demand(frames > LAGS[-1], "num_frames")
+    demand(1e-30 <= n["mel_floor"] <= 1, "mel_floor")
     demand(0 < bins < 2**16 and frames < 2**20 and bins * frames < 2**28, "num_mel_bins and num_frames")
     demand(n["num_labels"] > 0 and n["embedding_size"] > 0, "num_labels and embedding_size")
     demand(0 < representations <= MAX_REPRESENTATIONS, "num_representations")

@@ -201,6 +201,8 @@ def without_attention_channels(tensors, numbers):
         (lambda tensors, numbers: tensors.pop("mel_weights"), "mel_weights do not fit"),
         (lambda tensors, numbers: numbers.update(num_representations=2**31 - 1), "wrong about num_representations"),
         (lambda tensors, numbers: numbers.update(mel_floor=float("nan")), "wrong about mel_floor"),
+        (lambda tensors, numbers: numbers.update(mel_floor=-1.0), "wrong about mel_floor"),
+        (lambda tensors, numbers: tensors["mel_weights"].neg_(), "mel_weights has numbers below 0"),
         (lambda tensors, numbers: tensors["embedding"].fill_(torch.nan), "embedding is not finite"),
     ],
 )

@@ -57,7 +57,7 @@ class CraftedExports:
         folder: an empty folder, which gets the engine.
 
     Raises:
-        ImportError: the engine cannot be built here.
+        ImportError: the engine cannot be built here, or not with sanitizers.
     """
 
     title = "Crafted exports, run by the compiled engine under gcc's address and undefined-behavior sanitizers"
@@ -66,6 +66,8 @@ class CraftedExports:
     def __init__(self, seed: int, folder: Path):
         from engines.native_attention_asd import FLAGS, SOURCE, compile_source
 
+        if runtime() is None:
+            raise ImportError("needs gcc with its sanitizer library (libasan)")
         self.seed, self.folder, self.library = seed, folder, folder / "sanitized.so"
         for file in FILES:
             shutil.copyfile(ENGINE / file, folder / file)
@@ -179,7 +181,7 @@ def crafted_tensors(description: Any, generator: np.random.Generator) -> dict[st
     # One time in ten a filter reaches beyond the spectrum, which is to be refused.
     count = generator.integers(0, frequencies - first + 1 + (generator.random() < 0.1))
     tensors |= {"mel_first": first.astype("int32"), "mel_count": count.astype("int32")}
-    tensors["mel_weights"] = generator.standard_normal(int(count.sum())).astype("float32")
+    tensors["mel_weights"] = generator.exponential(size=int(count.sum())).astype("float32")
     return tensors
 
 

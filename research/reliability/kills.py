@@ -16,7 +16,7 @@ from machine_room.generate import generate_machine_room
 
 from .damage import generator_of
 from .processes import Forked
-from .small_model import MACHINES, recording, write_model, write_recordings
+from .small_model import MACHINES, recording, write_model, write_other_model, write_recordings
 
 
 KILLS = 2
@@ -48,8 +48,8 @@ class Kills:
     def __init__(self, seed: int, folder: Path, operations: tuple[str, ...] = ()):
         self.seed, self.folder = seed, folder
         self.recordings = write_recordings(folder / "recordings", clips=8)
-        self.first = write_model(folder / "first", self.recordings)
-        self.second = write_model(folder / "second", self.recordings, seed=1)
+        self.first = write_model(folder / "model", self.recordings)
+        self.second = write_other_model(folder / "other model", self.first)
         self.operations = operations or (
             "score", "score_twice", "save", "fit", "export", "evaluate", "prepare", "train", "train_twice",
         )  # fmt: skip

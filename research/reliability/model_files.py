@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from engines import load_pipeline
+from engines import load_pipeline, native_attention_asd
+from engines.native_attention_asd import SOURCE, library
 from modeling.digests_attention_asd import file_digest, weights_digest
 
 from .damage import damaged_bytes, damaged_json, damaged_tensors, generator_of
@@ -29,6 +30,8 @@ class ModelFiles:
     cpu_seconds, seconds = 20.0, 120.0
 
     def __init__(self, seed: int, folder: Path, with_export: bool = True):
+        # Where the compiled engine cannot run, there is nothing to damage of its exports.
+        with_export = with_export and runs_here()
         self.seed, self.folder = seed, folder
         recordings = write_recordings(folder / "recordings", clips=8)
         self.model = self.exported = write_model(folder / "model", recordings)
@@ -58,6 +61,15 @@ class ModelFiles:
             if is_stranger and name in TENSORS:
                 renew_digests(directory)
             return [(name, judge(directory, name))]
+
+
+def runs_here() -> bool:
+    """Whether the compiled engine can be compiled and run here."""
+    try:
+        library(Path(native_attention_asd.__file__).with_name(SOURCE))
+    except ImportError:
+        return False
+    return True
 
 
 def renew_digests(directory: Path) -> None:

@@ -1,5 +1,6 @@
 """Commands in processes forked from this one, which has imported the libraries: they start at once and can be killed."""
 
+import contextlib
 import os
 import runpy
 import signal
@@ -27,10 +28,13 @@ class Forked:
         self.code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
-            os.setsid()
+            os.setpgid(0, 0)
             os.dup2(self.file.fileno(), 1)
             os.dup2(self.file.fileno(), 2)
             os._exit(exit_code(function))
+        # Here as well: the process may not have come so far when it is killed.
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpgid(self.pid, self.pid)
 
     @classmethod
     def script(cls, name: str, *arguments: object) -> "Forked":

@@ -1,7 +1,8 @@
-"""The report of a run as a page of Markdown."""
+"""The report of a run, in Markdown."""
 
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from evaluation.markdown import markdown_table
 
@@ -9,22 +10,13 @@ from .processes import ROOT
 from .trials import Part, Tally
 
 
-INTRODUCTION = """# Reliability
+# Above this line a page is written by people, and kept.
+MARK = "<!-- What follows is written by the command. -->"
+HEAD = """{mark}
 
-What happens when a file is damaged, a process is killed, or an export is hostile. One command tries it and writes this page:
+## The last run
 
-```bash
-{command}
-```
-
-A case is drawn from the seed and its number alone, so each can be tried again: `--parts PART --case NUMBER`. A case fails where
-
-- an error is no `ValueError` or `OSError`, or does not name the file;
-- a result is not finite;
-- a process crashes, hangs, or takes more than {memory} MiB;
-- what a killed process left is neither the old files, nor the new ones, nor refused with what to do.
-
-This run: seed {seed}, {minutes:.0f} minutes, commit `{commit}`.
+`{command}`, commit `{commit}`, seed {seed}.
 """
 
 
@@ -49,11 +41,12 @@ def table_of(part: Part, tally: Tally) -> str:
         f"The longest case took {tally.cpu_seconds:.1f} s of processor time, the largest {tally.memory_mib:.0f} MiB.\n"
     )
     failures = [f"- case {case}: {message.strip().splitlines()[-1][:300]}" for case, message in tally.failures[:20]]
-    text = f"## {part.title}\n\n{markdown_table(['what', 'cases', *outcomes], rows)}\n\n{most if tally.cpu_seconds else ''}"
+    text = f"### {part.title}\n\n{markdown_table(['what', 'cases', *outcomes], rows)}\n\n{most if tally.cpu_seconds else ''}"
     return text + ("\nFailed:\n\n" + "\n".join(failures) + "\n" if failures else "")
 
 
-def page(sections: Sequence[str], command: str, seed: int, minutes: float, memory_mib: int, revision: str) -> str:
-    """The whole page."""
-    head = INTRODUCTION.format(command=command, seed=seed, minutes=minutes, memory=memory_mib, commit=revision)
-    return "\n".join([head, *sections])
+def write_page(path: Path, sections: Sequence[str], command: str, seed: int, revision: str) -> None:
+    """Write the sections into a page, whose text above `MARK` stays."""
+    kept = path.read_text(encoding="utf-8").split(MARK)[0] if path.exists() else ""
+    head = HEAD.format(mark=MARK, command=command, seed=seed, commit=revision)
+    path.write_text(kept + "\n".join([head, *sections]), encoding="utf-8")

@@ -6,6 +6,7 @@ import numpy as np
 import soundfile
 import torch
 
+from engines import load_pipeline
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdConfig, AttentionAsdModel
 
@@ -45,14 +46,27 @@ def write_recordings(folder: Path, clips: int) -> Path:
     return folder
 
 
-def write_model(folder: Path, recordings: Path, seed: int = 0) -> Path:
-    """Write a model directory, whose detector is fitted on the recordings."""
-    torch.manual_seed(seed)
+def write_model(folder: Path, recordings: Path) -> Path:
+    """Write a model directory, whose detector is fitted on the recordings; one that is there stays."""
+    if folder.exists():
+        return folder
+    torch.manual_seed(0)
     model = AttentionAsdModel(AttentionAsdConfig(**SIZES, id2label=dict(enumerate(MACHINES)))).eval()
     model.save_pretrained(folder)
     AttentionAsdFeatureExtractor(clip_length=SAMPLING_RATE).save_pretrained(folder)
     fit = Forked.script("scripts/fit_detector.py", "--model", folder, "--data_dir", recordings)
     assert fit.wait() == 0, fit.output
+    return folder
+
+
+def write_other_model(folder: Path, model: Path) -> Path:
+    """Write a model of the same sizes with other weights and another default back end."""
+    pipe = load_pipeline(model)
+    with torch.no_grad():
+        for parameter in pipe.model.parameters():
+            parameter.mul_(1.5)
+    pipe.detector = pipe.detector.with_backend("arcface")
+    pipe.save_pretrained(folder)
     return folder
 
 

@@ -10,13 +10,14 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 
 # What one case may take. The inputs are some seconds of sound and models of some kB.
 MAX_MEMORY_MIB = 512
-# A process beyond this gets no more memory: the machine stays usable.
-MEMORY_LIMIT_BYTES = 6 * 2**30
+# A process that asks for so much more gets none: the machine stays usable.
+MORE_MEMORY_BYTES = 4 * 2**30
 
 
 class Part(Protocol):
@@ -66,7 +67,8 @@ class Tally:
         return sum(counts.total() for counts in self.outcomes.values())
 
     def fail(self, case: int, message: str) -> None:
-        """Count a case that failed."""
+        """Count a case that failed, and say so at once."""
+        print(f"case {case} failed: {message.strip()}", file=sys.stderr, flush=True)
         self.outcomes["(any)"]["failed"] += 1
         self.failures.append((case, message))
 
@@ -140,7 +142,9 @@ def serve(part: Part, pipe: Any, other_end: Any) -> None:
     # What Python prints of an error that it cannot raise, in a callback of a C library, a user would see.
     unraised: list[str] = []
     sys.unraisablehook = lambda unraisable: unraised.append(repr(unraisable.exc_value))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, resource.RLIM_INFINITY))
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + MORE_MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     while True:
         try:
             case = pipe.recv()
