@@ -27,7 +27,7 @@ class Row {
     const { time, y } = stack.pointed?.row === this ? stack.pointed
       : { time: stack.playhead, y: TOP + this.plotHeight / 2 };
     if (event.key === "Escape") stack.leave();
-    else if (event.key === "Enter") stack.seek(time);
+    else if (event.key === "Enter") stack.seek?.(time);
     else if (steps[event.key]) {
       const [right, up] = steps[event.key], size = event.shiftKey ? 10 : 1, rows = this.layer ? this.layer.rows : 20;
       stack.pointAt(this, Math.min(Math.max(time + right * size * stack.seconds / 100, 0), stack.seconds),
@@ -229,6 +229,7 @@ class Row {
         }
       }
     }
+    if (!this.stack.audio) return;  // nothing is played
     line(this.x(playhead), "#000", 4);
     line(this.x(playhead), "#E69F00", 2);
   }

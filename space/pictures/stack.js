@@ -66,7 +66,7 @@ class Stack {
       louder > 0 ? el("span", { class: "asd-hint" }, `played ${louder} dB louder`) : null);
   }
 
-  seekTo(x, row) { if (x >= LEFT) this.seek(row.time(x)); }
+  seekTo(x, row) { if (this.audio && x >= LEFT) this.seek(row.time(x)); }
 
   point(row, event) {
     const time = row.time(event.offsetX), y = Math.min(Math.max(event.offsetY, TOP), TOP + row.plotHeight);
