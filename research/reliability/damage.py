@@ -51,7 +51,7 @@ def change_bytes(data: bytearray, generator: np.random.Generator, others: Sequen
     if kind == 0 and data:
         data[start % len(data)] ^= 1 << int(generator.integers(8))
     elif kind == 1 and data:
-        data[start % len(data)] = int(generator.choice([0, 1, 0x7F, 0x80, 0xFF, generator.integers(256)]))
+        data[start % len(data)] = int(generator.choice([0, 1, 0x7F, 0x80, 0xFF, int(generator.integers(256))]))
     elif kind == 2:
         data[start : start + 8] = odd_number(generator)
     elif kind == 3:
@@ -105,7 +105,7 @@ def change_value(content: Any, generator: np.random.Generator) -> None:
         del container[key]
     elif kind == 1 and isinstance(container, dict):
         container[str(generator.integers(1000))] = copy.deepcopy(container[key])
-    elif kind == 1:
+    elif kind == 1 and isinstance(container, list):
         container.append(copy.deepcopy(container[key]))
     elif kind == 2 and isinstance(container[key], (int, float)):
         container[key] = container[key] * int(generator.choice([-1, 2, 1000])) + int(generator.integers(-1, 2))
