@@ -588,6 +588,7 @@ from .digests_attention_asd import __all__
 from .downloads_attention_asd import __all__
 from .drift_attention_asd import __all__
 from .fitting_attention_asd import __all__
+from .hearing_attention_asd import __all__
 from .levels_attention_asd import __all__
 from .limits_attention_asd import __all__
 from .machines_attention_asd import __all__
