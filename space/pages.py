@@ -7,6 +7,7 @@ from compare_tab import compare_tab
 from enroll_tab import enroll_tab
 from files_tab import files_tab
 from listen_tab import listen_tab
+from live_tab import live_tab
 from parts import Session
 from settings import MODEL_ID
 from timeline_tab import timeline_tab
@@ -37,6 +38,8 @@ def build_page() -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Listen"):
                 listen_tab(session, EXAMPLES)
+            with gr.Tab("Live"):
+                live_tab(own)
             with gr.Tab("Compare"):
                 compare_tab(own, PAIRS)
             with gr.Tab("Files"):

@@ -37,6 +37,8 @@ MAX_FILE_SIZE, MAX_BASE64 = "100mb", 140 * 10**6
 # A detector of a hundred machines takes 10 MB.
 MAX_DETECTOR_BYTES = 50 * 10**6
 MAX_JUDGED_FILES = 100
+# What is kept of a live microphone, and what it may send at once: the browser waits for an answer with up to 30 seconds.
+MAX_LIVE_ALARMS, MAX_CHUNK_SECONDS = 200, 31
 
 # Every minute the app deletes files that were last handed out half an hour ago.
 SWEEP_SECONDS, KEEP_SECONDS = 60, 1800

@@ -7,6 +7,7 @@ import csv
 import http.server
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -40,7 +41,7 @@ QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
     "--disable-sync --use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
 ).split()
-TABS = ["Listen", "Compare", "Files", "Timeline", "Enroll", "About"]
+TABS = ["Listen", "Live", "Compare", "Files", "Timeline", "Enroll", "About"]
 MEASURED: dict[str, Any] = {
     "data": "machine_room (synthetic)",
     "train_clips": 72,
@@ -490,6 +491,68 @@ def test_the_microphone_is_listened_to(visit):
     assert not any(settings[name] for name in ("autoGainControl", "echoCancellation", "noiseSuppression"))
 
 
+# Live
+
+
+def test_the_live_microphone_gets_a_verdict_on_every_window_and_a_log_of_its_alarms(visit, space):
+    page = visit()
+    open_tab(page, "Live")
+    choose_machine(page)
+    files = space.files()
+    panel(page).get_by_role("button", name="Start listening").click()
+    rows = panel(page).locator(".asd-table tbody tr")
+    until(lambda: rows.count() >= 3)  # the microphone of the test repeats a faulty sound
+    assert verdict(page) == "Anomalous" and "fan_id_00" in panel(page).locator(".asd-card").inner_text()
+    times = panel(page).locator(".asd-table tbody td:nth-child(2)").all_inner_texts()
+    assert [float(text.split()[0]) for text in times] == sorted(
+        {float(text.split()[0]) for text in times}, reverse=True
+    )
+    until(lambda: colors(page, 0) > 30)
+    panel(page).get_by_role("button", name="Stop listening").click()
+    page.wait_for_timeout(1500)
+    heard = panel(page).locator(".asd-answer .asd-hint").first.inner_text()
+    with page.expect_download() as saved:
+        panel(page).get_by_role("button", name="Save JSON").click()
+    alarms = json.loads(Path(saved.value.path()).read_text())
+    assert len(alarms) == rows.count() and all(alarm["p_value"] <= 0.01 for alarm in alarms)
+    assert space.files() == files  # what is heard live is written nowhere
+    page.wait_for_timeout(1500)
+    assert panel(page).locator(".asd-answer .asd-hint").first.inner_text() == heard
+
+
+def test_hours_of_live_sound_take_no_more_memory_than_minutes(detect, monkeypatch):
+    monkeypatch.syspath_prepend(SPACE)
+    from live import Live  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
+
+    live, sizes = Live(detect.feature_extractor), []
+    result = {
+        "verdict": "anomalous",
+        "duration_s": 1.0,
+        "machine": "fan",
+        "score": 1.0,
+        "threshold": 0.5,
+        "p_value": 0.0,
+    }
+    sound = machine_sound(220.0, 1, seconds=0.7)
+    for step in range(20_000):
+        for start_s, window in live.hear(sound, RATE):
+            assert len(window) == RATE and start_s == live.counts.total()
+            live.note(start_s, {**result, "reason": "louder"})
+        if step in (999, 19_999):
+            sizes.append(len(pickle.dumps((live.recent, live.pending, live.alarms, live.counts))))
+    assert live.counts["anomalous"] == 14_000 and sizes[1] < 1.1 * sizes[0] < 10**6
+    # Chunks of another rate join without a seam: the window is resampled whole.
+    other, windows = Live(detect.feature_extractor), []
+    tone = np.sin(2 * np.pi * 440 * np.arange(96_000) / 48_000).astype(np.float32)
+    for chunk in np.array_split(tone, 7):
+        windows += other.hear(chunk, 48_000)
+    expected = np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
+    assert [start_s for start_s, _ in windows] == [0.0, 1.0]
+    for start_s, window in windows:
+        inner = slice(200, RATE - 200)  # away from the ends of the recording
+        np.testing.assert_allclose(window[inner], expected[int(start_s) * RATE :][:RATE][inner], atol=1e-3)
+
+
 def test_an_example_is_one_click_away(visit):
     page = visit()
     panel(page).get_by_role("button", name="Fan", exact=True).click()
@@ -823,6 +886,10 @@ def use(page, tab: str, sounds: Path) -> None:
     if tab == "Files":
         give(page, [sounds / "normal.wav", sounds / "faulty.wav", sounds / "broken.wav"])
         panel(page).get_by_text("3 judged:").wait_for()
+    if tab == "Live":
+        panel(page).get_by_role("button", name="Start listening").click()
+        panel(page).locator(".asd-table").wait_for()
+        panel(page).get_by_role("button", name="Stop listening").click()
     if tab == "Enroll":
         give(page, [sounds / f"mine_{i}.wav" for i in range(3)])
         panel(page).get_by_label("Name of the machine").fill("press_3")

@@ -18,7 +18,7 @@ function decoded(layer) {
 // The pictures of a window, from the difference to the attention maps; those that the window lacks are left out.
 function rowsOf(view, names = Object.keys(ROWS)) {
   const wave = { title: "Waveform", hint: "as the model gets it", size: 70, peak: view.peak };
-  const rows = names.filter(name => view.layers[name]).map(name => ({ ...ROWS[name], layer: decoded(view.layers[name]) }));
+  const rows = names.filter(name => view.layers[name]).map(name => ({ ...ROWS[name], name, layer: decoded(view.layers[name]) }));
   const research = rows.findIndex(row => row.isResearch);
   rows.splice(research < 0 ? rows.length : research, 0, wave);
   return rows;

@@ -6,18 +6,22 @@ function problem(payload) {
     el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, "This did not work"), el("p", {}, payload.error)));
 }
 
-const KINDS = { listen, part, compare, timeline, many, enrolled, studied };
+const KINDS = { listen, part, compare, timeline, many, enrolled, studied, live };
 
 function show(root, kind, payload, choose = () => {}) {
-  root.replaceChildren(payload.error ? problem(payload) : KINDS[kind](payload, choose));
+  const node = payload.error ? problem(payload) : KINDS[kind](payload, choose, root);
+  if (node !== root.firstChild) root.replaceChildren(node);  // what is live stays, and changes in itself
 }
 
 // For a component of the app: draw its value now and whenever it changes. An empty value clears it.
 function mount(element, kind, props, watch, trigger) {
   const root = element.querySelector(".asd"), hint = [...root.children];
+  const microphone = kind === "live" ? new Microphone(sound => trigger("select", sound)) : null;
+  if (microphone) root.before(el("div", { class: "asd" }, microphone.node));
   const draw = () => {
-    stopPlaying();
+    if (!microphone) stopPlaying();
     const payload = props.value ? JSON.parse(props.value) : null;
+    microphone?.answered(payload);
     if (kind === "part") shownPart = payload;
     if (!payload) return root.replaceChildren(...hint);
     show(root, kind, payload, index => trigger("select", { index }));

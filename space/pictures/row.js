@@ -7,9 +7,9 @@ class Row {
     this.stack = stack;
     this.base = el("canvas", { role: "img" });
     this.over = el("canvas", { tabindex: "0", role: "group", class: "asd-over", "aria-label": `${options.title}: read values with the arrow keys` });
-    const key = this.layer ? this.colorBar() : null;
+    this.key = this.layer ? this.colorBar() : null;
     this.node = el("figure", { class: "asd-row" },
-      el("figcaption", {}, el("strong", {}, options.title), el("span", { class: "asd-hint" }, options.hint), key),
+      el("figcaption", {}, el("strong", {}, options.title), el("span", { class: "asd-hint" }, options.hint), this.key),
       el("div", { class: "asd-plot" }, this.base, this.over));
     if (this.layer) this.image = this.paint();
     this.base.setAttribute("aria-label", this.words());
@@ -19,6 +19,15 @@ class Row {
     this.over.addEventListener("pointerleave", () => stack.leave());
     this.over.addEventListener("keydown", event => this.move(event));
     this.over.addEventListener("blur", () => stack.leave());
+  }
+
+  replace(layer) {
+    const key = this.key;
+    this.layer = layer;
+    this.key = this.colorBar();
+    key.replaceWith(this.key);
+    this.image = this.paint();
+    this.base.setAttribute("aria-label", this.words());
   }
 
   // The arrow keys move the cross, Shift by ten steps; Enter sets the play head, Escape takes the cross away.

@@ -2,9 +2,9 @@
 
 class Stack {
   constructor(view, rows, { regions = [], play = null, normal = null, hasPlayer = true } = {}) {
-    this.samples = new Int16Array(bytes(view.samples).buffer);
+    this.samples = new Int16Array(bytes(view.samples || "").buffer);
     Object.assign(this, { rate: view.rate, start: view.start_s, hop: view.hop_s, hertz: view.mel_hz, regions, play, normal });
-    this.seconds = this.samples.length / this.rate;
+    this.seconds = view.seconds ?? this.samples.length / this.rate;
     this.playhead = 0;
     this.pointed = null;
     this.tip = el("div", { class: "asd-tip", role: "status", hidden: "" });
@@ -14,6 +14,13 @@ class Stack {
     this.node = el("div", { class: "asd-stack" }, hasPlayer ? this.player() : null, ...first.map(row => row.node),
       research.length ? this.forResearchers(research) : null, this.tip);
     keepDrawn(this.node, () => this.draw());
+  }
+
+  // A later view of the same kind in place of this one.
+  update(view) {
+    Object.assign(this, { start: view.start_s, seconds: view.seconds });
+    for (const row of this.rows) row.replace(decoded(view.layers[row.name]));
+    this.draw();
   }
 
   // A closed part has no width, and nothing to draw.

@@ -1,0 +1,54 @@
+"""The tab Live: the microphone, with a verdict on every window while it is on.
+
+The browser sends a second of sound when the second before was answered (pictures/microphone.js). Gradio's own streaming of
+audio overwrites a chunk that was not fetched in time, which leaves seams in the sound: of 68 seconds 51 arrived.
+"""
+
+import time
+from typing import Any
+
+import gradio as gr
+from errors import to_json
+from live import Live, decoded
+from parts import QUIET, machine_choice, offered_machines, pictures, rate_choice
+from reading import Sound
+from service import judge, listener
+from settings import AT_ONCE, SESSION_SECONDS
+
+
+# Places of its own: a long recording of somebody else must not hold up a microphone.
+LIVE_QUEUE: dict[str, Any] = {
+    **QUIET,
+    "trigger_mode": "multiple",
+    "concurrency_id": "live",
+    "concurrency_limit": AT_ONCE,
+}
+
+
+def live_tab(own: gr.State) -> None:
+    clip_s = listener.extractor.clip_length / listener.extractor.sampling_rate
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            machine, rate = machine_choice(), rate_choice()
+        with gr.Column(scale=3, min_width=320):
+            every = "Every second gets" if clip_s == 1 else f"Every {clip_s:g} seconds get"
+            drawn = pictures("live", f"Hold the microphone to the machine and start. {every} a verdict.")
+    heard = gr.State(None, time_to_live=SESSION_SECONDS)
+    drawn.select(hear, [machine, rate, own, heard], [drawn, heard], **LIVE_QUEUE)
+    own.change(offered_machines, [own, machine], machine, **QUIET)
+
+
+def hear(machine: str, rate: float, detector: Any, heard: Live | None, event: gr.EventData) -> tuple[str, Live | None]:
+    """Take sound of the microphone; return the picture so far, with a verdict on each window that became whole."""
+    sent = {name: getattr(event, name, None) for name in ("begins", "lost", "rate", "samples")}
+    try:
+        samples = decoded(sent["samples"], sent["rate"])
+        if heard is None or sent["begins"]:
+            heard = Live(listener.extractor)
+        if isinstance(sent["lost"], int) and 0 < sent["lost"] < SESSION_SECONDS * sent["rate"]:
+            heard.skip(sent["lost"])
+        for start_s, window in heard.hear(samples, sent["rate"]):
+            heard.note(start_s, judge(Sound("The sound", window), machine, rate, detector))
+        return to_json(heard.picture()), heard
+    except ValueError as error:
+        return to_json({"error": str(error), "time": time.time()}), heard
