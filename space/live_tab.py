@@ -40,7 +40,7 @@ def live_tab(own: gr.State) -> None:
 
 def hear(machine: str, rate: float, detector: Any, heard: Live | None, event: gr.EventData) -> tuple[str, Live | None]:
     """Take sound of the microphone; return the picture so far, with a verdict on each window that became whole."""
-    sent = {name: getattr(event, name, None) for name in ("begins", "lost", "rate", "samples")}
+    sent: dict[str, Any] = {name: getattr(event, name, None) for name in ("begins", "lost", "rate", "samples")}
     try:
         samples = decoded(sent["samples"], sent["rate"])
         if heard is None or sent["begins"]:

@@ -89,7 +89,7 @@ class _Troublesome:
         elif case == 1:
             time.sleep(60)
         elif case == 2:
-            bytearray(b"x") * (700 * 2**20)
+            self.held = bytearray(b"x") * (700 * 2**20)
         elif case == 3:
             raise TypeError("no sentence")
         return [("trouble", "none")]
