@@ -63,7 +63,12 @@ def machine_choices(detector: Any = None) -> list[Any]:
 
 
 def machine_choice() -> gr.Dropdown:
-    return gr.Dropdown(machine_choices(), value="", label="Machine", info="Which machine the recording is of")
+    return gr.Dropdown(
+        machine_choices(),
+        value="",
+        label="Machine",
+        info="Which machine the recording is of. Without a name nothing is an alarm",
+    )
 
 
 def offered_machines(detector: Any, chosen: str) -> gr.Dropdown:
