@@ -19,6 +19,7 @@ import uvicorn
 import yaml
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
+from starlette.requests import ClientDisconnect
 
 
 USER, TOKEN = "user", "hf_standin"
@@ -50,7 +51,7 @@ class HubServer:
     Attributes:
         requests: (method, path) of everything that was asked, in order.
         holds: as long as it is true of the path of an upload or a commit, that is held.
-        lost: how many were held when their client died.
+        lost: how many were held, or on their way, when their client died.
     """
 
     def __init__(self, folder: Path):
@@ -90,7 +91,11 @@ class HubServer:
         return repository, sha
 
     async def body(self, request: Request) -> bytes:
-        body = await request.body()
+        try:
+            body = await request.body()
+        except ClientDisconnect:  # the client died while it sent
+            self.lost += 1
+            raise HTTPException(499) from None
         while self.holds(request.url.path):
             if await request.is_disconnected():
                 self.lost += 1

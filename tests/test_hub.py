@@ -367,8 +367,10 @@ def cut_off(hub, is_held, process: Forked) -> None:
     lost = hub.lost
     process.kill()
     process.communicate()
-    wait_until(lambda: hub.lost > lost)
-    hub.holds = lambda path: False
+    try:
+        wait_until(lambda: hub.lost > lost)
+    finally:
+        hub.holds = lambda path: False  # or the next push would wait for ever
 
 
 def wait_until(condition, seconds: float = 60.0) -> None:
