@@ -1,6 +1,7 @@
 """A sample of the reliability programme (`python -m research.reliability`): damage, kills and hostile exports are survived."""
 
 import io
+import mmap
 import os
 import signal
 import time
@@ -89,7 +90,8 @@ class _Troublesome:
         elif case == 1:
             time.sleep(60)
         elif case == 2:
-            self.held = bytearray(b"x") * (700 * 2**20)
+            self.held = mmap.mmap(-1, 700 * 2**20)  # new memory, whatever the allocator keeps
+            self.held.write(bytes(700 * 2**20))
         elif case == 3:
             raise TypeError("no sentence")
         return [("trouble", "none")]
