@@ -33,11 +33,11 @@ def completed(known: KnownMachines, windows: ClipOutputs, claimed: str | None) -
     Returns:
         The windows, and the lowest bin that the recording lacks; `None` where it lacks none.
     """
-    machine = known.nearest(known.shared.vectors(together(windows))) if claimed is None else known[claimed]
-    spectra = together(windows).spectra
-    if spectra is None or machine.level is None or machine.spectrum is None:
+    clip = together(windows)
+    machine = known.nearest(known.shared.vectors(clip)) if claimed is None else known[claimed]
+    if clip.spectra is None or machine.level is None or machine.spectrum is None:
         return windows, None
-    first_missing = machine.level.first_missing_bin(spectra)
+    first_missing = machine.level.first_missing_bin(clip.spectra)
     if first_missing is None or windows.spectra is None:
         return windows, None
     normal = normal_statistics(known_space(known.shared), machine.spectrum)

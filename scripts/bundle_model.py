@@ -73,7 +73,8 @@ def link_clips(data_dir: Path, folder: Path) -> int:
     """Fill `folder` with links to the clips that the manifest says to be of the data set, and return their number.
 
     Raises:
-        ValueError: the manifest cannot be used, or names no such clip below `data_dir`.
+        ValueError: the manifest cannot be used, or names no such clip below `data_dir`; or `folder` holds
+            files of its own.
     """
     manifest = data_dir.parent / "manifest.csv"
     try:
@@ -89,6 +90,11 @@ def link_clips(data_dir: Path, folder: Path) -> int:
     wanted = [file for file in wanted if file.is_relative_to(data_dir) and file.is_file()]
     if not wanted:
         raise ValueError(f"{manifest}: names no clip of {DATASET} in {data_dir}.")
+    own = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    if own:
+        raise ValueError(
+            f"{own[0]}: is no link. Expected {folder} to be missing, or to hold the links of an earlier run."
+        )
     shutil.rmtree(folder, ignore_errors=True)
     for file in wanted:
         link = folder / file.relative_to(data_dir)

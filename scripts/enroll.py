@@ -32,9 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     transformers_logging.set_verbosity_error()
     detect = load_pipeline(arguments.model)
-    recordings = find_recordings(arguments.recordings).recordings
-    self_test = detect.enroll(arguments.machine, recordings)
-    print(f"{arguments.machine} is enrolled from {len(recordings)} recordings.", *self_test.sentences(), sep="\n")
+    self_test = detect.enroll(arguments.machine, find_recordings(arguments.recordings).recordings)
+    print(f"{arguments.machine} is enrolled from {self_test.recordings} recordings.", *self_test.sentences(), sep="\n")
     detect.save_pretrained(arguments.output_dir)
     print(f"The model is in {arguments.output_dir}.")
 

@@ -46,8 +46,8 @@ def read(extractor: Any, path: str, max_seconds: int) -> Sound:
             total += len(block)
             if total > limit:
                 raise ValueError(
-                    f"{name}: longer than {max_seconds // 60} minutes. Cut it, or score it with score.py, which has no "
-                    "limit."
+                    f"{name}: longer than {max_seconds // 60} minutes. Cut it, or score it with score.py, which takes "
+                    "24 hours."
                 )
             if total * width > MAX_DECODED_SAMPLES:
                 raise ValueError(
