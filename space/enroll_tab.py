@@ -54,7 +54,9 @@ def enroll_tab(session: Session, page: gr.Blocks) -> None:
     studied.select(remove, draft, draft, **ONE_BY_ONE)
     outputs = [summary, own, enrolled_name, files, code, home, test, kept]
     for made in (
-        button.click(enroll_on_page, [draft, name, own, sources], [*outputs, sources], **PRIVATE),
+        button.click(
+            enroll_on_page, [draft, recordings, microphone, name, own, sources], [*outputs, sources], **PRIVATE
+        ),
         saved.upload(bring_back, [saved, own], outputs, **PRIVATE),
         forget.click(forget_machines, None, outputs, **PRIVATE),
     ):
@@ -123,8 +125,17 @@ def outcome(answer: dict[str, Any], detector: Any, name: str) -> tuple:
 
 
 @on_page(*[gr.skip()] * 8)
-def enroll_on_page(draft: list[str], name: str, own: Any, sources: dict[str, list[str]]) -> tuple:
+def enroll_on_page(
+    draft: list[str],
+    uploaded: list[str] | None,
+    recorded: str | None,
+    name: str,
+    own: Any,
+    sources: dict[str, list[str]],
+) -> tuple:
     """Enroll a machine, beside those that the session has already."""
+    # Whoever clicks at once is faster than `add`: what waits in the fields counts.
+    draft = add(recorded, add(uploaded, draft)[0])[0]
     name = (name or "").strip()
     if not name:
         raise ValueError("The machine has no name: type one.")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 
+# Test modules import from it before they take it as a plugin.
+pytest.register_assert_rewrite("space_app")
 # Nothing in the tests may reach the Hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Threads split sums and so change their rounding. With one thread, here and in every process that a test starts, numbers

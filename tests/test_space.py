@@ -9,7 +9,7 @@ import pickle
 import re
 import shutil
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -614,6 +614,20 @@ def test_enrolling_teaches_which_recording_is_unlike_the_others(visit, sounds):
 
 
 @pytest.mark.slow
+def test_recordings_that_are_still_on_their_way_are_enrolled_too(visit, sounds):
+    page = visit()
+    open_tab(page, "Enroll")
+    held: list[Any] = []
+    page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))
+    give(page, [sounds / f"mine_{i}.wav" for i in range(3)])
+    until(lambda: page.wait_for_timeout(50) or held)  # what adds them is asked for, and not answered
+    panel(page).get_by_label("Name of the machine").fill("press_3")
+    panel(page).get_by_role("button", name="Enroll", exact=True).click()
+    panel(page).get_by_text("press_3 is enrolled").wait_for()
+    assert "Made from 3 recordings" in panel(page).inner_text()
+    held[0].continue_()
+
+
 def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_path):
     page = visit()
     choose_machine(page)
