@@ -620,7 +620,8 @@ def test_recordings_that_are_still_on_their_way_are_enrolled_too(visit, sounds):
     held: list[Any] = []
     page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))
     give(page, [sounds / f"mine_{i}.wav" for i in range(3)])
-    until(lambda: page.wait_for_timeout(50) or held)  # what adds them is asked for, and not answered
+    while not held:
+        page.wait_for_timeout(50)  # what adds them is asked for, and not answered
     panel(page).get_by_label("Name of the machine").fill("press_3")
     panel(page).get_by_role("button", name="Enroll", exact=True).click()
     panel(page).get_by_text("press_3 is enrolled").wait_for()
