@@ -9,10 +9,17 @@ from service import answer_both, read_sound
 
 
 def compare_tab(own: gr.State, offered: dict[str, Any]) -> None:
+    # Columns, which stand one below the other on a phone.
     with gr.Row():
-        first, second = sound_input("First sound"), sound_input("Second sound")
+        with gr.Column(min_width=300):
+            first = sound_input("First sound")
+        with gr.Column(min_width=300):
+            second = sound_input("Second sound")
     with gr.Row():
-        machine, rate = machine_choice(), rate_choice()
+        with gr.Column(min_width=300):
+            machine = machine_choice()
+        with gr.Column(min_width=300):
+            rate = rate_choice()
     examples(offered, first, second, machine)
     drawn = pictures("compare", "Choose two sounds: they are drawn on the same scales, with their difference.")
     inputs = [first, second, machine, rate, own]

@@ -613,7 +613,6 @@ def test_enrolling_teaches_which_recording_is_unlike_the_others(visit, sounds):
     panel(page).get_by_text("None of the 5 would have raised a false alarm.").wait_for()
 
 
-@pytest.mark.slow
 def test_recordings_that_are_still_on_their_way_are_enrolled_too(visit, sounds):
     page = visit()
     open_tab(page, "Enroll")
@@ -629,6 +628,7 @@ def test_recordings_that_are_still_on_their_way_are_enrolled_too(visit, sounds):
     held[0].continue_()
 
 
+@pytest.mark.slow
 def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_path):
     page = visit()
     choose_machine(page)
