@@ -22,9 +22,11 @@ from .configuration_attention_asd import AttentionAsdConfig
 from .decision_attention_asd import Decision, decide_recording
 from .detector_files_attention_asd import CONFIG_FILE, TENSORS_FILE, check_weights, read_detector, write_detector
 from .digests_attention_asd import weights_digest
-from .fitting_attention_asd import NormalClips, enroll_machine, fit_machines
+from .enrolling_attention_asd import enroll_machine
+from .fitting_attention_asd import fit_machines
 from .hearing_attention_asd import together
 from .machines_attention_asd import Closest, KnownMachines
+from .normal_clips_attention_asd import NormalClips
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from .saving_attention_asd import replacing_files
 from .self_test_attention_asd import SelfTest

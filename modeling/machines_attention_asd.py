@@ -103,7 +103,7 @@ class SharedKnowledge:
 
 @dataclass(frozen=True, eq=False)
 class Machine:
-    """A machine that clips can be judged as. Made by `fit_machines` or `enroll_machine` in `fitting_attention_asd`.
+    """A machine that clips can be judged as. Made by `fit_machines` or `enroll_machine`.
 
     Args:
         name (`str`):

@@ -587,11 +587,14 @@ from .detector_files_attention_asd import __all__
 from .digests_attention_asd import __all__
 from .downloads_attention_asd import __all__
 from .drift_attention_asd import __all__
+from .enrolling_attention_asd import __all__
 from .fitting_attention_asd import __all__
 from .hearing_attention_asd import __all__
+from .left_out_attention_asd import __all__
 from .levels_attention_asd import __all__
 from .limits_attention_asd import __all__
 from .machines_attention_asd import __all__
+from .normal_clips_attention_asd import __all__
 from .notes_attention_asd import __all__
 from .periods_attention_asd import __all__
 from .pipeline_attention_asd import __all__

@@ -11,8 +11,8 @@ from machine_world import CONFIG, NAMES, NEW, SIZE, World, without_spectra
 
 from modeling import AnomalyDetector, AttentionAsdConfig, ClipOutputs
 from modeling.backends_attention_asd import BACKENDS
-from modeling.fitting_attention_asd import folds_of
 from modeling.modeling_attention_asd import spectral_statistics
+from modeling.normal_clips_attention_asd import folds_of
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -28,8 +28,8 @@ from feature_extraction import AttentionAsdFeatureExtractor
 from metrics.asd_auc import asd_auc
 from modeling import AnomalyDetector, AttentionAsdConfig, ClipOutputs
 from modeling.decision_attention_asd import ANOMALOUS, CANNOT_TELL, NORMAL
-from modeling.fitting_attention_asd import folds_of
 from modeling.modeling_attention_asd import spectral_statistics
+from modeling.normal_clips_attention_asd import folds_of
 from modeling.self_test_attention_asd import mean
 
 

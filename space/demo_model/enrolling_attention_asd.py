@@ -1,0 +1,1 @@
+../../modeling/enrolling_attention_asd.py

@@ -1,0 +1,1 @@
+../../modeling/left_out_attention_asd.py

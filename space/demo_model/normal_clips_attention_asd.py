@@ -1,0 +1,1 @@
+../../modeling/normal_clips_attention_asd.py
