@@ -9,13 +9,12 @@ import numpy as np
 
 from feature_extraction import AttentionAsdFeatureExtractor
 
+from .first_bytes import HEAD_BYTES, is_sound_file
 from .options import SAMPLE_FORMATS
 from .watching import UNKNOWN_SIZE
 
 
 FULL_SCALE = {"s16le": 2.0**15, "f32le": 1.0}
-# First bytes of FLAC, Ogg, AIFF, CAF, AU and MP3 with a tag.
-FILE_MARKS = (b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"ID3")
 # A header that is longer is none: the chunk before the samples says what it likes.
 MAX_HEADER_BYTES = 2**20
 # A compressed sound file is read whole before it is decoded.
@@ -43,7 +42,9 @@ def stream_blocks(
     head = stream.read(12)
     if head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
         yield from wav_blocks(stream, extractor)
-    elif head.startswith(FILE_MARKS):
+        return
+    head += stream.read(HEAD_BYTES - len(head))
+    if is_sound_file(head):
         data = head + stream.read(MAX_FILE_BYTES + 1 - len(head))
         if len(data) > MAX_FILE_BYTES:
             raise StandardInputError(
@@ -65,7 +66,8 @@ def raw_samples(stream: BinaryIO, head: bytes, sample_format: str, sampling_rate
         sampling_rate: in Hz.
     """
     sample_type = np.dtype(SAMPLE_FORMATS[sample_format])
-    while data := head + stream.read(sampling_rate // 4 * sample_type.itemsize - len(head)):
+    block_bytes = sampling_rate // 4 * sample_type.itemsize
+    while data := head + stream.read(max(block_bytes, len(head)) - len(head)):
         head = b""
         whole = data[: len(data) // sample_type.itemsize * sample_type.itemsize]
         yield np.frombuffer(whole, sample_type).astype(np.float32) / FULL_SCALE[sample_format]

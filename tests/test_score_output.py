@@ -232,7 +232,8 @@ def test_wav_on_standard_input_is_decoded_as_it_arrives(model):
 
 @pytest.mark.parametrize(
     ("form", "subtype"),
-    [("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")],
+    [("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")]
+    + [("MP3", "MPEG_LAYER_III")],
 )
 def test_sound_files_on_standard_input_get_the_verdict_of_the_file(capsys, model, tmp_path, monkeypatch, form, subtype):
     path = tmp_path / f"sound.{form.lower()}"
