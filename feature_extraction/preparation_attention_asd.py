@@ -45,13 +45,16 @@ def find_sound(blocks: Iterable[np.ndarray], shortest: int) -> SoundExtent:
     """
     samples, silent, first, last = 0, 0, None, -1
     for block in blocks:
-        loud = np.flatnonzero(np.abs(block) > SILENCE) + samples
+        is_loud = np.abs(block) > SILENCE
+        # Where runs of loud samples begin and end: a machine that never pauses has one run.
+        edges = np.flatnonzero(np.diff(is_loud, prepend=False, append=False)) + samples
+        begins, ends = edges[::2], edges[1::2]
         samples += len(block)
-        if len(loud):
-            gaps = np.diff(loud, prepend=last) - 1
+        if len(edges):
+            gaps = begins - np.concatenate([[last + 1], ends[:-1]])
             silent += int(gaps[gaps >= shortest].sum())
-            first = int(loud[0]) if first is None else first
-            last = int(loud[-1])
+            first = int(begins[0]) if first is None else first
+            last = int(ends[-1]) - 1
     if first is None:
         return SoundExtent(0, samples, samples, samples)
     is_quiet_at_end = samples - 1 - last >= shortest
