@@ -6,6 +6,7 @@ from api import api
 from compare_tab import compare_tab
 from enroll_tab import enroll_tab
 from files_tab import files_tab
+from history_tab import history_tab
 from listen_tab import listen_tab
 from live_tab import live_tab
 from parts import Session
@@ -48,6 +49,8 @@ def build_page() -> gr.Blocks:
                 timeline_tab(own, LONG_EXAMPLE)
             with gr.Tab("Enroll"):
                 enroll_tab(session, page)
+            with gr.Tab("History"):
+                history_tab()
             with gr.Tab("About"):
                 gr.Markdown(about_text(MODEL_ID), elem_classes="asd-about")
         api()
