@@ -23,7 +23,7 @@ function mount(element, kind, props, watch, trigger, server) {
     if (!microphone) stopPlaying();
     const payload = props.value ? JSON.parse(props.value) : null;
     microphone?.answered(payload);
-    remember([payload, ...(payload?.rows ?? [])].flatMap(one => one?.remember ?? []).map(withFileTime));
+    remember([payload, ...(payload?.rows ?? [])].flatMap(one => one?.remember ?? []).map(withKnownTime));
     if (kind === "part") shownPart = payload;
     if (!payload) return root.replaceChildren(...hint);
     show(root, kind, payload, index => trigger("select", { index }));
