@@ -40,7 +40,7 @@ def main() -> int:
     arguments = parse_arguments()
     clips = machine_clips(arguments.data_dir)
     with tempfile.TemporaryDirectory(prefix="space-load-") as folder:
-        server = SpaceServer(Path(folder), SPACE, **({"MODEL_ID": arguments.model} if arguments.model else {}))
+        server = SpaceServer(Path(folder), SPACE, MODEL_ID=arguments.model or "")
         try:
             began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
             parts = [
