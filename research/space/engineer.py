@@ -35,9 +35,7 @@ def main() -> int:
     """Play all machines, print or write the page, and return 1 where an answer changed."""
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="engineer-") as folder:
-        server = SpaceServer(
-            Path(folder), SPACE, **({"MODEL_ID": str(arguments.model.resolve())} if arguments.model else {})
-        )
+        server = SpaceServer(Path(folder), SPACE, MODEL_ID=str(arguments.model.resolve()) if arguments.model else "")
         try:
             known = server.client().predict(api_name="/machines")
             days = [
