@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from small_detector import RATE, machine_sound
 from space_app import until
 from space_browser import Visits, choose_machine, colors, give, open_tab, panel
 from space_server import SPACE, SpaceServer, copy_space
 
+from research.space.engineer import Day, machine_clips, verdict_row
 from scoring.drift import DriftWatch
 from scoring.rows import HEADERS, as_csv, as_json
 
@@ -168,6 +171,19 @@ def test_rows_of_several_processes_are_whole_in_the_folder(monkeypatch, tmp_path
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ValueError, match="HISTORY_DIR=.*file: cannot be written"):
         Folder(str(tmp_path / "file"))
+
+
+@pytest.mark.slow
+def test_an_engineers_day_ends_with_the_same_verdicts_in_another_browser(space, nothing_goes_through_a_proxy, tmp_path):
+    for split, name, count, hiss in (("train", "normal", 8, 0), ("test", "normal", 2, 0), ("test", "anomaly", 2, 0.3)):
+        (tmp_path / "press" / split).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            path = tmp_path / "press" / split / f"{name}_id_03_{i:08}.wav"
+            soundfile.write(path, machine_sound(900.0, 2000 + i + 10 * (split == "test"), hiss=hiss), RATE)
+    day = Day(space.url, "press_id_03", machine_clips(tmp_path, "press_id_03"), tmp_path / "downloaded").play()
+    assert day["is_same"] and len(day["rows"]) == 4 and len(day["steps"]) == 9
+    row = verdict_row(day)
+    assert row["faulty recordings"] == "2 anomalous" and "anomalous" not in row["normal recordings"]
 
 
 def test_the_same_stretch_of_a_normal_recording_is_heard_beside_what_alarmed(visit, sounds):
