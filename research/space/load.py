@@ -47,8 +47,9 @@ def main() -> int:
                 f"Measured {began}: `{' '.join(['python -m research.space.load', *sys.argv[1:]])}`",
                 machine_line(),
             ]
-            users = serve_users(server, clips, arguments.users)
-            parts += [*users_section(users), memory_line(server)]
+            users = serve_users(server, clips, arguments.users) if arguments.users else []
+            if users:
+                parts += [*users_section(users), f"Memory of the app after the users: {resident_mib(server):.0f} MiB."]
             if arguments.live_minutes:
                 parts += live_section(listen_live(server, clips, arguments.live_minutes, Path(folder)))
         finally:
@@ -64,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True, type=Path, help=f"DCASE layout, with recordings of {MACHINE}")
     parser.add_argument("--model", help="a model that knows this machine (the Space's own)")
-    parser.add_argument("--users", type=int, default=20, help="how many come at once (20)")
+    parser.add_argument("--users", type=int, default=20, help="how many come at once; 0 for none (20)")
     parser.add_argument("--live_minutes", type=float, default=30.0, help="length of the live session; 0 for none (30)")
     parser.add_argument("--output", type=Path, help="write the tables into this file, too")
     return parser.parse_args()
@@ -192,10 +193,6 @@ def resident_mib(server: SpaceServer) -> float:
     """Return the memory that the app has now."""
     pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def memory_line(server: SpaceServer) -> str:
-    return f"Memory of the app after the users: {resident_mib(server):.0f} MiB."
 
 
 def live_section(samples: list[dict[str, Any]]) -> list[str]:
