@@ -11,7 +11,7 @@ const HISTORY_TEXT = {
     (broken ? ` ${count(broken, "line is", "lines are")} left out: a verdict needs a machine, a time and a false-alarm rate.` : ""),
   nothing: name => `${name}: holds no verdict. Expected CSV or JSON that this tab or score.py --output wrote.`,
   tooLarge: name => `${name}: larger than 100 MB. Split it.`,
-  span: (rows, alarms, expected) => `${count(rows.length, "recording")}, ${day(rows[0].when)} to ${dayAndTime(rows.at(-1).when)}. ` +
+  span: (rows, alarms, expected) => `${count(rows.length, "recording")}, ${day(rows[0].when) === day(rows.at(-1).when) ? "" : `${day(rows[0].when)} to `}${dayAndTime(rows.at(-1).when)}. ` +
     `${count(alarms, "alarm")}; by chance about ${number(expected, 2)} would be expected.`,
   live: alarms => `Besides, ${count(alarms, "alarm")} of Live. They play no part in what follows.`,
   last: row => `Last: ${WORDS[row.verdict].toLowerCase()}${row.p_value === null ? "" : `, ${pValue(row.p_value)}`}.` + (row.reason ? ` ${row.reason}` : ""),
@@ -151,9 +151,10 @@ class History {
   card(rows, found) {
     const heard = rows.filter(row => row.heard_by !== "live"), alarms = heard.filter(row => row.verdict === ANOMALOUS).length;
     const expected = heard.reduce((sum, row) => sum + (row.p_value === null ? 0 : row.false_alarm_rate), 0), fromLive = rows.length - heard.length;
+    const isChanged = Boolean(found.score?.changes.length || found.level?.changes.length);
     const verdict = found.score?.changes.length ? ANOMALOUS : rows.at(-1).verdict;
     return el("section", { class: `asd-card asd-is-${KEYS[verdict]}` }, el("div", { class: "asd-icon" }, icon(verdict)),
-      el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, this.machine), ...this.driftWords(rows, found).map(words => el("p", { class: "asd-reason" }, words)),
+      el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, this.machine), ...this.driftWords(rows, found).map(words => el("p", { class: isChanged ? "asd-reason" : "" }, words)),
         heard.length ? el("p", {}, HISTORY_TEXT.span(heard, alarms, expected)) : null, fromLive ? el("p", {}, HISTORY_TEXT.live(fromLive)) : null,
         el("p", {}, HISTORY_TEXT.last(rows.at(-1))),
         el("details", { class: "asd-hint" }, el("summary", {}, "How a lasting change is found"), HISTORY_TEXT.method)));
