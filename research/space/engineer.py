@@ -136,7 +136,7 @@ class Day:
         panel(page).get_by_label("Name of the machine").fill(NAME)
         panel(page).get_by_role("button", name="Enroll", exact=True).click()
         panel(page).get_by_text(f"{NAME} is enrolled").wait_for()
-        return panel(page).locator(f".asd-card:has-text('{NAME} is enrolled') p").all_inner_texts()
+        return panel(page).locator(f".asd-card:has-text('{NAME} is enrolled') p:not(.asd-hint)").all_inner_texts()
 
     def judge(self, page: Any) -> list[dict[str, Any]]:
         open_tab(page, "Files")
