@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from beside import with_normal
 from errors import on_page, to_json
-from parts import FOLLOWS, file_url, follow, machine_choice, pictures, rate_choice, sounds_input
+from history import remember
+from parts import FOLLOWS, Session, file_url, follow, machine_choice, pictures, rate_choice, sounds_input
 from service import answer, judge, read_sound
 from settings import MAX_JUDGED_FILES
 from timeline_tab import chosen_index
 
 
-def files_tab(own: gr.State) -> None:
+def files_tab(session: Session) -> None:
+    own = session.detector
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recordings = sounds_input("Sounds of one machine, or of several")
@@ -25,7 +28,7 @@ def files_tab(own: gr.State) -> None:
     inputs, outputs = [recordings, machine, rate, own], [table, opened]
     gr.on([recordings.change, machine.input, rate.input], judge_many, inputs, outputs, **FOLLOWS)
     follow(own, machine, judge_many, inputs, outputs)
-    table.select(open_row, inputs, opened, show_progress="minimal", **FOLLOWS)
+    table.select(open_row, [*inputs, session.recordings], opened, show_progress="minimal", **FOLLOWS)
 
 
 def judge_many(recordings: list[str] | None, machine: str, rate: float, detector: Any) -> Iterator[tuple[str, str]]:
@@ -48,13 +51,26 @@ def row_of(path: str, machine: str, rate: float, detector: Any) -> dict[str, Any
         result = judge(sound, machine, rate, detector)
     except ValueError as error:
         return {"name": os.path.basename(path), "error": str(error)}
-    return {"name": sound.name, "url": file_url(path), "result": result}
+    return {
+        "name": sound.name,
+        "url": file_url(path),
+        "result": result,
+        "remember": remember(sound, result, detector, "files"),
+    }
 
 
 @on_page()
-def open_row(recordings: list[str] | None, machine: str, rate: float, detector: Any, event: gr.EventData) -> str:
+def open_row(
+    recordings: list[str] | None,
+    machine: str,
+    rate: float,
+    detector: Any,
+    sources: dict[str, list[str]],
+    event: gr.EventData,
+) -> str:
     """Return the answer about the recording that the user chose."""
     paths = recordings or []
     if not paths:
         return ""
-    return to_json(answer(read_sound(paths[chosen_index(event, len(paths), "recording")]), machine, rate, detector))
+    sound = read_sound(paths[chosen_index(event, len(paths), "recording")])
+    return to_json(with_normal(answer(sound, machine, rate, detector), sources))

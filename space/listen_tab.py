@@ -4,7 +4,9 @@ from typing import Any
 
 import enrolling
 import gradio as gr
+from beside import with_normal
 from errors import on_page, to_json
+from history import remember
 from parts import FOLLOWS, KEEP, PRIVATE, Session, examples, follow, machine_choice, pictures, rate_choice, sound_input
 from service import answer, enroll, read_normal, read_sound
 
@@ -31,7 +33,9 @@ def listen_tab(session: Session, offered: dict[str, Any]) -> None:
 def listen(recording: str | None, machine: str, rate: float, detector: Any, sources: dict[str, list[str]]) -> str:
     if recording is None:
         return ""
-    found = answer(read_sound(recording), machine, rate, detector)
+    sound = read_sound(recording)
+    found = with_normal(answer(sound, machine, rate, detector), sources)
+    found["remember"] = remember(sound, found["result"], detector, "listen")
     is_taught = recording in sources.get(machine, [])
     if found["result"]["verdict"] == "anomalous" and machine in sources and not is_taught:
         found["addable"] = machine

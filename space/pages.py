@@ -1,4 +1,4 @@
-"""The page: its header, its tabs, and the synthetic sounds that it offers. Each tab has a file of its own."""
+"""The page: its header and its tabs. Each tab has a file of its own."""
 
 import gradio as gr
 from about import about_text, notice
@@ -6,28 +6,16 @@ from api import api
 from compare_tab import compare_tab
 from enroll_tab import enroll_tab
 from files_tab import files_tab
+from history_tab import history_tab
 from listen_tab import listen_tab
 from live_tab import live_tab
+from offered import EXAMPLES, LONG_EXAMPLE, PAIRS
 from parts import Session
 from settings import MODEL_ID
 from timeline_tab import timeline_tab
 
 
 TITLE = "Does this machine sound right?"
-# Label of an example -> its sounds, and the machine of the demonstration model that they are of.
-EXAMPLES = {
-    "Fan": ("fan_normal.flac", "synthetic_fan_04"),
-    "Fan, clogged": ("fan_clogged.flac", "synthetic_fan_04"),
-    "Pump": ("pump_normal.flac", "synthetic_pump_00"),
-    "Pump, clogged": ("pump_clogged.flac", "synthetic_pump_00"),
-    "Conveyor": ("conveyor_normal.flac", "synthetic_conveyor_02"),
-    "Conveyor, low voltage": ("conveyor_low_voltage.flac", "synthetic_conveyor_02"),
-}
-PAIRS = {
-    "Fan, before and after": ("fan_normal.flac", "fan_clogged.flac", "synthetic_fan_04"),
-    "Pump, before and after": ("pump_normal.flac", "pump_clogged.flac", "synthetic_pump_00"),
-}
-LONG_EXAMPLE = {"Fan that clogs, 60 s": ("fan_60_s.flac", "synthetic_fan_04")}
 
 
 def build_page() -> gr.Blocks:
@@ -43,11 +31,13 @@ def build_page() -> gr.Blocks:
             with gr.Tab("Compare"):
                 compare_tab(own, PAIRS)
             with gr.Tab("Files"):
-                files_tab(own)
+                files_tab(session)
             with gr.Tab("Timeline"):
-                timeline_tab(own, LONG_EXAMPLE)
+                timeline_tab(session, LONG_EXAMPLE)
             with gr.Tab("Enroll"):
                 enroll_tab(session, page)
+            with gr.Tab("History"):
+                history_tab()
             with gr.Tab("About"):
                 gr.Markdown(about_text(MODEL_ID), elem_classes="asd-about")
         api()

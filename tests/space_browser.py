@@ -1,0 +1,100 @@
+"""A browser for the tests of the Space: a real Chromium, and what a person does on the page.
+
+A test module takes these fixtures by `pytest_plugins = ["space_app", "space_browser"]`.
+"""
+
+import json
+import os
+from typing import NoReturn
+
+import pytest
+
+from research.space.page import choose_machine as choose
+from research.space.page import chromium as run_chromium
+from research.space.page import give, open_page, open_tab, panel
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip the test, or fail where everything is installed for the tests and nothing may be skipped in silence."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+# A browser
+
+
+@pytest.fixture(scope="module")
+def chromium(sounds):
+    try:
+        with run_chromium(sounds / "faulty.wav") as browser:
+            yield browser
+    except ImportError as error:
+        lacking(str(error))
+
+
+class Visits:
+    """Opens the app in a browser, and notes what goes wrong there.
+
+    Attributes:
+        complaints: errors in the console and of the page's own code.
+        provoked: how complaints begin that the test provokes. They may come at any time.
+        foreign: requests that left the machine.
+    """
+
+    def __init__(self, browser, url: str):
+        self.browser, self.url = browser, url
+        self.contexts, self.complaints, self.provoked, self.foreign = [], [], [], []
+
+    def __call__(self, width: int = 1280, height: int = 900, scheme: str = "light"):
+        context = self.browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            permissions=["microphone"],
+            has_touch=width < 700,
+        )
+        self.contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self.note_request)
+        open_page(page, self.url)
+        return page
+
+    def note_request(self, request) -> None:
+        if not request.url.startswith((self.url, "blob:", "data:")):
+            self.foreign.append(request.url)
+
+
+@pytest.fixture
+def visit(chromium, space):
+    """A function that opens the app. Afterwards: no error in the console, and no request that left the machine."""
+    visits = Visits(chromium, space.url)
+    yield visits
+    for context in visits.contexts:
+        context.close()
+    assert [text for text in visits.complaints if not text.startswith(tuple(visits.provoked))] == []
+    assert visits.foreign == []
+
+
+def choose_machine(page, name: str = "fan_id_00") -> None:
+    choose(page, name)
+
+
+def verdict(page) -> str:
+    return panel(page).locator(".asd-verdict").first.inner_text()
+
+
+def answer(page) -> dict:
+    """The pipeline's JSON that the page shows."""
+    return json.loads(panel(page).locator(".asd-downloads pre").first.text_content())
+
+
+def colors(page, index: int) -> int:
+    """How many colors the picture has."""
+    return panel(page).locator(".asd-plot canvas:not(.asd-over)").nth(index).evaluate(
+        "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
+    )  # fmt: skip
+
+
+__all__ = ["Visits", "answer", "choose_machine", "colors", "give", "lacking", "open_tab", "panel", "verdict"]
