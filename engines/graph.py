@@ -18,6 +18,8 @@ from modeling.calibration_attention_asd import StudentT, to_tail_scale
 from modeling.modeling_attention_asd import spectral_statistics
 from modeling.student_attention_asd import log_constant, tail_integral
 
+from .engine_attention_asd import OUTPUTS
+
 
 # The input with a default.
 RATE = "false_alarm_rate"
@@ -175,13 +177,53 @@ class PValues(nn.Module):
         return torch.maximum(tail_integral(t, self.degrees, self.log_constant), self.lowest)
 
 
+class NetworkGraph(nn.Module):
+    """From the waveform to everything that the network says, and its inputs.
+
+    Args:
+        model, extractor: what the graph computes.
+        dtype: of the bottlenecks and the head, which have most of the arithmetic. In bfloat16 everywhere, the cosines of
+            168 real clips differed by 0.023 at most; in bfloat16 from the bottlenecks on, by 0.010.
+
+    Raises:
+        ValueError: for a log-mel that cannot be exported.
+    """
+
+    def __init__(
+        self,
+        model: AttentionAsdModel,
+        extractor: AttentionAsdFeatureExtractor,
+        dtype: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        self.model, self.log_mel, self.dtype = simplified(model), LogMel(extractor), dtype
+        self.model.backbone.bottlenecks.to(dtype)
+        self.model.backbone.head.to(dtype)
+
+    def forward(self, input_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        log_mel = self.log_mel(input_values)
+        hidden_states = self.model.represent(input_values, log_mel)
+        outputs = {"log_mel": log_mel, "representations": hidden_states}
+        if self.model.attention is not None:
+            outputs["attention_maps"] = self.model.attention(hidden_states)
+            hidden_states = outputs["attention_maps"] * hidden_states
+        backbone = self.model.backbone
+        hidden_states = backbone.stem_depthwise(backbone.stem(hidden_states)).to(self.dtype)
+        for bottleneck in backbone.bottlenecks:
+            hidden_states = bottleneck(hidden_states)
+        hidden_states = backbone.global_depthwise(backbone.head(hidden_states).float())
+        outputs["embeddings"] = backbone.embedding(hidden_states).flatten(1)
+        outputs["cosines"] = self.model.arcface.cosines(outputs["embeddings"])
+        outputs["spectra"] = spectral_statistics(log_mel)
+        return outputs
+
+
 class Graph(nn.Module):
     """From the waveform to everything that a decision needs; `scripts/export.py --help` lists the outputs.
 
     Args:
         model, extractor, detector: what the graph computes.
-        dtype: of the bottlenecks and the head, which have most of the arithmetic. In bfloat16 everywhere, the cosines of
-            168 real clips differed by 0.023 at most; in bfloat16 from the bottlenecks on, by 0.010.
+        dtype: see [`NetworkGraph`].
 
     Raises:
         ValueError: for a log-mel that cannot be exported.
@@ -195,26 +237,12 @@ class Graph(nn.Module):
         dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
-        self.model, self.log_mel, self.detector, self.dtype = simplified(model), LogMel(extractor), detector, dtype
-        self.model.backbone.bottlenecks.to(dtype)
-        self.model.backbone.head.to(dtype)
+        self.network, self.detector = NetworkGraph(model, extractor, dtype), detector
         self.p_values = PValues(detector)
 
     def forward(self, input_values: torch.Tensor, false_alarm_rate: torch.Tensor) -> dict[str, torch.Tensor]:
-        log_mel = self.log_mel(input_values)
-        hidden_states = self.model.represent(input_values, log_mel)
-        outputs = {}
-        if self.model.attention is not None:
-            outputs["attention_maps"] = self.model.attention(hidden_states)
-            hidden_states = outputs["attention_maps"] * hidden_states
-        backbone = self.model.backbone
-        hidden_states = backbone.stem_depthwise(backbone.stem(hidden_states)).to(self.dtype)
-        for bottleneck in backbone.bottlenecks:
-            hidden_states = bottleneck(hidden_states)
-        hidden_states = backbone.global_depthwise(backbone.head(hidden_states).float())
-        outputs["embeddings"] = backbone.embedding(hidden_states).flatten(1)
-        outputs["cosines"] = self.model.arcface.cosines(outputs["embeddings"])
-        outputs["spectra"] = spectral_statistics(log_mel)
+        heard = self.network(input_values)
+        outputs = {name: heard[name] for name in OUTPUTS if name in heard}
         clips = ClipOutputs(outputs["embeddings"], outputs["cosines"], outputs["spectra"])
         scores = torch.stack([self.detector.scores(clips, machine) for machine in self.detector.machines], dim=1)
         outputs["scores"] = scores.float()

@@ -33,4 +33,4 @@ function mount(element, kind, props, watch, trigger) {
   draw();
 }
 
-return { mount, show, showReport, keep, kept };
+return { mount, show, showReport, keep, kept, Microphone };
