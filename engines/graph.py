@@ -46,7 +46,7 @@ class LogMel(nn.Module):
         size = extractor.n_fft
         if size % 4:
             raise ValueError(f"n_fft={size}: expected a multiple of 4; another log-mel cannot be exported.")
-        self.padding, self.floor = size // 2, extractor.mel_floor
+        self.padding, self.floor_db = size // 2, 10.0 * math.log10(extractor.mel_floor)
         window, mel_filters = extractor.window_and_mel_filters(torch.device("cpu"))
         n = torch.arange(size // 4 + 1)
         starts = extractor.hop_length * torch.arange(1 + extractor.clip_length // extractor.hop_length).unsqueeze(1)
@@ -63,7 +63,8 @@ class LogMel(nn.Module):
             self.register_buffer(f"even_{name}", table[:, 0::2].float().contiguous())
             self.register_buffer(f"odd_{name}", table[:, 1::2].float().contiguous())
         self.register_buffer(
-            "mel_filters", torch.cat([mel_filters[:, 0::2], mel_filters[:, 1::2]], dim=1).T.contiguous()
+            "mel_filters",
+            torch.cat([mel_filters[:, 0::2], mel_filters[:, 1::2]], dim=1).T.contiguous() / extractor.mel_floor,
         )
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
@@ -77,7 +78,8 @@ class LogMel(nn.Module):
         even = ((outer_sum + inner_sum) @ self.even_cosines, (outer_difference - inner_difference) @ self.even_sines)
         odd = ((outer_sum - inner_sum) @ self.odd_cosines, (outer_difference + inner_difference) @ self.odd_sines)
         power = torch.cat([real.square() + imaginary.square() for real, imaginary in (even, odd)], dim=2)
-        return (10.0 * torch.log10(power @ self.mel_filters + self.floor)).transpose(1, 2)
+        # In units of the floor: the exporter takes a sum with 1e-8 for one with nothing, and silence would be infinite.
+        return (10.0 * torch.log10(power @ self.mel_filters + 1.0) + self.floor_db).transpose(1, 2)
 
 
 class BlockwiseConv1d(nn.Module):

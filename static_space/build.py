@@ -113,7 +113,9 @@ def describe(fitted: FittedModel, name_or_path: str, rates: Sequence[int]) -> di
         "examples": examples(detector.machines),
         "sampling_rate": extractor.sampling_rate,
         "rates": [rate for rate in RATES if rate in {*rates, extractor.sampling_rate}],
-        **{name: getattr(extractor, name) for name in ("clip_length", "n_fft", "hop_length", "short_clips", "channels")},
+        **{
+            name: getattr(extractor, name) for name in ("clip_length", "n_fft", "hop_length", "short_clips", "channels")
+        },
         "frames": detector.known.shared.num_frames,
         "mel_frequencies": extractor.mel_frequencies.tolist(),
         "kept_bins": kept_bins(extractor.num_mel_bins),

@@ -248,7 +248,9 @@ class DecisionGraph(nn.Module):
             "is_known": is_measured & row(self.tail.is_known, judged_as),
             "threshold": threshold,
             "level_db": level_db,
-            "band_khz": row(self.mel_khz, (first_missing + edge_bins(spectra.shape[2])).clamp_max(spectra.shape[2] - 1)),
+            "band_khz": row(
+                self.mel_khz, (first_missing + edge_bins(spectra.shape[2])).clamp_max(spectra.shape[2] - 1)
+            ),
             "lowest_percent": 100.0 * row(self.tail.lowest_rate, judged_as),
             "scores": scores,
             "p_values": p_values,

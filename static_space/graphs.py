@@ -106,9 +106,7 @@ def write(graph: nn.Module, inputs: dict[str, torch.Tensor], shapes: dict[str, A
     example, dynamic = tuple(inputs.values()), tuple(shapes.get(name) for name in inputs)
     names = list(graph.eval()(*example))
     program = torch.export.export(graph, example, dynamic_shapes=dynamic, strict=True)
-    torch.onnx.export(
-        program, f=path, input_names=list(inputs), output_names=names, external_data=False, verbose=False
-    )
+    torch.onnx.export(program, f=path, input_names=list(inputs), output_names=names, external_data=False, verbose=False)
 
 
 __all__ = ["DECISION", "NETWORK", "STATISTICS", "rate_file", "shortest_seconds", "write_graphs"]
