@@ -102,7 +102,7 @@ def describe(fitted: FittedModel, name_or_path: str, rates: Sequence[int]) -> di
     model: dict[str, Any] = {"model": Path(name_or_path).name, "version": (detector.weights or "")[:12]}
     return {
         "model": model,
-        "license": " ".join(license_of.values()) or "The license of the weights is in the model's card.",
+        "license": license_text(license_of),
         "notice": notice(detector.machines),
         "machines": [machine_facts(detector, name, alarm_rates) for name in detector.machines],
         "backend": detector.backend,
@@ -146,6 +146,13 @@ def describe(fitted: FittedModel, name_or_path: str, rates: Sequence[int]) -> di
         "refusals": REFUSALS,
         "band_limit": BAND_LIMIT,
     }
+
+
+def license_text(license_of: dict[str, str]) -> str:
+    """Under what the weights may be used, and whom to name."""
+    if not license_of:
+        return "The license of the weights is in the model's card."
+    return f"{license_of['license'].upper()}. {license_of.get('attribution', '')}".strip()
 
 
 def machine_facts(detector: Any, name: str, rates: Sequence[float]) -> dict[str, Any]:
@@ -224,7 +231,9 @@ tags:
 Drop in a machine's sound. The page computes the verdict on your own device and sends nothing. After "Everything is on this
 device now" it works without a network. Any web server serves it: `python -m http.server` in this folder, for example.
 
-The code is under Apache 2.0 (LICENSE). ONNX Runtime (`ort*`) is Microsoft's, under the MIT license. The weights and the detector: {facts["license"]}
+The code is under Apache 2.0 (LICENSE), and ONNX Runtime (`ort*`) is Microsoft's, under the MIT license.
+
+The weights and the detector: {facts["license"]}
 """
 
 

@@ -25,7 +25,6 @@ from modeling.levels_attention_asd import (
     roughness,
 )
 from modeling.machines_attention_asd import FARTHEST, WRONG_MACHINE, known_space
-from modeling.reference_attention_asd import directions_of
 from modeling.spectrum_attention_asd import (
     extent,
     kept_bins,

@@ -34,7 +34,15 @@ function offer({ machines, false_alarm_rates: rates, false_alarm_rate: usual, ex
   at("examples").hidden = !examples.length;
   at("notice").textContent = notice ?? "";
   at("notice").hidden = !notice;
-  at("license").textContent = license;
+  at("license").append("Weights and detector: ", ...withLinks(license));
+}
+
+// Markdown's links, which the license of the weights has.
+function withLinks(text) {
+  return text.split(/(\[[^\]]+\]\(https:[^)\s]+\))/).map(part => {
+    const found = /^\[(.+)\]\((https:.+)\)$/.exec(part);
+    return found ? Object.assign(document.createElement("a"), { textContent: found[1], href: found[2] }) : part;
+  });
 }
 
 // Reads a sound, and judges it.
@@ -126,6 +134,7 @@ function recorder() {
     });
   });
   at("record").replaceWith(microphone.node);
+  at("recording").textContent = "A press records, and another one judges.";
 }
 
 // The start

@@ -47,10 +47,12 @@ async function decoded(bytes) {
   return { rate, channels: named?.bits ? channels.map(channel => onSteps(channel, named.bits)) : channels, notes: [] };
 }
 
-// Browsers scale integers by other full scales; the nearest step of the file's own is what was recorded.
+// Chromium divides steps above 0 by one less than those below. The file's own steps are what was recorded.
 function onSteps(samples, bits) {
   const full = 2 ** (bits - 1);
-  return bits > 20 ? samples : samples.map(value => Math.round(value * full - (value > 0.5 ? 0.25 : 0)) / full);
+  const off = scale => samples.reduce((sum, value) => value > 0 ? sum + Math.abs(value * scale - Math.round(value * scale)) : sum, 0);
+  const positive = off(full - 1) < off(full) ? full - 1 : full;
+  return bits > 16 ? samples : samples.map(value => Math.round(value * (value > 0 ? positive : full)) / full);
 }
 
 function rateOf(bytes) {
