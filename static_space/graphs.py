@@ -90,7 +90,7 @@ def write_decision(fitted: FittedModel, path: Path) -> None:
     )
     free = {0: torch.export.Dim("windows")}
     graph = DecisionGraph(fitted.detector, extractor.mel_frequencies, shortest_seconds(fitted))
-    shapes = dict.fromkeys(INPUTS[:3], free)
+    shapes: dict[str, Any] = dict.fromkeys(INPUTS[:3], free)
     write(graph, dict(zip(INPUTS, example, strict=True)), shapes, path)
 
 

@@ -20,7 +20,7 @@ RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 
 # The answer to a sample lasts so many samples, at the lower rate, to either side; farther away soxr gives rounding errors.
 REACH = 128
 # So many results at the beginning are others.
-FIRST = 64
+FIRST = 80
 AMPLITUDE = 0.5
 
 
