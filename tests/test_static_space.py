@@ -84,7 +84,7 @@ def detect():
 def page_folder(built, detect, tmp_path_factory) -> Path:
     model = tmp_path_factory.mktemp("model")
     detect.save_pretrained(model)
-    return built(model, (48_000,))
+    return built(model, (44_100, 48_000))
 
 
 @pytest.fixture
@@ -256,6 +256,84 @@ def test_the_pictures_are_those_that_the_space_prepares(visit, detect, sounds, m
 
 def cells_of(layer: dict[str, Any]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(layer["cells"]), np.uint8).astype(int)
+
+
+# The page
+
+
+def test_a_window_of_a_long_recording_can_be_looked_at(visit, sounds):
+    answer = visit.judge(sounds["long"], "fan_id_00")
+    scores = [window["score"] for window in answer["result"]["windows"]]
+    assert scores[answer["chosen"]] == max(scores)
+    part = visit.page.locator("#part")
+    # The last window, which reaches back into the faulty one.
+    assert "long.wav, from 2.5 to 3.5 s: anomalous" in part.inner_text()
+    visit.page.get_by_label("Window to look at").fill("1")
+    part.get_by_text("long.wav, from 0.0 to 1.0 s: normal").wait_for()
+
+
+def test_another_machine_or_rate_is_judged_at_once(visit, sounds):
+    assert visit.judge(sounds["faulty"])["result"]["verdict"] == "cannot tell"
+    named = visit.answer_to(lambda: visit.page.get_by_label("Machine", exact=True).select_option("fan_id_00"))
+    assert named["result"]["verdict"] == "anomalous"
+    strict = visit.answer_to(lambda: visit.page.get_by_label("False alarms").select_option("1 in 1000"))
+    assert "support no false-alarm rate below" in strict["result"]["note"]
+
+
+def test_a_report_is_saved_and_opens_without_a_network(visit, sounds, tmp_path):
+    visit.judge(sounds["faulty"], "fan_id_00")
+    with visit.page.expect_download() as saving:
+        visit.page.get_by_role("button", name="Save report").click()
+    saving.value.save_as(tmp_path / "report.html")
+    report = visit.context.new_page()
+    report.goto((tmp_path / "report.html").as_uri())
+    report.get_by_role("heading", name="Anomalous").wait_for()
+    assert report.get_by_text("Difference from normal").is_visible()
+
+
+def test_what_the_microphone_hears_is_judged(visit):
+    def record() -> None:
+        visit.page.get_by_role("button", name="Start listening").click()
+        visit.page.get_by_text("2 s recorded").wait_for()
+        visit.page.get_by_role("button", name="Stop listening").click()
+
+    result = visit.answer_to(record)["result"]
+    assert result["duration_s"] >= 1.9
+    assert result["verdict"] == "cannot tell"  # Chromium's own microphone beeps
+
+
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (390, "dark")])
+def test_axe_finds_no_serious_fault(chromium, page_folder, sounds, width, scheme):
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        lacking("axe-playwright-python: pip install -e .[test]")
+    site = StaticSite(page_folder)
+    # The page lets nobody run other code; axe is other code.
+    visit = StaticVisit(
+        chromium, site.url, viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
+    )
+    visit.judge(sounds["long"], "fan_id_00")
+    found = [(one["id"], one["nodes"][0]["html"]) for one in Axe().run(visit.page).response["violations"]
+             if one["impact"] in ("serious", "critical")]  # fmt: skip
+    assert found == []
+    assert visit.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    if folder := os.environ.get("SPACE_SCREENSHOTS"):
+        visit.page.screenshot(path=Path(folder) / f"static-{width}-{scheme}.png", full_page=True)
+    visit.context.close()
+    site.stop()
+
+
+def test_a_damaged_file_is_named_and_nothing_is_judged(chromium, page_folder, tmp_path):
+    folder = shutil.copytree(page_folder, tmp_path / "page")
+    damaged = bytearray((folder / "decision.onnx").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / "decision.onnx").write_bytes(damaged)
+    site, page = StaticSite(folder), chromium.new_page()
+    page.goto(site.url)
+    page.get_by_text("The detector cannot be loaded: decision.onnx: damaged").wait_for()
+    page.close()
+    site.stop()
 
 
 # Each graph beside the code that it stands for
