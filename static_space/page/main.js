@@ -56,6 +56,7 @@ async function take(name, bytes) {
 async function attempt(name, work) {
   try { await work(); } catch (error) {
     at("working").textContent = "";
+    at("farthest").hidden = true;
     show("answer", "listen", { error: `${name}: ${error.message}.` });
     at("part").replaceChildren();
     document.documentElement.dataset.answer = JSON.stringify({ error: `${name}: ${error.message}.` });
@@ -81,10 +82,24 @@ async function answer() {
     show("answer", isLong ? "timeline" : "listen", payload, index => attempt(name, () => part(name, judged, index)));
     if (isLong) await part(name, judged, highest(judged.result)); else at("part").replaceChildren();
     at("working").textContent = `Computed on this device in ${((performance.now() - started) / 1000).toFixed(1)} s.`;
+    showFarthest(payload);
+    if (innerWidth < 800) at("answer").scrollIntoView({ behavior: "smooth" });
     document.documentElement.dataset.answer = JSON.stringify(payload);
   } catch (error) {
     if (!(error instanceof Superseded)) throw error;
   }
+}
+
+// In the place of a reason: where the pictured window is farthest from normal, averaged over time.
+function showFarthest({ result, view }) {
+  const isShown = result.verdict === "anomalous" && view.normal_db !== null;
+  at("farthest").hidden = !isShown;
+  if (!isShown) return;
+  const beside = view.mean_db.map((level, bin) => level - view.normal_db[bin]);
+  const side = (value, word) => `${Math.abs(value).toFixed(0)} dB ${word} at ${Number(view.mel_hz[beside.indexOf(value)].toPrecision(2))} Hz`;
+  const [above, below] = [Math.max(...beside), Math.min(...beside)];
+  at("farthest").textContent = "This page does not work out the reason. Averaged over time, the sound is farthest from normal with " +
+    `${[above > 0 ? side(above, "above") : null, below < 0 ? side(below, "below") : null].filter(Boolean).join(" and ")}.`;
 }
 
 class Superseded extends Error {}
