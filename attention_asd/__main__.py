@@ -25,6 +25,7 @@ COMMANDS = {
     "enroll": ("scripts/enroll.py", "add a machine to a model, from a few normal recordings"),
     "fit": ("scripts/fit_detector.py", "fit a model's detector to other normal recordings, without training"),
     "export": ("scripts/export.py", "write a model for ONNX, OpenVINO or the compiled engine"),
+    "page": ("scripts/build_static.py", "build a page that judges sounds in the browser, for any web server"),
     "push": ("scripts/push_to_hub.py", "upload a model, its Space, the data set or the metric to the Hub"),
     "convert": ("scripts/convert_original_checkpoint.py", "convert the authors' checkpoint"),
     "demo": ("scripts/demo.py", "train and judge synthetic machines, in a few minutes"),

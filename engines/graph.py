@@ -18,6 +18,8 @@ from modeling.calibration_attention_asd import StudentT, to_tail_scale
 from modeling.modeling_attention_asd import spectral_statistics
 from modeling.student_attention_asd import log_constant, tail_integral
 
+from .engine_attention_asd import OUTPUTS
+
 
 # The input with a default.
 RATE = "false_alarm_rate"
@@ -44,7 +46,7 @@ class LogMel(nn.Module):
         size = extractor.n_fft
         if size % 4:
             raise ValueError(f"n_fft={size}: expected a multiple of 4; another log-mel cannot be exported.")
-        self.padding, self.floor = size // 2, extractor.mel_floor
+        self.padding, self.floor_db = size // 2, 10.0 * math.log10(extractor.mel_floor)
         window, mel_filters = extractor.window_and_mel_filters(torch.device("cpu"))
         n = torch.arange(size // 4 + 1)
         starts = extractor.hop_length * torch.arange(1 + extractor.clip_length // extractor.hop_length).unsqueeze(1)
@@ -61,7 +63,8 @@ class LogMel(nn.Module):
             self.register_buffer(f"even_{name}", table[:, 0::2].float().contiguous())
             self.register_buffer(f"odd_{name}", table[:, 1::2].float().contiguous())
         self.register_buffer(
-            "mel_filters", torch.cat([mel_filters[:, 0::2], mel_filters[:, 1::2]], dim=1).T.contiguous()
+            "mel_filters",
+            torch.cat([mel_filters[:, 0::2], mel_filters[:, 1::2]], dim=1).T.contiguous() / extractor.mel_floor,
         )
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
@@ -75,7 +78,8 @@ class LogMel(nn.Module):
         even = ((outer_sum + inner_sum) @ self.even_cosines, (outer_difference - inner_difference) @ self.even_sines)
         odd = ((outer_sum - inner_sum) @ self.odd_cosines, (outer_difference + inner_difference) @ self.odd_sines)
         power = torch.cat([real.square() + imaginary.square() for real, imaginary in (even, odd)], dim=2)
-        return (10.0 * torch.log10(power @ self.mel_filters + self.floor)).transpose(1, 2)
+        # In units of the floor: the exporter takes a sum with 1e-8 for one with nothing, and silence would be infinite.
+        return (10.0 * torch.log10(power @ self.mel_filters + 1.0) + self.floor_db).transpose(1, 2)
 
 
 class BlockwiseConv1d(nn.Module):
@@ -175,13 +179,53 @@ class PValues(nn.Module):
         return torch.maximum(tail_integral(t, self.degrees, self.log_constant), self.lowest)
 
 
+class NetworkGraph(nn.Module):
+    """From the waveform to everything that the network says, and its inputs.
+
+    Args:
+        model, extractor: what the graph computes.
+        dtype: of the bottlenecks and the head, which have most of the arithmetic. In bfloat16 everywhere, the cosines of
+            168 real clips differed by 0.023 at most; in bfloat16 from the bottlenecks on, by 0.010.
+
+    Raises:
+        ValueError: for a log-mel that cannot be exported.
+    """
+
+    def __init__(
+        self,
+        model: AttentionAsdModel,
+        extractor: AttentionAsdFeatureExtractor,
+        dtype: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        self.model, self.log_mel, self.dtype = simplified(model), LogMel(extractor), dtype
+        self.model.backbone.bottlenecks.to(dtype)
+        self.model.backbone.head.to(dtype)
+
+    def forward(self, input_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        log_mel = self.log_mel(input_values)
+        hidden_states = self.model.represent(input_values, log_mel)
+        outputs = {"log_mel": log_mel, "representations": hidden_states}
+        if self.model.attention is not None:
+            outputs["attention_maps"] = self.model.attention(hidden_states)
+            hidden_states = outputs["attention_maps"] * hidden_states
+        backbone = self.model.backbone
+        hidden_states = backbone.stem_depthwise(backbone.stem(hidden_states)).to(self.dtype)
+        for bottleneck in backbone.bottlenecks:
+            hidden_states = bottleneck(hidden_states)
+        hidden_states = backbone.global_depthwise(backbone.head(hidden_states).float())
+        outputs["embeddings"] = backbone.embedding(hidden_states).flatten(1)
+        outputs["cosines"] = self.model.arcface.cosines(outputs["embeddings"])
+        outputs["spectra"] = spectral_statistics(log_mel)
+        return outputs
+
+
 class Graph(nn.Module):
     """From the waveform to everything that a decision needs; `scripts/export.py --help` lists the outputs.
 
     Args:
         model, extractor, detector: what the graph computes.
-        dtype: of the bottlenecks and the head, which have most of the arithmetic. In bfloat16 everywhere, the cosines of
-            168 real clips differed by 0.023 at most; in bfloat16 from the bottlenecks on, by 0.010.
+        dtype: see [`NetworkGraph`].
 
     Raises:
         ValueError: for a log-mel that cannot be exported.
@@ -195,26 +239,12 @@ class Graph(nn.Module):
         dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
-        self.model, self.log_mel, self.detector, self.dtype = simplified(model), LogMel(extractor), detector, dtype
-        self.model.backbone.bottlenecks.to(dtype)
-        self.model.backbone.head.to(dtype)
+        self.network, self.detector = NetworkGraph(model, extractor, dtype), detector
         self.p_values = PValues(detector)
 
     def forward(self, input_values: torch.Tensor, false_alarm_rate: torch.Tensor) -> dict[str, torch.Tensor]:
-        log_mel = self.log_mel(input_values)
-        hidden_states = self.model.represent(input_values, log_mel)
-        outputs = {}
-        if self.model.attention is not None:
-            outputs["attention_maps"] = self.model.attention(hidden_states)
-            hidden_states = outputs["attention_maps"] * hidden_states
-        backbone = self.model.backbone
-        hidden_states = backbone.stem_depthwise(backbone.stem(hidden_states)).to(self.dtype)
-        for bottleneck in backbone.bottlenecks:
-            hidden_states = bottleneck(hidden_states)
-        hidden_states = backbone.global_depthwise(backbone.head(hidden_states).float())
-        outputs["embeddings"] = backbone.embedding(hidden_states).flatten(1)
-        outputs["cosines"] = self.model.arcface.cosines(outputs["embeddings"])
-        outputs["spectra"] = spectral_statistics(log_mel)
+        heard = self.network(input_values)
+        outputs = {name: heard[name] for name in OUTPUTS if name in heard}
         clips = ClipOutputs(outputs["embeddings"], outputs["cosines"], outputs["spectra"])
         scores = torch.stack([self.detector.scores(clips, machine) for machine in self.detector.machines], dim=1)
         outputs["scores"] = scores.float()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .modeling_attention_asd import spectral_statistics
+from .notes_attention_asd import note
 from .outputs_attention_asd import ClipOutputs
 
 
@@ -68,16 +69,10 @@ class Conditions:
     def obstacle(self) -> str | None:
         """Why the recording cannot be judged at all; `None` where it can."""
         if self.seconds < self.shortest_seconds:
-            return (
-                f"it has only {self.seconds:.2g} s of sound: {self.shortest_seconds:g} s or more are needed. Record for "
-                "longer"
-            )
+            return note("too short", seconds=self.seconds, shortest_seconds=self.shortest_seconds)
         duration = self.seconds + self.silent_seconds
         if self.silent_seconds > MAX_SILENT_SHARE * duration:
-            return (
-                f"more than half of it is silent ({self.silent_seconds:.1f} of {duration:.1f} s): check when the recorder "
-                "starts and stops"
-            )
+            return note("mostly silent", silent_seconds=self.silent_seconds, duration_s=duration)
         return None
 
     def notes(self, is_alarm: bool) -> list[str]:
@@ -88,15 +83,11 @@ class Conditions:
         """
         notes = []
         if self.is_clipped:
-            percent = 100.0 * self.clipped_share
-            notes.append(f"the recording is clipped ({percent:.2g} % of its samples): lower the recorder's gain")
+            notes.append(note("clipped", clipped_percent=100.0 * self.clipped_share))
         if is_alarm and self.hum_hz is not None:
-            notes.append(
-                f"there is a hum at multiples of {self.hum_hz} Hz: check the microphone's cable and ground, unless the machine "
-                "hums"
-            )
+            notes.append(note("hum", hum_hz=self.hum_hz))
         if self.silent_seconds > NOTED_SILENT_SHARE * (self.seconds + self.silent_seconds):
-            notes.append(f"{self.silent_seconds:.1f} s of it are silent")
+            notes.append(note("partly silent", silent_seconds=self.silent_seconds))
         return notes
 
 

@@ -17,7 +17,7 @@ from .conditions_attention_asd import Conditions
 from .hearing_attention_asd import Sound, completed, hear
 from .levels_attention_asd import LEVEL_DB
 from .machines_attention_asd import KnownMachines
-from .notes_attention_asd import NOISE, NOT_FINITE, SHORT, SILENT, band_limit, band_note, level_note, unsupported_rate
+from .notes_attention_asd import NOTES, band_limit, band_note, level_note, note, unsupported_rate
 from .outputs_attention_asd import ClipOutputs
 
 
@@ -25,6 +25,7 @@ NORMAL, ANOMALOUS, CANNOT_TELL = "normal", "anomalous", "cannot tell"
 
 # A recording that is so many times shorter than the normal ones gets a note.
 NOTED_SHORTENING = 1.5
+SILENT, NOT_FINITE = NOTES["silent"], NOTES["not finite"]
 # What is not known of a window that is not judged.
 REFUSED = {"verdict": CANNOT_TELL, "score": None, "p_value": None}
 
@@ -196,7 +197,7 @@ def judge(decision: Decision, sound: Sound, known: KnownMachines, is_machine_nam
             is_beyond = decision.p_value is not None and decision.p_value <= lowest_rate
             verdict = CANNOT_TELL if is_beyond else verdict
             notes.append(unsupported_rate(lowest_rate, is_beyond))
-        notes += [] if sound.shortening < NOTED_SHORTENING else [SHORT]
+        notes += [] if sound.shortening < NOTED_SHORTENING else [NOTES["shorter"]]
         tested = machine.self_test
         if verdict == NORMAL and tested is not None and tested.backend == decision.backend:
             notes += filter(None, [tested.warning(decision.false_alarm_rate)])
@@ -208,21 +209,17 @@ def verdict_and_notes(decision: Decision, sound: Sound, is_machine_named: bool) 
     is_loud = abs(sound.level_db) >= LEVEL_DB
     notes = [level_note(sound.level_db)] if is_loud and decision.machine is not None else []
     if sound.is_noise:
-        return CANNOT_TELL, [NOISE]
+        return CANNOT_TELL, [NOTES["noise"]]
     if not sound.is_close:
-        return CANNOT_TELL, [f"it is like none of the known machines (the closest is {sound.nearest})", *notes]
+        return CANNOT_TELL, [note("like none", nearest=sound.nearest), *notes]
     if decision.p_value is None:
-        return CANNOT_TELL, [f"too few normal clips to calibrate {decision.machine} with: enroll it again with more"]
+        return CANNOT_TELL, [note("too few clips", machine=decision.machine)]
     is_alarm = decision.p_value <= decision.false_alarm_rate
     if is_machine_named and sound.is_other:
-        notes = [f"it sounds like {sound.nearest}, not like {decision.machine}", *notes]
+        notes = [note("other machine", nearest=sound.nearest, machine=decision.machine), *notes]
         return (ANOMALOUS if is_alarm else CANNOT_TELL), notes
     if is_alarm and not is_machine_named:
-        unknown = (
-            f"it is like none of the known machines in normal operation (the closest is {sound.nearest}): name the machine "
-            "to have it judged as that one"
-        )
-        return CANNOT_TELL, [unknown, *notes]
+        return CANNOT_TELL, [note("no machine named", nearest=sound.nearest), *notes]
     return (ANOMALOUS if is_alarm else NORMAL), notes
 
 

@@ -68,6 +68,11 @@ class AnomalyDetector:
         self.weights = weights
 
     @property
+    def known(self) -> KnownMachines:
+        """What is known of the machines, one by one and all together."""
+        return self._known
+
+    @property
     def machines(self) -> list[str]:
         """Names of the machines that a clip can be judged as, fitted and enrolled ones."""
         return list(self._known.by_name)

@@ -66,11 +66,7 @@ class NormalLevel:
         Args:
             spectra: of the recording, `(1, 6, num_mel_bins)`.
         """
-        mean = spectra[:, 0].double()
-        offset = offset_db(mean, self.bins[0]).item()
-        excess = max(offset - self.highest, 0.0) + min(offset - self.lowest, 0.0)
-        moved = (mean - self.bins[0])[0, : kept_bins(mean.shape[1])] * excess > 0.0
-        return excess if moved.double().mean().item() >= WHOLE_SHARE else 0.0
+        return excess(spectra[0, 0].double(), self.bins[0], self.lowest, self.highest).item()
 
     def first_missing_bin(self, spectra: torch.Tensor) -> int | None:
         """The lowest of the bins at the top that a recording lacks; `None` where it lacks none.
@@ -78,14 +74,40 @@ class NormalLevel:
         Args:
             spectra: of the recording, `(1, 6, num_mel_bins)`.
         """
-        bins = spectra.shape[2]
-        beside = (spectra[:, 0] - self.bins[0])[0]
-        beside = beside - median(beside[: kept_bins(bins)].unsqueeze(0))
-        present = torch.nonzero(beside >= MISSING_DB)
-        first_missing = int(present[-1]) + 1 if len(present) else 0
-        if bins - first_missing < max(bins * TOP_BINS, 1):
-            return None
-        return max(first_missing - edge_bins(bins), 1)
+        first_missing = int(first_missing_bin(spectra[0, 0], self.bins[0]))
+        return first_missing if first_missing < spectra.shape[2] else None
+
+
+def excess(
+    mean: torch.Tensor, normal: torch.Tensor, lowest: float | torch.Tensor, highest: float | torch.Tensor
+) -> torch.Tensor:
+    """How much louder (or softer, below 0) a recording is than a range of offsets, in dB; 0 within the range.
+
+    Args:
+        mean: the mean log-mel of the recording, `(num_mel_bins,)` in float64.
+        normal: that of the machine, `(num_mel_bins,)`.
+        lowest, highest: the range, see [`NormalLevel`].
+    """
+    offset = offset_db(mean.unsqueeze(0), normal)
+    beyond = (offset - highest).clamp_min(0.0) + (offset - lowest).clamp_max(0.0)
+    moved = (mean - normal)[: kept_bins(len(mean))] * beyond > 0.0
+    return torch.where(moved.double().mean() >= WHOLE_SHARE, beyond, torch.zeros_like(beyond))
+
+
+def first_missing_bin(mean: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
+    """The lowest of the bins at the top that a recording lacks; the number of bins where it lacks none.
+
+    Args:
+        mean: the mean log-mel of the recording, `(num_mel_bins,)`.
+        normal: that of the machine, `(num_mel_bins,)`.
+    """
+    bins = len(mean)
+    beside = mean - normal
+    beside = beside - median(beside[: kept_bins(bins)].unsqueeze(0))
+    present = (beside >= MISSING_DB) * torch.arange(1, bins + 1)
+    first_missing = present.max()
+    is_missing = bins - first_missing >= max(bins * TOP_BINS, 1)
+    return torch.where(is_missing, (first_missing - edge_bins(bins)).clamp_min(1), bins)
 
 
 def edge_bins(num_mel_bins: int) -> int:

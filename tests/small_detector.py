@@ -24,8 +24,11 @@ def machine_sound(hertz: float, *key: int, seconds: float = 1.0, hiss: float = 0
     return (0.1 * hum + (0.02 + hiss) * noise).astype(np.float32)
 
 
-def small_pipeline(clips: int = 36) -> AnomalousSoundDetectionPipeline:
-    """A pipeline of three machines with so many clips each; 36 support a false-alarm rate of 1 %."""
+def small_pipeline(clips: int = 36, noise: torch.Tensor | None = None) -> AnomalousSoundDetectionPipeline:
+    """A pipeline of three machines with so many clips each; 36 support a false-alarm rate of 1 %.
+
+    With spectra of noise, as `AnomalyDetector.fit` takes them, the pipeline refuses noise.
+    """
     config = AttentionAsdConfig(**{**SMALL, "id2label": dict(enumerate(MACHINES))})
     extractor = AttentionAsdFeatureExtractor(clip_length=RATE)
     torch.manual_seed(0)
@@ -42,5 +45,5 @@ def small_pipeline(clips: int = 36) -> AnomalousSoundDetectionPipeline:
         optimizer.zero_grad()
     with torch.no_grad():
         outputs = model.eval()(**inputs)
-    detector = AnomalyDetector.fit(config, outputs, names, held_out)
+    detector = AnomalyDetector.fit(config, outputs, names, held_out, noise=noise)
     return AnomalousSoundDetectionPipeline(model=model, feature_extractor=extractor, detector=detector, device="cpu")

@@ -158,6 +158,14 @@ def test_export_gives_the_networks_outputs_for_any_batch(eager, exported, clips,
     assert torch.allclose(outputs.spectra, expected.spectra, atol=0.01)
 
 
+@pytest.mark.parametrize("engine", GRAPHS[:2])
+def test_silence_is_heard_as_the_network_hears_it(eager, exported, engine):
+    clips = torch.zeros(1, RATE)
+    clips[:, : RATE // 4] = torch.from_numpy(machine_sound(220.0, 1001))[: RATE // 4]
+    outputs = ExportedModel.from_exported(exported(engine))(clips)
+    assert torch.allclose(outputs.spectra, eager_outputs(eager, clips).spectra, atol=0.01)
+
+
 @pytest.mark.parametrize("engine", GRAPHS)
 def test_graphs_own_scores_and_verdicts_are_the_detectors(exported, clips, engine):
     directory = exported(engine)

@@ -35,4 +35,4 @@ function mount(element, kind, props, watch, trigger, server) {
   draw();
 }
 
-return { mount, show, showReport, keep, kept };
+return { mount, show, showReport, keep, kept, Microphone };

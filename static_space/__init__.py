@@ -1,0 +1,1 @@
+"""A page that judges sounds in the visitor's browser: what it is built of, and how."""
