@@ -3,6 +3,7 @@
 import ast
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def run_as_on_windows(warm_python):
     return run
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="makes Linux refuse what Windows refuses")
 def test_training_resuming_enrolling_and_scoring_do_nothing_that_windows_refuses(
     sound_folder, run_as_on_windows, tmp_path
 ):
@@ -78,8 +80,8 @@ def test_every_text_file_is_opened_with_its_encoding():
 def linkless(tmp_path) -> Path:
     folder = tmp_path / "space"
     shutil.copytree(DEMO_MODEL, folder / "demo_model", ignore=shutil.ignore_patterns("*.py"))
-    for link in DEMO_MODEL.glob("*.py"):
-        (folder / "demo_model" / link.name).write_text(link.readlink().as_posix(), encoding="utf-8")
+    for name, file in code_files().items():
+        (folder / "demo_model" / name).write_text(f"../../{file.parent.name}/{name}", encoding="utf-8")
     return folder
 
 
