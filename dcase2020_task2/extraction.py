@@ -53,7 +53,7 @@ def extract(path: Path, archive: Archive, directory: Path) -> None:
             (directory / target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(extracting / target, directory / target)
         record = {"md5": archive.md5, "clips": list(members)}
-        _record(directory, archive).write_text(json.dumps(record))
+        _record(directory, archive).write_text(json.dumps(record), encoding="utf-8")
     except ArchiveError:
         path.unlink()
         raise
@@ -126,7 +126,7 @@ def is_whole(directory: Path, archive: Archive) -> bool:
     if _merging(directory, archive).exists() or not _record(directory, archive).exists():
         return False
     try:
-        record = json.loads(_record(directory, archive).read_text())
+        record = json.loads(_record(directory, archive).read_text(encoding="utf-8"))
     except ValueError:  # half written, when the power went
         return False
     return record["md5"] == archive.md5 and all((directory / clip).exists() for clip in record["clips"])

@@ -36,11 +36,30 @@ from .native_layout_attention_asd import LAGS, Description
 SOURCE = "native_attention_asd.c"
 SOURCE_SHA256 = "3c0b37ccb8258602c9777f198b576ab1cabc473a9afffa2339e1b3eba29319e7"
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
+NO_VNNI = (
+    "This export is for processors with AVX-512 VNNI, which this one has not (Intel has it since Ice Lake, AMD since Zen 4): "
+    "export the model for openvino or onnx."
+)
 HUGE_PAGE, ALIGNMENT = 2**21, 64
 ADVICE = "The file is not whole, or was not written by scripts/export.py: export the model again."
 
 
 # The library
+
+
+def check_system() -> None:
+    """Refuse a system that the engine was not written for.
+
+    Raises:
+        ImportError: it is Windows, or a processor of another family, as in Apple's newer computers.
+    """
+    if os.name == "nt":
+        raise ImportError(
+            "This export is compiled where it runs, with a compiler of Linux or macOS, and does not run on Windows: export "
+            "the model for openvino or onnx."
+        )
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        raise ImportError(NO_VNNI)
 
 
 def compiler() -> list[str]:
@@ -63,7 +82,7 @@ def compiler() -> list[str]:
 def processor() -> str:
     """What `-march=native` depends on: a cache may be shared by machines."""
     information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
     kept = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
     return "\n".join([platform.machine(), platform.processor(), *sorted(kept)])
 
@@ -77,7 +96,7 @@ def library(source: Path) -> ctypes.CDLL:
 
     Raises:
         ValueError: it is another source than this code was written for.
-        ImportError: there is no compiler, or it failed.
+        ImportError: the engine does not run on this system, there is no compiler, or it failed.
     """
     content = source.read_bytes()
     if hashlib.sha256(content).hexdigest() != SOURCE_SHA256:
@@ -85,6 +104,7 @@ def library(source: Path) -> ctypes.CDLL:
             f"{source}: not the source that this version of the code was written for, so it is not compiled. Export the "
             "model again with scripts/export.py."
         )
+    check_system()
     command = [*compiler(), *FLAGS]
     digest = hashlib.sha256("\0".join([SOURCE_SHA256, *command, processor()]).encode()).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attention_asd"
@@ -157,10 +177,7 @@ def compile_source(command: list[str], content: bytes, path: Path) -> None:
     )
     messages = done.stderr.decode(errors="replace")
     if done.returncode and "no AVX-512 VNNI" in messages:
-        raise ImportError(
-            "This export is for processors with AVX-512 VNNI, which this one has not (Intel has it since Ice Lake, AMD "
-            "since Zen 4): export the model for openvino or onnx."
-        )
+        raise ImportError(NO_VNNI)
     if done.returncode:
         raise ImportError(
             f"{' '.join(command)} could not compile {SOURCE}: {messages.strip()[-2000:]}\nInstall a newer "

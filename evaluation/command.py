@@ -1,5 +1,6 @@
 """How every command of this project starts and ends."""
 
+import io
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,6 +14,10 @@ def run(main: Callable[[], int | None]) -> None:
     An expected error is one line on standard error and exit code 2. Any other error is a traceback and exit code 2 as
     well: Python's own code, 1, would say that a recording is anomalous.
     """
+    # File names may hold bytes that are no text, and characters that the encoding of a redirected output lacks, as on Windows.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(main())
     except (ValueError, OSError, ImportError, SafetensorError) as error:

@@ -76,7 +76,7 @@ def evaluate_model(
     write_scores(replace(scored, rows=of_network), output_dir, splits.folder)
     write_challenge_files(of_network, output_dir)
     write_figures(loaded, scored, labelled, output_dir)
-    (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
 
 
@@ -164,7 +164,7 @@ def shown(path: str, data_dir: Path | None) -> str:
 
 def write_scores(scored: ScoredClips, output_dir: Path, data_dir: Path | None) -> None:
     """Write `scores.csv`, one line a clip, with paths below `data_dir`."""
-    with open(output_dir / "scores.csv", "w", newline="") as file:
+    with open(output_dir / "scores.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "machine_type", "machine_id", "label", "score"])
         for row in scored.rows:
@@ -179,7 +179,7 @@ def write_challenge_files(rows: Sequence[Row], output_dir: Path) -> None:
     for row in rows:
         by_machine.setdefault(machine_of(row), []).append((Path(row["path"]).name, row["score"]))
     for machine, scores in by_machine.items():
-        with open(output_dir / f"anomaly_score_{machine}.csv", "w", newline="") as file:
+        with open(output_dir / f"anomaly_score_{machine}.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows((name, repr(score)) for name, score in sorted(scores))
 
 

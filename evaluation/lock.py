@@ -2,6 +2,7 @@
 
 import atexit
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,7 +28,8 @@ def hold(path: Path, name: str) -> FileLock:
         raise ValueError(
             f"{name} is in use by {holder(path)}, which writes into it. Wait for its end, or choose another output."
         ) from None
-    path.write_text(str(os.getpid()))
+    with suppress(PermissionError):  # Windows lets nobody write into a locked file, or read it
+        path.write_text(str(os.getpid()), encoding="utf-8")
     atexit.register(lock.release)  # refers to the lock: one that nothing refers to is freed
     return lock
 
@@ -35,6 +37,6 @@ def hold(path: Path, name: str) -> FileLock:
 def holder(path: Path) -> str:
     """Say which process holds a lock."""
     try:
-        return f"process {int(path.read_text())}"
-    except (OSError, ValueError):  # Windows lets nobody read a locked file
+        return f"process {int(path.read_text(encoding='utf-8'))}"
+    except (OSError, ValueError):
         return "another process"

@@ -48,9 +48,9 @@ def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> Mo
         repository: where the card's examples load the model from.
         subfolder: folder of the model in that repository.
     """
-    results = json.loads((model_dir / "all_results.json").read_text())
-    arguments = json.loads((model_dir / "training_args.json").read_text())
-    config = json.loads((model_dir / "config.json").read_text())
+    results = json.loads((model_dir / "all_results.json").read_text(encoding="utf-8"))
+    arguments = json.loads((model_dir / "training_args.json").read_text(encoding="utf-8"))
+    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
     # A machine that is enrolled alone has no figures of the paper's score, only those of the verdicts.
     measured = results.get("test") or {}
     test = measured if "auc" in measured else None
@@ -89,7 +89,7 @@ def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> Mo
 def read_self_tests(model_dir: Path) -> dict[str, SelfTest]:
     """Return the self-test of each machine of the model's detector, by its name; none where there is no detector."""
     file = model_dir / "scoring_config.json"
-    machines = json.loads(file.read_text()).get("machines", []) if file.is_file() else []
+    machines = json.loads(file.read_text(encoding="utf-8")).get("machines", []) if file.is_file() else []
     return {record["name"]: SelfTest.from_dict(record["self_test"]) for record in machines if record.get("self_test")}
 
 

@@ -5,6 +5,7 @@ Machines are numbered in the tensors: their names come from users and stay out o
 has no tensor, or is `null`. The text names by digest the tensors and the network's weights that it belongs to.
 """
 
+import hashlib
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from .backends_attention_asd import BACKENDS, checked_backend, usable_backends
 from .calibration_attention_asd import Calibration, ScorePrior, StudentT, checked_rate
@@ -133,10 +134,12 @@ def read_detector(config_file: str, tensors_file: str, source: str) -> dict[str,
         version = content["format_version"]
         if version != FORMAT_VERSION or content["backends"] != list(BACKENDS):
             raise ValueError(f"they have format version {version}, this code reads version {FORMAT_VERSION}")
-        if content["sha256"]["tensors"] != file_digest(tensors_file):
+        # Read whole: Windows does not replace a file that is mapped into memory.
+        data = Path(tensors_file).read_bytes()
+        if content["sha256"]["tensors"] != hashlib.sha256(data).hexdigest():
             raise ValueError("they are of two detectors, or one was cut off")
         check_content(content)
-        tensors = load_file(tensors_file)
+        tensors = load(data)
         check_tensors(tensors)
         return {
             "machines": read_machines(content, tensors),

@@ -23,7 +23,7 @@ from .compatibility_attention_asd import init, resolve_revision
 from .configuration_attention_asd import LAGS, AttentionAsdConfig
 from .gradients_attention_asd import AttentionAsdConv2d, AttentionAsdPReLU
 from .outputs_attention_asd import AttentionAsdOutput
-from .saving_attention_asd import copy_code, replacing_files
+from .saving_attention_asd import copy_code, replacing_files, unmap
 
 
 if TYPE_CHECKING:
@@ -347,6 +347,7 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
                 "or download the model again."
             ) from error
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        unmap(model)
         model.source = {**where, "revision": kwargs["revision"], "subfolder": kwargs.get("subfolder") or ""}
         return loaded
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 
 if TYPE_CHECKING:
     # transformers finds imports in the text, and copies what it finds. So whoever loads the model has all of its code, and
@@ -67,6 +69,21 @@ def remove_other_weights(directory: Path, kept: set[str]) -> None:
             file.unlink()
 
 
+def unmap(model: nn.Module) -> None:
+    """Copy a model's tensors on the CPU out of the file that they were loaded from, which is mapped into memory.
+
+    Windows does not replace a mapped file, and elsewhere a mapped file that is cut short ends the process.
+    """
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()
+    for module in model.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            # A new tensor: the old one is a view, and keeps the file's whole tensor.
+            if buffer.device.type == "cpu":
+                setattr(module, name, buffer.clone())
+
+
 def copy_code(directory: Path) -> None:
     """Copy the code beside this file, all of it, into a scratch folder of [`replacing_files`].
 
@@ -82,4 +99,4 @@ def write_code(directory: str | os.PathLike) -> None:
         copy_code(scratch)
 
 
-__all__ = ["CODE_PATTERN", "copy_code", "replacing_files", "write_code"]
+__all__ = ["CODE_PATTERN", "copy_code", "replacing_files", "unmap", "write_code"]

@@ -2,7 +2,6 @@
 
 import argparse
 import gc
-import io
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -39,7 +38,7 @@ def score(arguments: argparse.Namespace) -> int:
         ValueError: for options that do not fit the model or each other.
         OSError: the model cannot be loaded.
     """
-    prepare_process()
+    transformers_logging.disable_progress_bar()
     processes = find_processes()
     if processes.count > 1 and (arguments.watch or arguments.inputs == [STANDARD_INPUT]):
         raise ValueError("--watch and standard input are for one process: start python score.py without a launcher.")
@@ -64,15 +63,6 @@ def score(arguments: argparse.Namespace) -> int:
                 return INTERRUPTED
         print(results.summary, file=sys.stderr)
         return results.exit_code
-
-
-def prepare_process() -> None:
-    """Set up messages and standard streams."""
-    transformers_logging.disable_progress_bar()
-    # File names may hold bytes that are no text.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def open_results(arguments: argparse.Namespace) -> Results:

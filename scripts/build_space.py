@@ -5,7 +5,8 @@
     python scripts/build_space.py runs/bundled
 
 Without a directory only the links are made anew: the model's code in space/demo_model is links to modeling/ and
-feature_extraction/. A push sends files in their place.
+feature_extraction/. A push sends files in their place. Where links cannot be made, as on many Windows computers, the code is
+copied.
 """
 
 import argparse
@@ -62,11 +63,17 @@ def copy_model(model_dir: Path, destination: Path) -> None:
 
 
 def link_code(model_dir: Path) -> None:
-    """Replace the code in a model directory by relative links to this project's files."""
+    """Replace the code in a model directory by relative links to this project's files.
+
+    Windows lets only some users make links. For the others the directory gets copies, which git shows as changes.
+    """
     for code in model_dir.glob("*.py"):
         code.unlink()
     for name, file in code_files().items():
-        (model_dir / name).symlink_to(os.path.relpath(file, model_dir))
+        try:
+            (model_dir / name).symlink_to(os.path.relpath(file, model_dir))
+        except OSError:
+            shutil.copyfile(file, model_dir / name)
 
 
 def write_examples(folder: Path) -> None:

@@ -130,14 +130,14 @@ def enroll_synthetic_machines(model_dir: Path) -> None:
 def write_license(model_dir: Path) -> None:
     """Note the license and the enrolled machines in `all_results.json`, and make the card anew."""
     record = model_dir / "all_results.json"
-    results = json.loads(record.read_text())
+    results = json.loads(record.read_text(encoding="utf-8"))
     results |= {
         "command": " ".join(["scripts/bundle_model.py", *sys.argv[1:]]),
         "license": LICENSE,
         "attribution": ATTRIBUTION.format(clips=results["train_clips"]),
         "enrolled_machines": list(SYNTHETIC_MACHINES),
     }
-    record.write_text(json.dumps(results, indent=2) + "\n")
+    record.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     render_model_card(model_dir, repository_of(model_dir))
 
 

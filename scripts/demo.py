@@ -29,7 +29,7 @@ def main() -> None:
     call(*launch, "train.py", "--output_dir", output_dir, "--resume_from_checkpoint", "latest")
 
     room = ROOT / output_dir / "machine_room"
-    truth = json.loads((room / "ground_truth.json").read_text())
+    truth = json.loads((room / "ground_truth.json").read_text(encoding="utf-8"))
     normal, faulty = normal_and_faulty_clip(room, truth)
     pictures = f"{output_dir}/pictures"
     for clip in (normal, faulty):

@@ -74,7 +74,7 @@ def main() -> int:
     )
     record = arguments.model / "all_results.json"
     if record.exists() and Path(training.get("data_dir") or "").absolute() == arguments.data_dir.absolute():
-        results = json.loads(record.read_text())
+        results = json.loads(record.read_text(encoding="utf-8"))
         # Machines that were enrolled before are gone, or are fitted now.
         results = {name: value for name, value in results.items() if name not in ("enrolled_machines", "enrollment")}
         write_results_and_card(arguments.model, network, splits, detector, results)
@@ -119,7 +119,7 @@ def read_training_arguments(model_dir: Path) -> dict[str, Any]:
     if not (model_dir / "config.json").exists():
         raise ValueError(f"{model_dir}: no config.json. Expected the directory of a model.")
     noted = model_dir / "training_args.json"
-    return json.loads(noted.read_text()) if noted.exists() else {}
+    return json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
 
 
 def held_out_key(arguments: argparse.Namespace, training: dict[str, Any]) -> tuple[float, int]:

@@ -29,6 +29,11 @@ IS_DEMO = str(DEMO_MODEL) == MODEL_ID
 SPACE_ID = os.environ.get("SPACE_ID")
 if IS_DEMO and not DEMO_MODEL.is_dir():
     sys.exit(f"{DEMO_MODEL} is missing: set MODEL_ID to a model, or make it as README.md says.")
+# Where git may make no links, as on many Windows computers, it writes their targets into text files.
+if IS_DEMO and any(file.read_bytes().startswith(b"../") for file in DEMO_MODEL.glob("*.py")):
+    sys.exit(
+        f"{DEMO_MODEL} has no code, but the names of files: run python scripts/build_space.py, which copies the code."
+    )
 
 # Limits on what a user sends. Longer recordings are for score.py.
 MAX_SECONDS = 10 * 60

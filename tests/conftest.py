@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,7 +23,7 @@ os.environ["HF_HOME"] = HOME.name
 import numpy as np  # noqa: E402
 import soundfile  # noqa: E402
 import torch  # noqa: E402
-from warm_python import WarmPython  # noqa: E402
+from warm_python import ColdPython, WarmPython  # noqa: E402
 
 from feature_extraction import AttentionAsdFeatureExtractor  # noqa: E402
 from modeling import AttentionAsdConfig, AttentionAsdModel  # noqa: E402
@@ -124,7 +125,7 @@ def sound_folder(tmp_path):
 @pytest.fixture(scope="session")
 def warm_python():
     """Python processes that start fast, see [`WarmPython`]."""
-    with WarmPython(dict(os.environ)) as warm:
+    with WarmPython(dict(os.environ)) if sys.platform.startswith("linux") else ColdPython() as warm:
         yield warm
 
 

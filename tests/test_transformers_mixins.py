@@ -1,13 +1,11 @@
 """transformers' own tests of models and feature extractors, run on this project's classes.
 
-The wheel of transformers has no tests; the source distribution has them. These commands get the one of your VERSION:
+The wheel of transformers has no tests; the source distribution has them. `.ci/run` fetches the one of the installed version,
+and runs this file without pytest's strict markers, for transformers has its own. By hand:
 
-    pip download --no-deps --no-binary :all: --no-build-isolation transformers==VERSION
+    pip download --no-deps --no-binary transformers transformers==VERSION
     mkdir transformers-source && tar xzf transformers-*.tar.gz --strip-components=1 -C transformers-source
-
-Then `pip install parameterized`, and run this file without pytest's strict markers, for transformers has its own:
-
-    TRANSFORMERS_SOURCE=transformers-source pytest -o addopts=-ra tests/test_transformers_mixins.py
+    TRANSFORMERS_SOURCE=transformers-source pytest -o addopts= tests/test_transformers_mixins.py
 
 transformers skips most of its tests of models by itself: those of tokens, of text, and of its kinds of attention. What this
 file excludes is in `EXCEPTIONS`, with reasons. Two of transformers' mixins cannot run here. The source distribution lacks

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 # The libraries that scripts import, and no module of the project.
@@ -84,6 +85,26 @@ class WarmPython:
     def __exit__(self, *_) -> None:
         self.socket.close()
         self.process.wait(30)
+
+
+class ColdPython:
+    """In place of [`WarmPython`] where it cannot be, on Windows and macOS: each process starts from the beginning."""
+
+    def __enter__(self) -> "ColdPython":
+        return self
+
+    def __exit__(self, *_) -> None: ...
+
+    def start(self, arguments: list[str], folder: Path, **changes: str | None) -> subprocess.Popen[str]:
+        """Start a process, see [`WarmPython.start`]."""
+        environment = {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
+        pipes: dict[str, Any] = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "encoding": "utf-8",
+        }
+        return subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, **pipes)
 
 
 def next_request(server: socket.socket) -> list[str] | None:

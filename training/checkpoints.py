@@ -65,7 +65,7 @@ def save_checkpoint(
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
     save_file(optimizer_tensors(optimizer), partial / "optimizer.safetensors")
     content = {"progress": asdict(progress), "settings": settings, "scaler": scaler_state}
-    (partial / "progress.json").write_text(json.dumps(content, indent=1))
+    (partial / "progress.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
     for old in list_checkpoints(directory)[:-keep]:
@@ -85,7 +85,7 @@ def load_checkpoint(
         ValueError: if there is no whole checkpoint, or its run had other settings.
     """
     try:
-        content = json.loads((checkpoint / "progress.json").read_text())
+        content = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
         progress = Progress(**content["progress"])
         other = {key: value for key, value in content["settings"].items() if settings.get(key) != value}
         if not other:
@@ -125,8 +125,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
-        if tensor.ndim == 4:
-            # The fused AdamW walks moments and weights side by side: both in the same memory format.
-            tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
+        # The fused AdamW walks moments and weights side by side: both in the same memory format. A copy, for the tensor is
+        # the mapped file, which Windows would not let go.
+        like = parameters[int(index)] if tensor.ndim == 4 else tensor
+        tensor = torch.empty_like(like).copy_(tensor)
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

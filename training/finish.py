@@ -33,7 +33,7 @@ def save_network(
     output_dir = Path(arguments.output_dir)
     model.save_pretrained(output_dir)
     feature_extractor.save_pretrained(output_dir)
-    (output_dir / "training_args.json").write_text(json.dumps(asdict(arguments), indent=2) + "\n")
+    (output_dir / "training_args.json").write_text(json.dumps(asdict(arguments), indent=2) + "\n", encoding="utf-8")
     return load_network(output_dir, model.device)
 
 
@@ -110,11 +110,11 @@ def write_results_and_card(
         except ValueError as error:
             results.pop("test", None)
             print(f"not evaluated: {error}", file=sys.stderr)
-    (model_dir / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (model_dir / "all_results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     render_model_card(model_dir, repository_of(model_dir))
 
 
 def repository_of(model_dir: Path) -> str:
     """The repository that the model is meant for: `--hub_model_id` of its training, else named as its directory."""
-    arguments = json.loads((model_dir / "training_args.json").read_text())
+    arguments = json.loads((model_dir / "training_args.json").read_text(encoding="utf-8"))
     return arguments.get("hub_model_id") or model_dir.resolve().name

@@ -1,5 +1,6 @@
 """The Hub: which files a model has there, and the one way that files are pushed."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ MODEL_SUFFIXES = {".json", ".safetensors", ".py", ".md", ".png"}
 EXPORTED_FILES = {name for runtime in RUNTIMES.values() for name in runtime.files}
 # The Hub's answers where another commit is in progress, and where another commit came first.
 CONFLICTS, MAX_CONFLICTS = (409, 412), 10
+# What git writes in place of a link where it may make none, as on many Windows computers: the link's target, as text.
+LINK_AS_TEXT = re.compile(rb"\.\./\S+\.py\s*")
 
 
 # The files of a model
@@ -36,7 +39,7 @@ def files_in(folder: Path) -> dict[str, Path]:
     """Return all files in a folder: path relative to the folder -> file.
 
     Raises:
-        ValueError: a link leads nowhere, so that a file would be missing on the Hub.
+        ValueError: a link leads nowhere, or is a text file, so that a file would be missing on the Hub.
     """
     paths = sorted(folder.rglob("*"))
     for path in paths:
@@ -44,6 +47,11 @@ def files_in(folder: Path) -> dict[str, Path]:
             raise ValueError(
                 f"{path}: is a link to {path.readlink()}, where there is no file. "
                 "scripts/build_space.py makes the links of the demonstration model anew."
+            )
+        if path.suffix == ".py" and path.stat().st_size < 200 and LINK_AS_TEXT.fullmatch(path.read_bytes()):
+            raise ValueError(
+                f"{path}: holds the name of a file instead of code, because git may make no links here. "
+                "Run python scripts/build_space.py, which copies the code."
             )
     return {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
 

@@ -49,7 +49,7 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
     """
     (machine,) = splits.train_machines
     network, known = load_bundled_model(arguments)
-    results = json.loads((BUNDLED_MODEL / "all_results.json").read_text())
+    results = json.loads((BUNDLED_MODEL / "all_results.json").read_text(encoding="utf-8"))
     results.pop("test", None)
     free_label(network.model.config, machine)
     paths, errors = readable([row["path"] for row in splits.train], network.feature_extractor)
@@ -137,7 +137,7 @@ def save_model(detect: AnomalousSoundDetectionPipeline, arguments: Arguments) ->
     """
     output_dir = Path(arguments.output_dir)
     detect.save_pretrained(output_dir)
-    training: dict[str, Any] = json.loads((BUNDLED_MODEL / "training_args.json").read_text())
+    training: dict[str, Any] = json.loads((BUNDLED_MODEL / "training_args.json").read_text(encoding="utf-8"))
     training |= {name: value for name, value in asdict(arguments).items() if name in OWN_ARGUMENTS}
-    (output_dir / "training_args.json").write_text(json.dumps(training, indent=2) + "\n")
+    (output_dir / "training_args.json").write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
     return load_network(output_dir, detect.model.device)

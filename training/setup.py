@@ -80,7 +80,7 @@ def read_labels(file: str | None, machines: list[str]) -> tuple[dict[int, str], 
     """
     if file is None:
         return dict(enumerate(machines)), {machine: label for label, machine in enumerate(machines)}
-    content = json.loads(Path(file).read_text())
+    content = json.loads(Path(file).read_text(encoding="utf-8"))
     id2label = {int(label): name for label, name in content["id2label"].items()}
     missing = sorted(set(machines) - set(content["label2id"]))
     if missing:

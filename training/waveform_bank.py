@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ class WaveformBank:
         # The report is written last: where it exists, the bank is whole.
         if not self.report.exists():
             self._decode(paths, feature_extractor, progress)
-        report = json.loads(self.report.read_text())
+        report = json.loads(self.report.read_text(encoding="utf-8"))
         self.errors: dict[str, str] = report["errors"]
         self.looks = {path: Looks(**look) for path, look in report["looks"].items()}
         self.waveforms = np.load(self.file, mmap_mode="r")
@@ -106,29 +107,44 @@ class WaveformBank:
     def _decode(self, paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor, progress: bool) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(f".{os.getpid()}.partial")
-        bank = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int16, shape=(len(paths), self.clip_length))
-        errors, looks, lengths = {}, {}, [0] * len(paths)
-
-        def decode(row: int) -> None:
-            try:
-                recording = open_normal(paths[row], feature_extractor)
-                sound, is_clipped = recording.window(0), recording.heard.conditions.is_clipped
-                looks[paths[row]] = asdict(look_at([sound], is_clipped, feature_extractor.is_silent))
-                clip, lengths[row] = feature_extractor.fit_length(torch.from_numpy(sound)), len(sound)
-                bank[row] = clip.mul(32768.0).round_().clamp_(-32768, 32767).short().numpy()
-            except ValueError as error:
-                errors[paths[row]] = str(error)
-
-        # libsndfile decodes outside Python's lock.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            rows = pool.map(decode, range(len(paths)))
-            list(tqdm(rows, total=len(paths), desc="Decoding", unit="clip", disable=not progress))
-        bank.flush()
+        report = decode_clips(paths, feature_extractor, partial, progress)
+        if self.report.exists():  # another run was faster, and may have mapped its file, which Windows does not replace
+            partial.unlink()
+            return
         os.replace(partial, self.file)
         report_partial = self.report.with_suffix(f".{os.getpid()}.json.partial")
-        errors = {path: errors[path] for path in paths if path in errors}  # the threads end in any order
-        report_partial.write_text(json.dumps({"errors": errors, "looks": looks, "lengths": lengths}))
+        report_partial.write_text(json.dumps(report), encoding="utf-8")
         os.replace(report_partial, self.report)
+
+
+def decode_clips(
+    paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor, file: Path, progress: bool
+) -> dict[str, Any]:
+    """Write the clips into a file of 16-bit samples, which is closed at the end: Windows renames no file that is mapped.
+
+    Returns:
+        What the report holds: `errors` and `looks` by path, and the `lengths` of all clips.
+    """
+    bank = np.lib.format.open_memmap(file, mode="w+", dtype=np.int16, shape=(len(paths), feature_extractor.clip_length))
+    errors, looks, lengths = {}, {}, [0] * len(paths)
+
+    def decode(row: int) -> None:
+        try:
+            recording = open_normal(paths[row], feature_extractor)
+            sound, is_clipped = recording.window(0), recording.heard.conditions.is_clipped
+            looks[paths[row]] = asdict(look_at([sound], is_clipped, feature_extractor.is_silent))
+            clip, lengths[row] = feature_extractor.fit_length(torch.from_numpy(sound)), len(sound)
+            bank[row] = clip.mul(32768.0).round_().clamp_(-32768, 32767).short().numpy()
+        except ValueError as error:
+            errors[paths[row]] = str(error)
+
+    # libsndfile decodes outside Python's lock.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        rows = pool.map(decode, range(len(paths)))
+        list(tqdm(rows, total=len(paths), desc="Decoding", unit="clip", disable=not progress))
+    bank.flush()
+    errors = {path: errors[path] for path in paths if path in errors}  # the threads end in any order
+    return {"errors": errors, "looks": looks, "lengths": lengths}
 
 
 def bank_digest(paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor) -> str:

@@ -56,7 +56,7 @@ def results_of(run_dir: Path, log_mels: Path | None) -> dict[str, Any]:
         return {"decisions": decisions_on_log_mels(run_dir, log_mels)}
     for results in (run_dir / "evaluation" / "results.json", run_dir / "results.json"):
         if results.exists():
-            return json.loads(results.read_text())
+            return json.loads(results.read_text(encoding="utf-8"))
     raise ValueError(f"{run_dir}: no evaluation/results.json. Expected a directory that train.py or eval.py wrote.")
 
 
@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.log_mels is None:
         text += "\n" + report_by_type(all_results)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(text)
+    arguments.output.write_text(text, encoding="utf-8")
     print(text)
 
 

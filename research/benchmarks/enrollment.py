@@ -256,7 +256,7 @@ def write(study: Study, folder: Path) -> None:
         writer = csv.DictWriter(file, list(study.rows[0]))
         writer.writeheader()
         writer.writerows(study.rows)
-    (folder / "enrollment.md").write_text(report(study))
+    (folder / "enrollment.md").write_text(report(study), encoding="utf-8")
     save(curves(study), folder / "enrollment.png")
 
 

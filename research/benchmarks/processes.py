@@ -75,7 +75,7 @@ def peak_memory_mib() -> float:
     """Return the most memory that this process has had resident, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     return maxrss_mib(resource.getrusage(resource.RUSAGE_SELF))
 

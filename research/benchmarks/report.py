@@ -17,7 +17,7 @@ from .processes import available_cores
 def describe_machine() -> dict[str, Any]:
     """Return what the figures depend on, and how busy the machine was when they were taken."""
     information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),

@@ -141,7 +141,8 @@ def read_bank(folder: str, size: int, clip_seconds: float, batches: int = 100) -
     file = Path(folder) / f"waveforms-{bank_digest(paths, extractor)}.npy"
     np.lib.format.open_memmap(file, mode="w+", dtype=np.int16, shape=(size, extractor.clip_length))
     file.with_suffix(".json").write_text(
-        json.dumps({"errors": {}, "looks": {}, "lengths": [extractor.clip_length] * size})
+        json.dumps({"errors": {}, "looks": {}, "lengths": [extractor.clip_length] * size}),
+        encoding="utf-8",
     )
     before = resident_mib("RssAnon")
     started = time.perf_counter()
@@ -165,7 +166,7 @@ def resident_mib(kind: str) -> float:
 
     `kind` is `RssAnon`, what a process holds itself, or `RssFile`, pages of files that the system can take back.
     """
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(kind)).split()[1]) / 1024
 
 
@@ -204,7 +205,7 @@ def measure_epochs(sizes: list[int], clip_seconds: float, model_dir: Path) -> li
                            "--clip_seconds", str(clip_seconds), "--mixed_precision", "bf16",
                            "--checkpointing_steps", "1000000", "--validation_fraction", "0.1")  # fmt: skip
         # Of the loop alone, without what starts and ends a run.
-        seconds = json.loads((model_dir / "all_results.json").read_text())["train_runtime"]
+        seconds = json.loads((model_dir / "all_results.json").read_text(encoding="utf-8"))["train_runtime"]
         rows.append(
             {
                 "clips": size,
@@ -226,7 +227,7 @@ def measure_archive(sizes: list[int], clip_seconds: float, model_dir: Path) -> l
             output = Path(folder) / "verdicts.jsonl"
             # A launcher makes a failure of exit code 1, which says that something is anomalous.
             ended = torchrun(processes, "score.py", folder, "--model", model_dir, "--output", output, allowed=(0, 1))
-            scored = len(output.read_text().splitlines())
+            scored = len(output.read_text(encoding="utf-8").splitlines())
         if scored != size:
             raise RuntimeError(f"score.py wrote {scored} results of {size} recordings.")
         rows.append(

@@ -136,12 +136,12 @@ class Kills:
     def state(self, kind: str, directory: Path) -> Any:
         """What an operation has made, in a form that can be compared."""
         if kind == "score":
-            rows = [json.loads(line) for line in (directory / "rows.jsonl").read_text().splitlines()]
+            rows = [json.loads(line) for line in (directory / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
             counts = Counter(row["file"] for row in rows)
             assert set(counts.values()) == {1}, counts
             return {row["file"]: (row["verdict"], row["score"], row["machine"]) for row in rows}
         if kind == "evaluate":
-            results = json.loads((directory / "results.json").read_text())
+            results = json.loads((directory / "results.json").read_text(encoding="utf-8"))
             return {name: results[name] for name in ("auc", "pauc") if name in results}
         if kind == "prepare":
             return {

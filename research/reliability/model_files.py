@@ -79,7 +79,7 @@ def renew_digests(directory: Path) -> None:
         path = directory / name
         if not path.exists():
             continue
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         content["sha256"]["weights"] = weights
         files = (
             {"tensors": "scoring.safetensors"}
@@ -88,7 +88,7 @@ def renew_digests(directory: Path) -> None:
         )
         content["sha256"] |= {key: file_digest(directory / file) for key, file in files.items()}
         path.unlink()
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def judge(directory: Path, name: str) -> str:

@@ -143,7 +143,7 @@ def serve(part: Part, pipe: Any, other_end: Any) -> None:
     # What Python prints of an error that it cannot raise, in a callback of a C library, a user would see.
     unraised: list[str] = []
     sys.unraisablehook = lambda unraisable: unraised.append(repr(unraisable.exc_value))
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     most = pages * resource.getpagesize() + MORE_MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     while True:
@@ -152,7 +152,7 @@ def serve(part: Part, pipe: Any, other_end: Any) -> None:
         except EOFError:
             return
         # The peak begins at the memory in use: a forked process has the peak of the one before.
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         before, outcomes, message = used(), [], ""
         try:
             outcomes = part.check(case)
@@ -168,5 +168,5 @@ def used() -> tuple[float, float]:
     """Processor time of this process and its children in s, and this process's peak memory in MiB."""
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     return seconds, int(peak.group(1)) / 2**10 if peak else own.ru_maxrss / 2**10

@@ -36,7 +36,7 @@ class Split:
 
 def load_split(folder: Path, split: str) -> Split:
     """Map what `prepare_sounds` or `prepare_log_mels` wrote into memory; nothing is read yet."""
-    rows = json.loads((folder / f"{split}.json").read_text())
+    rows = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
     log_mels, waveforms = (folder / f"{split}_{name}.npy" for name in ("log_mels", "waveforms"))
     clips = Clips(
         log_mels=np.load(log_mels, mmap_mode="r"),
@@ -170,5 +170,5 @@ def _new_array(path: Path, clips: int, shape: Sequence[int]) -> np.memmap:
 def _write_rows(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
     """Write the rows last and at once: where their file exists, the arrays are whole."""
     partial = folder / f"{split}.json.partial"
-    partial.write_text(json.dumps(rows))
+    partial.write_text(json.dumps(rows), encoding="utf-8")
     os.replace(partial, folder / f"{split}.json")

@@ -73,7 +73,7 @@ def measure_network(run: Path) -> None:
     waveform = noise(length)
     system = network_call(loaded.model, loaded.feature_extractor, waveform)
     times = side_by_side({"system": system, "reference": reference_call(length, waveform)})
-    results = json.loads((run / "all_results.json").read_text())
+    results = json.loads((run / "all_results.json").read_text(encoding="utf-8"))
     write_measured(run, loaded.model.num_parameters(), times, results["train_runtime"])
 
 
@@ -92,7 +92,7 @@ def write_measured(run: Path, parameters: int, times: dict[str, float], train_se
         "times_reference": times["system"] / times["reference"],
         "train_seconds": train_seconds,
     }
-    (run / "measured.json").write_text(json.dumps(content, indent=1) + "\n")
+    (run / "measured.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def score_with_back_ends(run: Path, rows: list[dict[str, Any]], data_dir: Path) -> None:

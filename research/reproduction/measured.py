@@ -50,7 +50,7 @@ def measured(key: str, title: str, runs: Sequence[Path], scores: str, protocol: 
         protocol: `"honest"` or `"paper"`.
     """
     scored = [read_scores(run / scores) for run in runs]
-    costs = [json.loads((run / "measured.json").read_text()) for run in runs]
+    costs = [json.loads((run / "measured.json").read_text(encoding="utf-8")) for run in runs]
     return Measured(
         key,
         title,

@@ -16,7 +16,7 @@ Rows = list[dict[str, Any]]
 
 def read_scores(path: Path) -> Rows:
     """Read the labelled clips of a scores.csv (file, machine_type, machine_id, label, score)."""
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return [
             {**row, "is_anomaly": row["label"] == "1", "score": float(row["score"])}
             for row in csv.DictReader(file)

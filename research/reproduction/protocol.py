@@ -43,7 +43,7 @@ def write_published_labels(path: Path, machines: Iterable[str]) -> Path:
             "2020 Task 2. Use --protocol honest."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"id2label": id2label, "label2id": label2id}, indent=1) + "\n")
+    path.write_text(json.dumps({"id2label": id2label, "label2id": label2id}, indent=1) + "\n", encoding="utf-8")
     return path
 
 
@@ -108,6 +108,7 @@ def choose_epoch_on_test(model_dir: Path, rows: Sequence[dict[str, Any]], data_d
     output_dir = model_dir / "chosen_on_test"
     output_dir.mkdir(exist_ok=True)
     (output_dir / "choice.json").write_text(
-        json.dumps({"chosen": chosen, "auc_all_clips_pooled": auc}, indent=1) + "\n"
+        json.dumps({"chosen": chosen, "auc_all_clips_pooled": auc}, indent=1) + "\n",
+        encoding="utf-8",
     )
     write_scores(scored, output_dir, data_dir)

@@ -32,8 +32,8 @@ class Report:
         """Write `name.md`, `name.csv` and `name.png` into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         text = f"{self.markdown}\n\n![{self.picture}]({self.name}.png)\n\nAll figures: [`{self.name}.csv`]({self.name}.csv).\n"
-        (folder / f"{self.name}.md").write_text(text)
-        with open(folder / f"{self.name}.csv", "w", newline="") as file:
+        (folder / f"{self.name}.md").write_text(text, encoding="utf-8")
+        with open(folder / f"{self.name}.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(self.values[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows({key: rounded(value) for key, value in line.items()} for line in self.values)

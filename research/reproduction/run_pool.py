@@ -120,7 +120,7 @@ class Pool:
 
 def try_lock(path: Path) -> IO | None:
     """Return the open file that is the lock, or None where another process holds the lock."""
-    file = open(path, "w")  # noqa: SIM115  # open for as long as the lock is held
+    file = open(path, "w", encoding="utf-8")  # noqa: SIM115  # open for as long as the lock is held
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -131,7 +131,7 @@ def try_lock(path: Path) -> IO | None:
 
 def start(run: Run, environment: dict[str, str], lock: IO) -> subprocess.Popen:
     """Start the process of a run, which inherits the lock."""
-    with open(run.folder / "log.txt", "a") as log:
+    with open(run.folder / "log.txt", "a", encoding="utf-8") as log:
         return subprocess.Popen(
             [sys.executable, *run.command],
             cwd=ROOT,
@@ -151,4 +151,4 @@ def words(seconds: float) -> str:
 def tail(path: Path, lines: int = 12) -> str:
     """Return the last lines of a log."""
     # A progress bar rewrites its line.
-    return "\n".join(path.read_text(errors="replace").replace("\r", "\n").splitlines()[-lines:])
+    return "\n".join(path.read_text(errors="replace", encoding="utf-8").replace("\r", "\n").splitlines()[-lines:])

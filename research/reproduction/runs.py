@@ -43,7 +43,7 @@ class Run:
         note = self.folder / "command.json"
         now = [*self.command, *([f"clips {self.clips}"] if self.clips else [])]
         if note.exists():
-            earlier = json.loads(note.read_text())
+            earlier = json.loads(note.read_text(encoding="utf-8"))
             if earlier != now:
                 changed = sorted(set(earlier) ^ set(now))
                 raise ValueError(
@@ -52,7 +52,7 @@ class Run:
                 )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(now, indent=1) + "\n")
+        note.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
 
 
 def network_run(study: Study, key: str, seed: int, protocol: str) -> Run:

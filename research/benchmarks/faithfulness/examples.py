@@ -59,10 +59,10 @@ class Room:
     """
 
     def __init__(self, folder: Path, feature_extractor):
-        settings = json.loads((folder / "machine_room.json").read_text())["settings"]
+        settings = json.loads((folder / "machine_room.json").read_text(encoding="utf-8"))["settings"]
         self.folder, self.feature_extractor = folder, feature_extractor
         self.seed, self.clip_seconds = settings["seed"], settings["clip_seconds"]
-        self.truths: dict[str, dict[str, Any]] = json.loads((folder / "ground_truth.json").read_text())
+        self.truths: dict[str, dict[str, Any]] = json.loads((folder / "ground_truth.json").read_text(encoding="utf-8"))
         if round(self.clip_seconds * feature_extractor.sampling_rate) != feature_extractor.clip_length:
             raise ValueError(
                 f"{folder} has clips of {self.clip_seconds} s, the model takes "
