@@ -2,9 +2,15 @@
 
 import atexit
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+
+def hold_folder(folder: Path) -> FileLock:
+    """Take the lock of a folder that a command writes into; see [`hold`]."""
+    return hold(folder / ".lock", str(folder))
 
 
 def hold(path: Path, name: str) -> FileLock:
@@ -27,7 +33,8 @@ def hold(path: Path, name: str) -> FileLock:
         raise ValueError(
             f"{name} is in use by {holder(path)}, which writes into it. Wait for its end, or choose another output."
         ) from None
-    path.write_text(str(os.getpid()))
+    with suppress(OSError):  # on a full disk the message has no number
+        path.write_text(str(os.getpid()))
     atexit.register(lock.release)  # refers to the lock: one that nothing refers to is freed
     return lock
 

@@ -15,6 +15,7 @@ from evaluation.splits import Splits
 from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
 from modeling import AnomalyDetector, AttentionAsdConfig
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
+from modeling.saving_attention_asd import replacing_files
 
 from .arguments import Arguments
 from .finish import write_results_and_card
@@ -136,8 +137,9 @@ def save_model(detect: AnomalousSoundDetectionPipeline, arguments: Arguments) ->
     Network and detector take their places together: a save that fails leaves no weights beside another model's detector.
     """
     output_dir = Path(arguments.output_dir)
-    detect.save_pretrained(output_dir)
     training: dict[str, Any] = json.loads((BUNDLED_MODEL / "training_args.json").read_text())
     training |= {name: value for name, value in asdict(arguments).items() if name in OWN_ARGUMENTS}
-    (output_dir / "training_args.json").write_text(json.dumps(training, indent=2) + "\n")
+    with replacing_files(output_dir) as scratch:
+        detect.save_pretrained(scratch)
+        (scratch / "training_args.json").write_text(json.dumps(training, indent=2) + "\n")
     return load_network(output_dir, detect.model.device)

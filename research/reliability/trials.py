@@ -55,12 +55,14 @@ class Tally:
         failures: case and message.
         cpu_seconds: the most that a case computed.
         memory_mib: the most by which a case raised the peak of its process.
+        remarks: what else a report says, in Markdown.
     """
 
     outcomes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     failures: list[tuple[int, str]] = field(default_factory=list)
     cpu_seconds: float = 0.0
     memory_mib: float = 0.0
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def cases(self) -> int:
