@@ -20,19 +20,24 @@ from evaluation.command import run
 from .compiled import CraftedExports
 from .full_disk import FullDisk
 from .kills import Kills
+from .load import Load
 from .model_files import ModelFiles
 from .report import commit, section_of, write_page
 from .sounds import Sounds
-from .trials import Part, try_cases
+from .space_load import SpaceLoad
+from .trials import try_cases
+from .watch_load import WatchLoad
 
 
 # How a part is made, of a seed and an empty folder, and its share of the time.
-PARTS: dict[str, tuple[type[Part], float]] = {
+PARTS = {
     "sounds": (Sounds, 0.1),
-    "models": (ModelFiles, 0.2),
+    "models": (ModelFiles, 0.15),
     "exports": (CraftedExports, 0.1),
-    "kills": (Kills, 0.4),
+    "kills": (Kills, 0.35),
     "disk": (FullDisk, 0.1),
+    "watch": (WatchLoad, 0.1),
+    "space": (SpaceLoad, 0.1),
 }
 
 
@@ -62,14 +67,15 @@ def main() -> int:
     for name in arguments.parts:
         seconds = 60 * arguments.minutes * shares[name] / sum(shares.values())
         with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
-            until = time.monotonic() + seconds
             try:
                 part = PARTS[name][0](arguments.seed, Path(folder))
             except ImportError as error:
                 print(f"{name}: left out ({error})", file=sys.stderr)
                 continue
-            tally = try_cases(part, *chosen_cases(arguments, until))
-        section = section_of(part, tally, command, revision)
+            until = time.monotonic() + seconds
+            is_load = isinstance(part, Load)
+            tally = part.run(until) if is_load else try_cases(part, *chosen_cases(arguments, until))
+        section = section_of(part.title, tally, command, revision)
         print(section, flush=True)
         failed += len(tally.failures)
         if arguments.output:  # after each part, as the whole takes long

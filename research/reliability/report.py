@@ -8,7 +8,7 @@ from pathlib import Path
 from evaluation.markdown import markdown_table
 
 from .processes import ROOT
-from .trials import Part, Tally
+from .trials import Tally
 
 
 # Above this line a page is written by people, and kept.
@@ -36,17 +36,17 @@ def table_of(tally: Tally) -> str:
     return markdown_table(["what", "cases", *outcomes], rows)
 
 
-def section_of(part: Part, tally: Tally, command: str, revision: str) -> str:
+def section_of(title: str, tally: Tally, command: str, revision: str) -> str:
     """What a page says of a run of a part.
 
     Args:
-        part: the part of the programme.
+        title: of the part.
         tally: what came of its cases.
         command: what was typed.
         revision: the commit.
     """
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    paragraphs = [part.title, f"`{command}`, commit `{revision}`, ended {when}.", table_of(tally), *tally.remarks]
+    paragraphs = [title, f"`{command}`, commit `{revision}`, ended {when}.", table_of(tally), *tally.remarks]
     if tally.cpu_seconds:
         seconds, memory = f"{tally.cpu_seconds:.1f} s of processor time", f"{tally.memory_mib:.0f} MiB"
         paragraphs.append(f"The longest case took {seconds}, the largest {memory}.")
