@@ -1,7 +1,7 @@
 """The reliability programme: damaged sound files and models, crafted exports under sanitizers, and killed processes.
 
     python -m research.reliability --minutes 15 --output docs/reliability.md
-    python -m research.reliability --parts kills --cases 350
+    python -m research.reliability --parts kills --cases 70
     python -m research.reliability --parts models --case 1234
 
 The parts share the minutes. Kills take most of them, because each lets a whole training, export or evaluation run.
@@ -19,7 +19,7 @@ from evaluation.command import run
 
 from .compiled import CraftedExports
 from .full_disk import FullDisk
-from .kills import Kills
+from .kills import Kills, TwoAtOnce
 from .load import Load
 from .model_files import ModelFiles
 from .report import commit, section_of, write_page
@@ -34,7 +34,8 @@ PARTS = {
     "sounds": (Sounds, 0.1),
     "models": (ModelFiles, 0.15),
     "exports": (CraftedExports, 0.1),
-    "kills": (Kills, 0.35),
+    "kills": (Kills, 0.25),
+    "twice": (TwoAtOnce, 0.1),
     "disk": (FullDisk, 0.1),
     "watch": (WatchLoad, 0.1),
     "space": (SpaceLoad, 0.1),

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,12 @@ from .damage import generator_of
 from .operations import OPERATIONS, Operations
 
 
-KILLS = 2
+KILLS = 5
 IN_USE = "in use by"
-TWICE = ", two processes"
 
 
-class Kills:
-    """Each operation of the product, cut off by SIGKILL and begun again; and with a second process on the same output.
+class DisturbedOperations(ABC):
+    """Operations that are disturbed at a random moment; in the end all must be as if they were not.
 
     Args:
         seed: part of the key of all moments.
@@ -24,40 +24,56 @@ class Kills:
         kinds: names of operations, by default all.
     """
 
-    title = "Processes that are killed, and two processes on one output"
-    cpu_seconds, seconds = 300.0, 300.0
+    title: str
+    cpu_seconds, seconds = 600.0, 600.0
 
     def __init__(self, seed: int, folder: Path, kinds: tuple[str, ...] = OPERATIONS):
-        self.seed, self.folder, self.operations = seed, folder, Operations(folder, kinds)
-        self.names = (*kinds, *(kind + TWICE for kind in kinds))
+        self.seed, self.folder, self.kinds, self.operations = seed, folder, kinds, Operations(folder, kinds)
 
     def check(self, case: int) -> list[tuple[str, str]]:
-        """Cut off one operation, or begin it twice, and look at what is left."""
-        name = self.names[case % len(self.names)]
-        generator, kind = generator_of(self.seed, case), name.removesuffix(TWICE)
+        """Disturb one operation, and look at what is left."""
+        kind, generator = self.kinds[case % len(self.kinds)], generator_of(self.seed, case)
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             directory = Path(scratch) / kind
             self.operations.prepare_directory(kind, directory)
-            run = self.run_twice if name.endswith(TWICE) else self.run_killed
-            outcome = run(kind, directory, generator)
+            outcomes = self.disturb(kind, directory, generator)
             self.operations.check_end(kind, directory)
-        return [(name, outcome)]
+        return [(kind, outcome) for outcome in outcomes]
 
-    def run_killed(self, kind: str, directory: Path, generator: np.random.Generator) -> str:
-        """Kill an operation at random moments, look at what is left each time, and let it end at last."""
+    @abstractmethod
+    def disturb(self, kind: str, directory: Path, generator: np.random.Generator) -> list[str]:
+        """Disturb an operation, then let it end. Returns what came of each disturbance."""
+
+    def moment(self, kind: str, generator: np.random.Generator) -> float:
+        """Draw a moment of an operation, in seconds from its beginning."""
+        return float(generator.uniform(0, self.operations.durations[kind]))
+
+
+class Kills(DisturbedOperations):
+    """Each operation of the product, cut off several times by SIGKILL, and begun again each time."""
+
+    title = "Processes that are killed"
+
+    def disturb(self, kind: str, directory: Path, generator: np.random.Generator) -> list[str]:
+        """See `DisturbedOperations`. What each kill leaves is looked at."""
         kills = 0
         for _ in range(KILLS):
-            moment = float(generator.uniform(0, self.operations.durations[kind]))
-            kills += self.operations.start(kind, directory).kill_after(moment)
+            kills += self.operations.start(kind, directory).kill_after(self.moment(kind, generator))
             self.operations.check_left(kind, directory)
         last = self.operations.start(kind, directory)
         assert last.wait() in (0, 1) and "Traceback" not in last.output, last.output
-        return f"{kills} kills, ended as if undisturbed"
+        return ["killed, ended as if undisturbed"] * kills + ["ended before the kill"] * (KILLS - kills)
 
-    def run_twice(self, kind: str, directory: Path, generator: np.random.Generator) -> str:
-        """Begin an operation while another process is at it."""
+
+class TwoAtOnce(DisturbedOperations):
+    """Each operation of the product, begun while another process is at the same, with the same output."""
+
+    title = "Two processes on one output"
+
+    def disturb(self, kind: str, directory: Path, generator: np.random.Generator) -> list[str]:
+        """See `DisturbedOperations`. One of both may be refused, with a sentence."""
         first = self.operations.start(kind, directory)
-        time.sleep(float(generator.uniform(0, self.operations.durations[kind])))
+        time.sleep(self.moment(kind, generator))
         second = self.operations.start(kind, directory)
         refused = 0
         for process in (first, second):
@@ -66,4 +82,4 @@ class Kills:
             assert code in (0, 1) or (code == 2 and IN_USE in process.output), process.output
             refused += code == 2
         assert refused < 2
-        return "the second is refused" if refused else "both end"
+        return ["one is refused" if refused else "both end"]
