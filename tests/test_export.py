@@ -23,6 +23,8 @@ from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalousSoundDetectionPipeline, AnomalyDetector, AttentionAsdConfig
 from modeling.backends_attention_asd import BACKENDS
 from modeling.outputs_attention_asd import AttentionAsdOutput, ClipOutputs
+from research.reliability.damage import generator_of
+from research.reliability.graphs import damaged_onnx
 from scripts.export import main as export
 
 
@@ -342,6 +344,21 @@ def test_a_graph_that_its_engine_cannot_read_or_run_is_a_value_error_that_names_
         file.write_bytes(b"no graph at all")
     with pytest.raises(ValueError, match=f"{files[0].name}: the engine cannot run it.*scripts/export.py"):
         RUNTIMES[engine].load([str(file) for file in files], ["embeddings"], 1, None)
+
+
+def test_a_damaged_onnx_graph_runs_or_is_refused_by_name(exported, clips, tmp_path):
+    pytest.importorskip("onnx")
+    directory, outcomes = exported("onnx"), set()
+    description, file = json.loads((directory / EXPORT_FILE).read_text()), tmp_path / "network.onnx"
+    for case in range(40):
+        file.write_bytes(damaged_onnx((directory / file.name).read_bytes(), generator_of(case)))
+        try:
+            ExportedModel("onnx", description, [str(file)])(clips)
+            outcomes.add("ran")
+        except ValueError as error:
+            assert str(file) in str(error) and "\n" not in str(error)
+            outcomes.add("refused")
+    assert outcomes == {"ran", "refused"}
 
 
 def test_a_detector_without_spectra_is_exported(eager, sounds, clips, tmp_path):

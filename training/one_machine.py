@@ -5,14 +5,13 @@ The network learns by telling machines apart, so one machine teaches it nothing.
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from evaluation.loading import LoadedModel, best_device, load_model, load_network
 from evaluation.splits import Splits
-from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
+from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdConfig
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
 from modeling.saving_attention_asd import replacing_files
@@ -43,7 +42,7 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
         splits: the clips of the machine.
 
     Returns:
-        A message for each file that could not be read.
+        A message for each file that cannot be used.
 
     Raises:
         ValueError: the clone has no bundled model, or no recording of the machine can be used.
@@ -53,7 +52,6 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
     results = json.loads((BUNDLED_MODEL / "all_results.json").read_text())
     results.pop("test", None)
     free_label(network.model.config, machine)
-    paths, errors = readable([row["path"] for row in splits.train], network.feature_extractor)
     # The machines of the Space's examples are none of the user's.
     examples = results.pop("enrolled_machines", [])
     names = {name: other_name(name, machine) for name in known.machines if name not in examples}
@@ -63,7 +61,10 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
         detector=known.with_names(names),
         device=network.model.device,
     )
-    tested = detect.enroll(machine, paths)
+    heard = detect.hear_all([row["path"] for row in splits.train])
+    for error in heard.errors.values():
+        print(f"left out: {error}", file=sys.stderr)
+    tested = detect.enroll_heard(machine, heard)
     # Another machine of the user's name may be the user's itself, recorded by somebody else: no rival.
     others = [name for name in detect.detector.machines if name != other_name(machine, machine)]
     detect.detector = detect.detector.with_names({name: name for name in others})
@@ -78,7 +79,7 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
         f"trained, and {machine} was enrolled on the bundled model instead, from {tested.recordings} recordings."
     )
     print(*tested.sentences(), sep="\n")
-    return errors
+    return list(heard.errors.values())
 
 
 def load_bundled_model(arguments: Arguments) -> tuple[LoadedModel, AnomalyDetector]:
@@ -110,25 +111,6 @@ def free_label(config: AttentionAsdConfig, machine: str) -> None:
     """Rename the class of another machine that has the name of the user's: the network knows nothing of the user's."""
     config.id2label = {label: other_name(name, machine) for label, name in config.id2label.items()}
     config.label2id = {name: label for label, name in config.id2label.items()}
-
-
-def readable(paths: Sequence[str], extractor: AttentionAsdFeatureExtractor) -> tuple[list[str], list[str]]:
-    """Return the recordings that can be read, and a message for each other one.
-
-    Raises:
-        ValueError: none can be read.
-    """
-    kept, errors = [], []
-    for path in paths:
-        try:
-            extractor.read_clip(path)
-            kept.append(path)
-        except AudioReadError as error:
-            errors.append(str(error))
-            print(f"left out: {error}", file=sys.stderr)
-    if not kept:
-        raise ValueError(f"none of {len(paths)} training clips can be read: {errors[0]}")
-    return kept, errors
 
 
 def save_model(detect: AnomalousSoundDetectionPipeline, arguments: Arguments) -> LoadedModel:

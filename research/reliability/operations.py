@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,6 @@ class Operations:
     """
 
     def __init__(self, folder: Path, kinds: tuple[str, ...] = OPERATIONS):
-        self.folder = folder
         self.recordings = write_recordings(folder / "recordings", clips=8)
         self.first = write_model(folder / "model", self.recordings)
         self.second = write_other_model(folder / "other model", self.first)
@@ -54,8 +54,9 @@ class Operations:
         self.expected: dict[str, Any] = {}
         self.durations: dict[str, float] = {}
         self.bytes_written: dict[str, int] = {}
+        self.undisturbed = Path(tempfile.mkdtemp(dir=folder, prefix="undisturbed-"))
         for kind in kinds:
-            directory = folder / f"{kind} undisturbed"
+            directory = self.undisturbed / kind
             self.prepare_directory(kind, directory)
             before = sizes_by_inode(directory)
             process = self.start(kind, directory)
@@ -89,7 +90,7 @@ class Operations:
                 "scripts/export.py", "--model", self.first, "--output_dir", directory, "--engine", ENGINE,
                 "--calibration_dir", self.recordings,
             ),
-            "evaluate": ("eval.py", "--model", self.first, "--data_dir", self.recordings, "--output_dir", directory),
+            "evaluate": ("eval.py", "--model", self.first, "--data_dir", self.recordings, "--output_dir", directory, "--num_bootstrap", 50),
             "train": ("train.py", "--data_dir", self.recordings, "--output_dir", directory, *TRAINING),
         }  # fmt: skip
         if kind in scripts:
@@ -137,7 +138,7 @@ class Operations:
                 "neither the old results nor the new ones"
             )
         elif kind == "train" and (directory / "scoring_config.json").exists():
-            assert fingerprint(directory) == fingerprint(self.folder / "train undisturbed")
+            assert fingerprint(directory) == fingerprint(self.undisturbed / "train")
 
 
 def sizes_by_inode(directory: Path) -> dict[int, int]:
