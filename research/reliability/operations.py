@@ -90,7 +90,10 @@ class Operations:
                 "scripts/export.py", "--model", self.first, "--output_dir", directory, "--engine", ENGINE,
                 "--calibration_dir", self.recordings,
             ),
-            "evaluate": ("eval.py", "--model", self.first, "--data_dir", self.recordings, "--output_dir", directory, "--num_bootstrap", 50),
+            "evaluate": (
+                "eval.py", "--model", self.first, "--data_dir", self.recordings, "--output_dir", directory,
+                "--num_bootstrap", 50,
+            ),
             "train": ("train.py", "--data_dir", self.recordings, "--output_dir", directory, *TRAINING),
         }  # fmt: skip
         if kind in scripts:

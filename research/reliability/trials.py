@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,7 +78,7 @@ class Tally:
 
 
 def try_cases(part: Part, cases: Iterable[int], until: float = float("inf")) -> Tally:
-    """Try cases in processes forked from this one; a new one takes the place of one that ended.
+    """Try cases in processes forked from this one; a new one takes the place of one that ended. Ctrl-C ends the part early.
 
     Args:
         part: the part of the programme.
@@ -85,8 +86,9 @@ def try_cases(part: Part, cases: Iterable[int], until: float = float("inf")) -> 
         until: the time of `time.monotonic` after which no case begins.
     """
     tally, left = Tally(), iter(cases)
-    while Worker(part, left, until).run(tally):
-        pass
+    with suppress(KeyboardInterrupt):
+        while Worker(part, left, until).run(tally):
+            pass
     return tally
 
 
