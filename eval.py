@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from evaluation.command import run
 from evaluation.evaluate_model import evaluate_model
 from evaluation.loading import best_device, load_model
+from evaluation.lock import hold_folder
 from evaluation.splits import load_splits
 from evaluation.tables import decisions_tables, summary_table
 from training.allocator import keep_freed_memory
@@ -56,6 +57,7 @@ def main() -> int:
         )
     if arguments.no_control:
         splits = replace(splits, train=())
+    hold_folder(arguments.output_dir)
     results = evaluate_model(
         load_model(arguments.model, best_device()),
         splits,

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from evaluation.command import run
 from evaluation.figures import save, training_curves
-from evaluation.lock import hold
+from evaluation.lock import hold_folder
 from evaluation.splits import Splits
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel
@@ -62,7 +62,7 @@ def main() -> int:
     keep_freed_memory()
     accelerator = make_accelerator(arguments)
     if accelerator.is_main_process:
-        hold(Path(arguments.output_dir) / ".train.lock", arguments.output_dir)
+        hold_folder(Path(arguments.output_dir))
         transformers_logging.disable_progress_bar()
     splits = load_data(arguments, accelerator)
     if len(splits.train_machines) == 1:

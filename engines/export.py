@@ -14,9 +14,10 @@ from evaluation.loading import load_model
 from evaluation.model_card import DEFAULT_LICENSE
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling.digests_attention_asd import file_digest, weights_digest
+from modeling.saving_attention_asd import replacing_files
 
 from .comparison import compare
-from .engine_attention_asd import EXPORT_FILE, FORMAT_VERSION, ExportedModel, write_description
+from .engine_attention_asd import FORMAT_VERSION, ExportedModel, write_description
 from .exported_pipeline_attention_asd import ExportedPipeline, write_engine_code
 from .table import Content, Engine, FittedModel
 
@@ -53,20 +54,41 @@ def export(name_or_path: str, directory: Path, engine: Engine, data_dir: str | N
         # Spread over the machines, which follow each other.
         chosen = normal[:: -(-len(normal) // CALIBRATION_CLIPS)]
         calibration = read_clips(extractor, chosen, "normal clips")
-    write_model(fitted, directory)
-    files = [directory / name for name in engine.runtime.files]
-    description = describe(fitted, engine, engine.write(fitted, calibration, files)) | read_license(name_or_path)
     clips = read_clips(extractor, checked, "clips to check") if checked else noise(extractor.clip_length)
-    paths, threads = [str(file) for file in files], torch.get_num_threads()
-    exported, graph_verdicts = ExportedModel(engine.name, description, paths), None
-    if "is_anomalous" in description["outputs"]:
-        graph_verdicts = engine.runtime.load(paths, ["is_anomalous"], threads, None)
-    checks = compare(fitted, exported, graph_verdicts, clips, checked or [None] * len(clips))
-    description["checks"] = {"clips_of": Path(data_dir).name if data_dir else "noise", **checks}
-    description["sha256"] = {file.name: file_digest(file) for file in files} | {"weights": weights_digest(directory)}
-    # Last: a directory without this file is no export.
-    write_description(directory, description)
+    with replacing_files(directory) as scratch:
+        write_model(fitted, scratch)
+        files = [scratch / name for name in engine.runtime.files]
+        description = describe(fitted, engine, engine.write(fitted, calibration, files)) | read_license(name_or_path)
+        checks = check_export(fitted, engine, description, files, clips, checked)
+        description["checks"] = {"clips_of": Path(data_dir).name if data_dir else "noise", **checks}
+        description["sha256"] = {file.name: file_digest(file) for file in files} | {"weights": weights_digest(scratch)}
+        write_description(scratch, description)
     return description
+
+
+def check_export(
+    fitted: FittedModel,
+    engine: Engine,
+    description: dict[str, Any],
+    files: list[Path],
+    clips: torch.Tensor,
+    rows: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Load the files of an export, and compare it with the network; see [`compare`]. No file is open afterwards.
+
+    Args:
+        fitted: the model as it was.
+        engine: what runs the export.
+        description: the contents of `export.json`.
+        files: the engine's files.
+        clips: `(clips, clip_length)`.
+        rows: what the clips are of; empty for noise.
+    """
+    paths, graph_verdicts = [str(file) for file in files], None
+    exported = ExportedModel(engine.name, description, paths)
+    if "is_anomalous" in description["outputs"]:
+        graph_verdicts = engine.runtime.load(paths, ["is_anomalous"], torch.get_num_threads(), None)
+    return compare(fitted, exported, graph_verdicts, clips, rows or [None] * len(clips))
 
 
 def load_fitted(name_or_path: str) -> FittedModel:
@@ -114,10 +136,7 @@ def noise(clip_length: int) -> torch.Tensor:
 
 
 def write_model(fitted: FittedModel, directory: Path) -> None:
-    """Write a model directory whose `config.json` names the pipeline of an export, with the code of both."""
-    directory.mkdir(parents=True, exist_ok=True)
-    # As long as the new files are not complete, a directory that was an export is none.
-    (directory / EXPORT_FILE).unlink(missing_ok=True)
+    """Write a model whose `config.json` names the pipeline of an export, with the code of both, into a scratch folder."""
     ExportedPipeline(
         model=fitted.model,
         feature_extractor=fitted.feature_extractor,

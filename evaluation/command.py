@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 
 from safetensors import SafetensorError
+from tqdm import tqdm
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -21,7 +22,8 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         sys.exit(main())
     except (ValueError, OSError, ImportError, SafetensorError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        # In a line of its own, also where a progress bar stands.
+        tqdm.write(f"error: {error}", file=sys.stderr)
     except Exception:
         traceback.print_exc()
     sys.exit(2)

@@ -15,6 +15,7 @@ import torch
 from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
 from metrics.asd_auc import asd_auc
 from modeling import AnomalyDetector, AttentionAsdModel
+from modeling.saving_attention_asd import replacing_files
 
 from .controls import LogMelStatistics
 from .decisions import evaluate_decisions
@@ -52,9 +53,6 @@ def evaluate_model(
     Raises:
         ValueError: no clip could be scored.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for earlier in output_dir.glob("anomaly_score_*.csv"):
-        earlier.unlink()
     enrolled = [] if loaded.detector is None else loaded.detector.machines
     scored = score_clips(loaded.model, loaded.feature_extractor, splits.test, batch_size, progress, enrolled)
     if not scored.rows:
@@ -73,10 +71,13 @@ def evaluate_model(
         results |= control_figures(loaded.feature_extractor, splits.train, labelled, num_bootstrap)
     if all_labelled and loaded.detector is not None:
         results |= detector_figures(loaded.detector, scored, num_bootstrap)
-    write_scores(replace(scored, rows=of_network), output_dir, splits.folder)
-    write_challenge_files(of_network, output_dir)
-    write_figures(loaded, scored, labelled, output_dir)
-    (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    with replacing_files(output_dir) as scratch:
+        write_scores(replace(scored, rows=of_network), scratch, splits.folder)
+        write_challenge_files(of_network, scratch)
+        write_figures(loaded, scored, labelled, scratch)
+        (scratch / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        for earlier in output_dir.glob("anomaly_score_*.csv"):
+            earlier.unlink()
     return results
 
 

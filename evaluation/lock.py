@@ -8,6 +8,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 
+def hold_folder(folder: Path) -> FileLock:
+    """Take the lock of a folder that a command writes into; see [`hold`]."""
+    return hold(folder / ".lock", str(folder))
+
+
 def hold(path: Path, name: str) -> FileLock:
     """Take the lock `path`, and keep it until `release` is called on the returned object, or until the process ends.
 
@@ -28,7 +33,7 @@ def hold(path: Path, name: str) -> FileLock:
         raise ValueError(
             f"{name} is in use by {holder(path)}, which writes into it. Wait for its end, or choose another output."
         ) from None
-    with suppress(PermissionError):  # Windows lets nobody write into a locked file, or read it
+    with suppress(OSError):  # a full disk; and Windows lets nobody write into a locked file, or read it
         path.write_text(str(os.getpid()), encoding="utf-8")
     atexit.register(lock.release)  # refers to the lock: one that nothing refers to is freed
     return lock

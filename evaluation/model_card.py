@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from modeling.saving_attention_asd import replacing_files
 from modeling.self_test_attention_asd import SelfTest
 
 from .splits import SYNTHETIC
@@ -23,7 +24,8 @@ TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
 def render_model_card(model_dir: Path, repository: str = "user/name") -> ModelCard:
     """Write the card `model_dir/README.md`; see [`make_model_card`]."""
     card = make_model_card(model_dir, repository)
-    card.save(model_dir / "README.md")
+    with replacing_files(model_dir) as scratch:
+        card.save(scratch / "README.md")
     return card
 
 

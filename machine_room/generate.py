@@ -61,10 +61,23 @@ def wav_bytes(waveform: np.ndarray) -> bytes:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file in one step: a reader finds the complete file or none."""
+    """Write a JSON file; see [`write_whole`]."""
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in one step: a reader finds the complete file or none.
+
+    Raises:
+        OSError: the file cannot be written, as on a full disk. The message names the file.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def claim(output_dir: Path, settings: dict[str, Any]) -> None:
@@ -197,7 +210,7 @@ def make_missing_clips(
 
     def make(name: str) -> tuple[str, dict[str, Any] | None]:
         waveform, truth = render_clip(name, fault=planned_fault(name, seed), seed=seed, clip_seconds=clip_seconds)
-        (output_dir / name).write_bytes(wav_bytes(waveform))
+        write_whole(output_dir / name, wav_bytes(waveform))
         return name, truth
 
     missing = [name for name in names if not is_done(name)]

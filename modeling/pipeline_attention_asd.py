@@ -8,7 +8,7 @@ A recording goes through `preprocess` (opened), `_forward` (windows through the 
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,19 @@ class ProcessedRecording:
     outputs: ClipOutputs
     last_window: np.ndarray
     last_maps: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class HeardRecordings:
+    """Recordings of normal operation that went through the network.
+
+    Attributes:
+        recordings: of each its name, the outputs of its windows that hold sound, and what it looks like.
+        errors: a message for each recording that cannot be used, by its name.
+    """
+
+    recordings: list[tuple[str, list[ClipOutputs], Looks]] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
 
 
 class AnomalousSoundDetectionPipeline(Pipeline):
@@ -205,26 +218,38 @@ class AnomalousSoundDetectionPipeline(Pipeline):
             ValueError: for recordings that are all silent, unreadable ones beside which fewer than two remain, or a name
                 that cannot be used.
         """
-        names, heard, errors = [], [], {}
+        return self.enroll_heard(name, self.hear_all(clips))
+
+    def hear_all(self, clips: Sequence[Any]) -> HeardRecordings:
+        """Listen to recordings of normal operation, each once, for [`enroll_heard`].
+
+        Args:
+            clips: recordings in any form that the pipeline takes.
+        """
+        heard = HeardRecordings()
         for number, clip in enumerate(clips, start=1):
             label = str(clip) if isinstance(clip, (str, os.PathLike)) else f"recording {number}"
             try:
-                heard.append(self.hear_normal(clip))
-                names.append(label)
+                heard.recordings.append((label, *self.hear_normal(clip)))
             except ValueError as error:
-                errors[label] = str(error)
-        kept, remarks = sort_out([looks for _, looks in heard], names, [name] * len(names))
-        if errors:
-            remarks = [f"Cannot be used, left out: {listed([name_of(label) for label in errors])}.", *remarks]
+                heard.errors[label] = str(error)
+        return heard
+
+    def enroll_heard(self, name: str, heard: HeardRecordings) -> SelfTest:
+        """Add a machine to `detector` from what [`hear_all`] gave; see [`enroll`]."""
+        names = [label for label, _, _ in heard.recordings]
+        kept, remarks = sort_out([looks for _, _, looks in heard.recordings], names, [name] * len(names))
+        if heard.errors:
+            remarks = [f"Cannot be used, left out: {listed([name_of(label) for label in heard.errors])}.", *remarks]
             if len(kept) < 2:
                 raise ValueError(
-                    f"{name}: fewer than two recordings are left. {' '.join([*errors.values(), *remarks])}"
+                    f"{name}: fewer than two recordings are left. {' '.join([*heard.errors.values(), *remarks])}"
                 )
         if not kept:
             found = " ".join(remarks) or "no clips were given."
             raise ValueError(f"{name}: {found} Expected one recording of its normal operation or more.")
-        outputs = ClipOutputs.concatenate([part for place in kept for part in heard[place][0]])
-        recordings = [names[place] for place in kept for _ in heard[place][0]]
+        parts = [(label, part) for label, outputs, _ in (heard.recordings[place] for place in kept) for part in outputs]
+        outputs, recordings = ClipOutputs.concatenate([part for _, part in parts]), [label for label, _ in parts]
         return self.detector.enroll(name, outputs, recordings, remarks)
 
     def hear_normal(self, source: Any) -> tuple[list[ClipOutputs], Looks]:

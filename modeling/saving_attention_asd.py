@@ -1,5 +1,6 @@
 """Saving: the files of a model directory, each whole or not at all, and the code that reads them beside them."""
 
+import errno
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
 from torch import nn
 
 
@@ -24,6 +26,30 @@ CODE_PATTERN = "*_attention_asd.py"
 LAST_FILES = ("config.json", "model.safetensors", "scoring.safetensors", "scoring_config.json", "export.json")
 WEIGHTS_PATTERN = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# How safetensors says the same: the numbers of Linux, and of Windows.
+FULL_IN_WORDS = re.compile(r"\(os error (28|122|112)\)")
+
+
+@contextmanager
+def naming_full_disk(path: str | os.PathLike) -> Iterator[None]:
+    """Name what is being written when the disk is full: neither Python's error nor that of safetensors does.
+
+    Args:
+        path: what is being written.
+
+    Raises:
+        OSError: the disk, or the user's share of it, is full.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        is_full = error.errno in FULL if isinstance(error, OSError) else FULL_IN_WORDS.search(str(error))
+        if not is_full:
+            raise
+        what_to_do = "The disk is full. Make space and start again; what was there before is whole"
+        raise OSError(errno.ENOSPC, what_to_do, str(path)) from error
+
 
 @contextmanager
 def replacing_files(directory: str | os.PathLike) -> Iterator[Path]:
@@ -35,10 +61,13 @@ def replacing_files(directory: str | os.PathLike) -> Iterator[Path]:
 
     Args:
         directory: the directory, made where it is missing.
+
+    Raises:
+        OSError: the disk is full. The message names the directory.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as scratch:
+    with naming_full_disk(directory), tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as scratch:
         yield Path(scratch)
         files = [file for file in Path(scratch).iterdir() if file.is_file()]
         files.sort(key=lambda file: (LAST_FILES.index(file.name) + 1 if file.name in LAST_FILES else 0, file.name))
@@ -93,10 +122,4 @@ def copy_code(directory: Path) -> None:
         shutil.copyfile(code, directory / code.name)
 
 
-def write_code(directory: str | os.PathLike) -> None:
-    """Write all of the code beside this file into a model directory."""
-    with replacing_files(directory) as scratch:
-        copy_code(scratch)
-
-
-__all__ = ["CODE_PATTERN", "copy_code", "replacing_files", "unmap", "write_code"]
+__all__ = ["CODE_PATTERN", "copy_code", "naming_full_disk", "replacing_files", "unmap"]

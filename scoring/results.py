@@ -12,6 +12,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from evaluation.lock import hold
+from modeling.saving_attention_asd import naming_full_disk
 
 from .options import FORMAT_OF_SUFFIX
 from .rows import FORMATS, HEADERS, Row
@@ -107,6 +108,7 @@ class ResultsFile(Results):
 
     def __init__(self, path: Path):
         super().__init__(FORMAT_OF_SUFFIX[path.suffix])
+        self.path = path
         self.lock = hold(path.with_name(f".{path.name}.lock"), str(path))
         self.file = open(path, "a+b", buffering=0)  # noqa: SIM115  # open as long as results come
         text = self.whole_rows()
@@ -152,10 +154,15 @@ class ResultsFile(Results):
         self.lock.release()
 
     def write(self, line: str) -> None:
-        """Append a line in one write, or, on a disk that is nearly full, in several."""
+        """Append a line in one write, or, on a disk that is nearly full, in several.
+
+        Raises:
+            OSError: the disk is full. The part of the line that is there is removed at the next start.
+        """
         data = (line + "\n").encode("utf-8", "surrogateescape")
-        while data:
-            data = data[self.file.write(data) :]
+        with naming_full_disk(self.path):
+            while data:
+                data = data[self.file.write(data) :]
 
 
 def parse_rows(text: str, form: str) -> list[Row]:

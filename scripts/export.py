@@ -34,6 +34,7 @@ from engines.comparison import as_table, what_to_mind
 from engines.export import export
 from engines.table import ENGINES
 from evaluation.command import run
+from evaluation.lock import hold_folder
 from training.allocator import keep_freed_memory
 
 
@@ -60,6 +61,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    hold_folder(arguments.output_dir)
     keep_freed_memory()
     transformers_logging.disable_progress_bar()
     # The exporter names what it could do with packages that this project does not use.

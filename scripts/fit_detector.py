@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from evaluation.command import run
 from evaluation.loading import best_device, load_network
+from evaluation.lock import hold_folder
 from evaluation.splits import Splits, load_training_splits, machine_of
 from modeling.backends_attention_asd import BACKENDS
 from modeling.calibration_attention_asd import MIN_CLIPS
@@ -59,6 +60,7 @@ def main() -> int:
     keep_freed_memory()
     transformers_logging.disable_progress_bar()
     training = read_training_arguments(arguments.model)
+    hold_folder(arguments.model)
     fraction, seed = held_out_key(arguments, training)
     network = load_network(arguments.model, best_device())
     splits = load_training_splits(arguments.data_dir)

@@ -23,6 +23,8 @@ from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalousSoundDetectionPipeline, AnomalyDetector, AttentionAsdConfig
 from modeling.backends_attention_asd import BACKENDS
 from modeling.outputs_attention_asd import AttentionAsdOutput, ClipOutputs
+from research.reliability.damage import generator_of
+from research.reliability.graphs import damaged_onnx
 from scripts.export import main as export
 
 
@@ -352,6 +354,21 @@ def test_a_graph_that_its_engine_cannot_read_or_run_is_a_value_error_that_names_
         RUNTIMES[engine].load([str(file) for file in files], ["embeddings"], 1, None)
 
 
+def test_a_damaged_onnx_graph_runs_or_is_refused_by_name(exported, clips, tmp_path):
+    pytest.importorskip("onnx")
+    directory, outcomes = exported("onnx"), set()
+    description, file = json.loads((directory / EXPORT_FILE).read_text()), tmp_path / "network.onnx"
+    for case in range(40):
+        file.write_bytes(damaged_onnx((directory / file.name).read_bytes(), generator_of(case)))
+        try:
+            ExportedModel("onnx", description, [str(file)])(clips)
+            outcomes.add("ran")
+        except ValueError as error:
+            assert str(file) in str(error) and "\n" not in str(error)
+            outcomes.add("refused")
+    assert outcomes == {"ran", "refused"}
+
+
 def test_a_detector_without_spectra_is_exported(eager, sounds, clips, tmp_path):
     pytest.importorskip("onnxruntime")
     outputs = eager_outputs(eager, clips.repeat(4, 1))
@@ -371,8 +388,9 @@ def test_waveforms_of_another_length_are_an_error_that_says_what_is_expected(exp
         network(clips[:, :100])
 
 
-def test_an_unfinished_export_is_no_export(eager, exported, sounds, tmp_path, monkeypatch):
+def test_an_unfinished_export_leaves_the_one_before(eager, exported, sounds, tmp_path, monkeypatch):
     shutil.copytree(exported("onnx"), tmp_path, dirs_exist_ok=True)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
 
     def write(*arguments):
         raise OSError("disk full")
@@ -380,7 +398,7 @@ def test_an_unfinished_export_is_no_export(eager, exported, sounds, tmp_path, mo
     monkeypatch.setattr("engines.table.write_onnx", write)
     with pytest.raises(OSError, match="disk full"):
         run_export(exported("onnx"), tmp_path, "onnx", sounds)
-    assert not (tmp_path / EXPORT_FILE).exists()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
 
 
 @pytest.mark.parametrize(

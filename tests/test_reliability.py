@@ -5,19 +5,28 @@ import mmap
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 
+from evaluation.command import run
 from feature_extraction import AttentionAsdFeatureExtractor
 from feature_extraction.unfinished_attention_asd import NamelessFile
+from research.reliability.arrivals import Arrival
 from research.reliability.compiled import CraftedExports
-from research.reliability.kills import Kills
+from research.reliability.full_disk import FullDisk, fill, small_disk
+from research.reliability.kills import Kills, TwoAtOnce
+from research.reliability.load import Measured
 from research.reliability.model_files import ModelFiles
+from research.reliability.processes import Forked
+from research.reliability.small_model import write_recordings
 from research.reliability.sounds import Sounds
 from research.reliability.trials import try_cases
+from research.reliability.watch_load import fits
+from training.waveform_bank import WaveformBank
 
 
 SEED = 1
@@ -41,14 +50,54 @@ def test_damaged_sound_files_of_every_format_are_read_or_refused_in_one_sentence
 
 
 def test_damaged_files_of_a_model_are_loaded_or_refused_by_name_and_never_give_nan(folder):
-    tally = try_cases(ModelFiles(SEED, folder, with_export=False), range(50))
+    tally = try_cases(ModelFiles(SEED, folder, engines=()), range(50))
     assert not tally.failures
     assert count(tally, "refused at loading") > 10 and count(tally, "loaded and judged") > 10
 
 
 def test_scoring_and_saving_that_are_killed_lose_nothing_and_mix_nothing(folder):
-    tally = try_cases(Kills(SEED, folder, ("score", "save")), range(6))
-    assert not tally.failures and tally.cases == 6
+    tally = try_cases(Kills(SEED, folder, ("score", "save")), range(2))
+    assert not tally.failures and count(tally, "killed, ended as if undisturbed") > 3
+
+
+def test_two_processes_on_one_output_both_end_or_one_is_refused(folder):
+    tally = try_cases(TwoAtOnce(SEED, folder, ("score", "save")), range(2))
+    assert not tally.failures and tally.cases == 2
+
+
+def test_on_a_full_disk_old_files_stay_whole_and_the_error_names_what_was_written(folder):
+    try:
+        part = FullDisk(SEED, folder, ("score", "save"))
+    except ImportError as error:
+        pytest.skip(str(error))
+    tally = try_cases(part, range(2))
+    assert not tally.failures and count(tally, "refused, then ended as if undisturbed") == 2
+
+
+def test_a_disk_without_room_for_the_decoded_clips_is_an_error_and_kills_nobody(tmp_path):
+    recordings = sorted(map(str, write_recordings(tmp_path / "recordings", clips=4).rglob("*.wav")))
+    try:
+        with small_disk(tmp_path / "disk") as disk:
+            fill(disk, left=64_000)
+            # A process of its own, which a signal would end.
+            bank = Forked(
+                lambda: run(lambda: WaveformBank(recordings, [0] * 12, EXTRACTOR, disk, False).clip_length * 0)
+            )
+            assert bank.wait() == 2 and "The disk is full" in bank.output, bank.output
+            assert [path.name for path in disk.iterdir()] == ["filler"]
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("said", [[], [("normal", 1.0)] * 2, [("normal", 2.0)], [("anomalous", 1.0)], ["unreadable"]])
+def test_a_recording_that_is_lost_judged_twice_or_in_part_is_noticed(said):
+    arrival = Arrival(0, "copied", Path("a.wav"), [("normal", 1.0)])
+    assert fits(arrival, [("normal", 1.0)]) and not fits(arrival, said)
+
+
+def test_memory_that_grows_while_a_program_runs_is_a_failure():
+    steady, growing = (Measured(memory=[(float(i), 400.0 + rise * i) for i in range(60)]) for rise in (0.1, 3.0))
+    assert not steady.finish().failures and "grew from" in growing.finish().failures[0][1]
 
 
 @pytest.mark.slow

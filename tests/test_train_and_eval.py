@@ -251,11 +251,11 @@ def test_training_anew_into_a_used_directory_does_not_mix_with_the_run_before(so
 
 def test_a_second_training_in_one_directory_says_who_trains_there(sound_folder, train, tmp_path):
     output = tmp_path / "out"
-    lock = hold(output / ".train.lock", str(output))
+    lock = hold(output / ".lock", str(output))
     second = train(sound_folder(), output)
     lock.release()
     assert second.returncode == 2 and f"error: {output} is in use by process {os.getpid()}" in second.stderr
-    assert [path.name for path in output.iterdir()] == [".train.lock"]
+    assert [path.name for path in output.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from modeling.saving_attention_asd import naming_full_disk
+
 
 CHECKPOINT_NAME = re.compile(r"^step_(\d+)$")
 
@@ -61,13 +63,17 @@ def save_checkpoint(
     target = directory / f"step_{progress.step:08d}"
     partial = directory / f".{target.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
-    save_file(optimizer_tensors(optimizer), partial / "optimizer.safetensors")
-    content = {"progress": asdict(progress), "settings": settings, "scaler": scaler_state}
-    (partial / "progress.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    try:
+        with naming_full_disk(target):
+            partial.mkdir(parents=True)
+            save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
+            save_file(optimizer_tensors(optimizer), partial / "optimizer.safetensors")
+            content = {"progress": asdict(progress), "settings": settings, "scaler": scaler_state}
+            (partial / "progress.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     for old in list_checkpoints(directory)[:-keep]:
         shutil.rmtree(old)
     return target

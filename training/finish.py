@@ -15,7 +15,8 @@ from evaluation.model_card import render_model_card
 from evaluation.splits import Splits
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
-from modeling.saving_attention_asd import write_code
+from modeling.digests_attention_asd import weights_digest
+from modeling.saving_attention_asd import copy_code, replacing_files
 from modeling.self_test_attention_asd import listed
 
 from .arguments import Arguments
@@ -31,9 +32,10 @@ def save_network(
     What is measured afterwards is what was saved: whoever loads the directory gets these very numbers.
     """
     output_dir = Path(arguments.output_dir)
-    model.save_pretrained(output_dir)
-    feature_extractor.save_pretrained(output_dir)
-    (output_dir / "training_args.json").write_text(json.dumps(asdict(arguments), indent=2) + "\n", encoding="utf-8")
+    with replacing_files(output_dir) as scratch:
+        model.save_pretrained(scratch)
+        feature_extractor.save_pretrained(scratch)
+        (scratch / "training_args.json").write_text(json.dumps(asdict(arguments), indent=2) + "\n", encoding="utf-8")
     return load_network(output_dir, model.device)
 
 
@@ -64,9 +66,10 @@ def fit_and_save_detector(
     if backend is not None:
         detector = detector.with_backend(backend)
     # What reads the detector's files is the code beside them, which may be of an earlier version.
-    write_code(model_dir)
-    network.feature_extractor.save_pretrained(model_dir)
-    detector.save_pretrained(model_dir)
+    with replacing_files(model_dir) as scratch:
+        copy_code(scratch)
+        network.feature_extractor.save_pretrained(scratch)
+        detector.save_pretrained(scratch, weights=weights_digest(model_dir))
     if progress:
         for line in self_test_lines(detector):
             print(line)
@@ -110,7 +113,8 @@ def write_results_and_card(
         except ValueError as error:
             results.pop("test", None)
             print(f"not evaluated: {error}", file=sys.stderr)
-    (model_dir / "all_results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    with replacing_files(model_dir) as scratch:
+        (scratch / "all_results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     render_model_card(model_dir, repository_of(model_dir))
 
 

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel
+from modeling.saving_attention_asd import replacing_files
 
 from .arguments import Arguments, run_settings
 from .batches import KeyedBatches, draw_mixup
@@ -212,9 +213,9 @@ class TrainingLoop:
         best = self.progress.best_eval_loss
         if math.isfinite(loss) and (best is None or loss < best):
             self.progress.best_eval_loss, self.progress.best_epoch = loss, self.progress.epoch + 1
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
             state = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
-            save_file(state, self.checkpoints / BEST_WEIGHTS)
+            with replacing_files(self.checkpoints) as scratch:
+                save_file(state, scratch / BEST_WEIGHTS)
 
     # The run
 

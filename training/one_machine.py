@@ -5,16 +5,16 @@ The network learns by telling machines apart, so one machine teaches it nothing.
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from evaluation.loading import LoadedModel, best_device, load_model, load_network
 from evaluation.splits import Splits
-from feature_extraction import AttentionAsdFeatureExtractor, AudioReadError
+from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdConfig
 from modeling.pipeline_attention_asd import AnomalousSoundDetectionPipeline
+from modeling.saving_attention_asd import replacing_files
 
 from .arguments import Arguments
 from .finish import write_results_and_card
@@ -42,7 +42,7 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
         splits: the clips of the machine.
 
     Returns:
-        A message for each file that could not be read.
+        A message for each file that cannot be used.
 
     Raises:
         ValueError: the clone has no bundled model, or no recording of the machine can be used.
@@ -52,7 +52,6 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
     results = json.loads((BUNDLED_MODEL / "all_results.json").read_text(encoding="utf-8"))
     results.pop("test", None)
     free_label(network.model.config, machine)
-    paths, errors = readable([row["path"] for row in splits.train], network.feature_extractor)
     # The machines of the Space's examples are none of the user's.
     examples = results.pop("enrolled_machines", [])
     names = {name: other_name(name, machine) for name in known.machines if name not in examples}
@@ -62,7 +61,10 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
         detector=known.with_names(names),
         device=network.model.device,
     )
-    tested = detect.enroll(machine, paths)
+    heard = detect.hear_all([row["path"] for row in splits.train])
+    for error in heard.errors.values():
+        print(f"left out: {error}", file=sys.stderr)
+    tested = detect.enroll_heard(machine, heard)
     # Another machine of the user's name may be the user's itself, recorded by somebody else: no rival.
     others = [name for name in detect.detector.machines if name != other_name(machine, machine)]
     detect.detector = detect.detector.with_names({name: name for name in others})
@@ -77,7 +79,7 @@ def make_model_of_one_machine(arguments: Arguments, splits: Splits) -> list[str]
         f"trained, and {machine} was enrolled on the bundled model instead, from {tested.recordings} recordings."
     )
     print(*tested.sentences(), sep="\n")
-    return errors
+    return list(heard.errors.values())
 
 
 def load_bundled_model(arguments: Arguments) -> tuple[LoadedModel, AnomalyDetector]:
@@ -111,33 +113,15 @@ def free_label(config: AttentionAsdConfig, machine: str) -> None:
     config.label2id = {name: label for label, name in config.id2label.items()}
 
 
-def readable(paths: Sequence[str], extractor: AttentionAsdFeatureExtractor) -> tuple[list[str], list[str]]:
-    """Return the recordings that can be read, and a message for each other one.
-
-    Raises:
-        ValueError: none can be read.
-    """
-    kept, errors = [], []
-    for path in paths:
-        try:
-            extractor.read_clip(path)
-            kept.append(path)
-        except AudioReadError as error:
-            errors.append(str(error))
-            print(f"left out: {error}", file=sys.stderr)
-    if not kept:
-        raise ValueError(f"none of {len(paths)} training clips can be read: {errors[0]}")
-    return kept, errors
-
-
 def save_model(detect: AnomalousSoundDetectionPipeline, arguments: Arguments) -> LoadedModel:
     """Write model, detector, code and arguments into `--output_dir`, and load the network again.
 
     Network and detector take their places together: a save that fails leaves no weights beside another model's detector.
     """
     output_dir = Path(arguments.output_dir)
-    detect.save_pretrained(output_dir)
     training: dict[str, Any] = json.loads((BUNDLED_MODEL / "training_args.json").read_text(encoding="utf-8"))
     training |= {name: value for name, value in asdict(arguments).items() if name in OWN_ARGUMENTS}
-    (output_dir / "training_args.json").write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
+    with replacing_files(output_dir) as scratch:
+        detect.save_pretrained(scratch)
+        (scratch / "training_args.json").write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
     return load_network(output_dir, detect.model.device)

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling.clip_checks_attention_asd import Looks, look_at
 from modeling.recordings_attention_asd import open_normal
+from modeling.saving_attention_asd import naming_full_disk
 
 
 # Banks of another version are decoded anew. Since version 2 silence at both ends and an offset (DC) are left out, since
@@ -113,7 +114,8 @@ class WaveformBank:
             return
         os.replace(partial, self.file)
         report_partial = self.report.with_suffix(f".{os.getpid()}.json.partial")
-        report_partial.write_text(json.dumps(report), encoding="utf-8")
+        with naming_full_disk(report_partial):
+            report_partial.write_text(json.dumps(report), encoding="utf-8")
         os.replace(report_partial, self.report)
 
 
@@ -125,7 +127,7 @@ def decode_clips(
     Returns:
         What the report holds: `errors` and `looks` by path, and the `lengths` of all clips.
     """
-    bank = np.lib.format.open_memmap(file, mode="w+", dtype=np.int16, shape=(len(paths), feature_extractor.clip_length))
+    bank = empty_bank(file, (len(paths), feature_extractor.clip_length))
     errors, looks, lengths = {}, {}, [0] * len(paths)
 
     def decode(row: int) -> None:
@@ -145,6 +147,24 @@ def decode_clips(
     bank.flush()
     errors = {path: errors[path] for path in paths if path in errors}  # the threads end in any order
     return {"errors": errors, "looks": looks, "lengths": lengths}
+
+
+def empty_bank(path: Path, shape: tuple[int, int]) -> np.memmap:
+    """Make a file of int16 and map it into memory.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    bank = np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # The file has no blocks yet. Where the disk fills up later, a write through the map ends the process by SIGBUS.
+        try:
+            with naming_full_disk(path), open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError:
+            path.unlink()
+            raise
+    return bank
 
 
 def bank_digest(paths: Sequence[str], feature_extractor: AttentionAsdFeatureExtractor) -> str:

@@ -4,23 +4,35 @@ import json
 import math
 import shutil
 import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from engines import load_pipeline, native_attention_asd
 from engines.native_attention_asd import SOURCE, library
+from engines.table import ENGINES
 from modeling.digests_attention_asd import file_digest, weights_digest
 
 from .damage import damaged_bytes, damaged_json, damaged_tensors, generator_of
+from .graphs import damaged_onnx, damaged_xml
 from .small_model import MACHINES, recording, write_export, write_model, write_recordings
 
 
+FILES = ("config.json", "preprocessor_config.json", "scoring_config.json", "scoring.safetensors", "model.safetensors")
 TEXTS = ("config.json", "preprocessor_config.json", "scoring_config.json", "export.json")
 TENSORS = ("scoring.safetensors", "model.safetensors", "native.safetensors")
-EXPORTED = ("export.json", "native.safetensors")
+GRAPHS = ("network.onnx", "network.xml", "network.bin")
+# For each engine, which of its files are damaged.
+EXPORTED = {
+    "native-int16": ("export.json", "native.safetensors"),
+    "onnx": ("network.onnx",),
+    "openvino": ("network.xml", "network.bin"),
+}
 
 
 class ModelFiles:
@@ -29,22 +41,24 @@ class ModelFiles:
     title = "Damaged model files"
     cpu_seconds, seconds = 20.0, 120.0
 
-    def __init__(self, seed: int, folder: Path, with_export: bool = True):
-        # Where the compiled engine cannot run, there is nothing to damage of its exports.
-        with_export = with_export and runs_here()
+    def __init__(self, seed: int, folder: Path, engines: Sequence[str] = tuple(EXPORTED)):
         self.seed, self.folder = seed, folder
         recordings = write_recordings(folder / "recordings", clips=8)
-        self.model = self.exported = write_model(folder / "model", recordings)
-        self.names = [name for name in TEXTS + TENSORS if with_export or name not in EXPORTED]
-        if with_export:
-            self.exported = write_export(folder / "export", self.model, recordings, "native-int16")
-            load_pipeline(self.exported)  # compiles the engine, which the processes forked from this one then have
+        model = write_model(folder / "model", recordings)
+        # Where each file that is damaged lies.
+        self.sources = dict.fromkeys(FILES, model)
+        for engine in filter(runs_here, engines):
+            exported = write_export(folder / engine, model, recordings, engine)
+            self.sources |= dict.fromkeys(EXPORTED[engine], exported)
+            if engine == "native-int16":
+                load_pipeline(exported)  # compiles the engine, which the processes forked from this one then have
+        self.names = list(self.sources)
 
     def check(self, case: int) -> list[tuple[str, str]]:
         """Load a model with a damaged file, and judge a recording."""
         generator = generator_of(self.seed, case)
         name = self.names[case % len(self.names)]
-        source = self.exported if name in EXPORTED else self.model
+        source = self.sources[name]
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             directory = Path(scratch) / "model"
             # Links are enough: the damaged file takes the place of its link.
@@ -52,19 +66,30 @@ class ModelFiles:
             data = (source / name).read_bytes()
             (directory / name).unlink()
             is_stranger = generator.random() < 0.7
-            if name in TEXTS:
-                (directory / name).write_bytes(damaged_json(data.decode(), generator))
-            elif is_stranger:
+            if name in TENSORS and is_stranger:
                 save_file(damaged_tensors(load_file(source / name), generator), directory / name)
             else:
-                (directory / name).write_bytes(damaged_bytes(data, generator))
-            if is_stranger and name in TENSORS:
+                (directory / name).write_bytes(damaged_file(name, data, is_stranger, generator))
+            if is_stranger and name in TENSORS + GRAPHS:
                 renew_digests(directory)
             return [(name, judge(directory, name))]
 
 
-def runs_here() -> bool:
-    """Whether the compiled engine can be compiled and run here."""
+def damaged_file(name: str, data: bytes, is_stranger: bool, generator: np.random.Generator) -> bytes:
+    """The bytes of a file with damage: to its content, where it is text or a stranger takes the trouble, else to its bytes."""
+    if name in TEXTS:
+        return damaged_json(data.decode(), generator)
+    if is_stranger and name == "network.onnx":
+        return damaged_onnx(data, generator)
+    if is_stranger and name == "network.xml":
+        return damaged_xml(data.decode(), generator)
+    return damaged_bytes(data, generator)
+
+
+def runs_here(engine: str) -> bool:
+    """Whether an engine and what writes for it are installed; the compiled one, whether it can be compiled and run."""
+    if not engine.startswith("native"):
+        return all(find_spec(package) is not None for package in ("onnx", "onnxscript", *ENGINES[engine].packages))
     try:
         library(Path(native_attention_asd.__file__).with_name(SOURCE))
     except ImportError:
@@ -81,12 +106,8 @@ def renew_digests(directory: Path) -> None:
             continue
         content = json.loads(path.read_text(encoding="utf-8"))
         content["sha256"]["weights"] = weights
-        files = (
-            {"tensors": "scoring.safetensors"}
-            if name.startswith("scoring")
-            else {"native.safetensors": "native.safetensors"}
-        )
-        content["sha256"] |= {key: file_digest(directory / file) for key, file in files.items()}
+        for key in content["sha256"].keys() - {"weights"}:
+            content["sha256"][key] = file_digest(directory / ("scoring.safetensors" if key == "tensors" else key))
         path.unlink()
         path.write_text(json.dumps(content), encoding="utf-8")
 
@@ -113,7 +134,7 @@ def judge(directory: Path, name: str) -> str:
 def check_sentence(text: str, name: str) -> None:
     """Assert that an error says something, and that one of loading names a file of the model."""
     assert text and "Traceback" not in text, text
-    files = (*TEXTS, *TENSORS)
+    files = (*TEXTS, *TENSORS, *GRAPHS)
     assert not name or any(file in text for file in files), f"names no file: {text}"
 
 

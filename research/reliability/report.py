@@ -2,22 +2,18 @@
 
 import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from evaluation.markdown import markdown_table
 
 from .processes import ROOT
-from .trials import Part, Tally
+from .trials import Tally
 
 
 # Above this line a page is written by people, and kept.
-MARK = "<!-- What follows is written by the command. -->"
-HEAD = """{mark}
-
-## The last run
-
-`{command}`, commit `{commit}`, seed {seed}.
-"""
+MARK = "<!-- What follows is written by the command, a section for the last run of each part. -->\n"
+SECTION = "\n## "
 
 
 def commit() -> str:
@@ -28,7 +24,7 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def table_of(part: Part, tally: Tally) -> str:
+def table_of(tally: Tally) -> str:
     """The outcomes of a part: a row for each kind of input, a column for each outcome."""
     outcomes = sorted({outcome for counts in tally.outcomes.values() for outcome in counts})
     rows = [
@@ -37,16 +33,39 @@ def table_of(part: Part, tally: Tally) -> str:
     ]
     total = [sum(counts[outcome] for counts in tally.outcomes.values()) for outcome in outcomes]
     rows.append(["all", f"{tally.cases:,}", *(f"{count:,}" for count in total)])
-    most = (
-        f"The longest case took {tally.cpu_seconds:.1f} s of processor time, the largest {tally.memory_mib:.0f} MiB.\n"
-    )
-    failures = [f"- case {case}: {message.strip().splitlines()[-1][:300]}" for case, message in tally.failures[:20]]
-    text = f"### {part.title}\n\n{markdown_table(['what', 'cases', *outcomes], rows)}\n\n{most if tally.cpu_seconds else ''}"
-    return text + ("\nFailed:\n\n" + "\n".join(failures) + "\n" if failures else "")
+    return markdown_table(["what", "cases", *outcomes], rows)
 
 
-def write_page(path: Path, sections: Sequence[str], command: str, seed: int, revision: str) -> None:
-    """Write the sections into a page, whose text above `MARK` stays."""
-    kept = path.read_text(encoding="utf-8").split(MARK)[0] if path.exists() else ""
-    head = HEAD.format(mark=MARK, command=command, seed=seed, commit=revision)
-    path.write_text(kept + "\n".join([head, *sections]), encoding="utf-8")
+def section_of(title: str, tally: Tally, command: str, revision: str) -> str:
+    """What a page says of a run of a part.
+
+    Args:
+        title: of the part.
+        tally: what came of its cases.
+        command: what was typed.
+        revision: the commit.
+    """
+    when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    paragraphs = [title, f"`{command}`, commit `{revision}`, ended {when}.", table_of(tally), *tally.remarks]
+    if tally.cpu_seconds:
+        seconds, memory = f"{tally.cpu_seconds:.1f} s of processor time", f"{tally.memory_mib:.0f} MiB"
+        paragraphs.append(f"The longest case took {seconds}, the largest {memory}.")
+    if tally.failures:
+        lines = [f"- case {case}: {message.strip().splitlines()[-1][:300]}" for case, message in tally.failures[:20]]
+        paragraphs += ["Failed:", "\n".join(lines)]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def write_page(path: Path, section: str, titles: Sequence[str]) -> None:
+    """Write a section into a page, in the place of an earlier one of that title.
+
+    Args:
+        path: the page. What stands above `MARK` stays.
+        section: its first line is its title.
+        titles: of all sections, in their order.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    kept, _, written = text.partition(MARK)
+    sections = {part.splitlines()[0]: part.rstrip() + "\n" for part in [*written.split(SECTION)[1:], section]}
+    ordered = [sections[title] for title in titles if title in sections]
+    path.write_text(kept + MARK + "".join(SECTION + part for part in ordered), encoding="utf-8")

@@ -60,7 +60,9 @@ def write_model(folder: Path, recordings: Path) -> Path:
 
 
 def write_other_model(folder: Path, model: Path) -> Path:
-    """Write a model of the same sizes with other weights and another default back end."""
+    """Write a model of the same sizes with other weights and another default back end; one that is there stays."""
+    if folder.exists():
+        return folder
     pipe = load_pipeline(model)
     with torch.no_grad():
         for parameter in pipe.model.parameters():

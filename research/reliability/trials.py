@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,12 +56,14 @@ class Tally:
         failures: case and message.
         cpu_seconds: the most that a case computed.
         memory_mib: the most by which a case raised the peak of its process.
+        remarks: what else a report says, in Markdown.
     """
 
     outcomes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     failures: list[tuple[int, str]] = field(default_factory=list)
     cpu_seconds: float = 0.0
     memory_mib: float = 0.0
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def cases(self) -> int:
@@ -75,7 +78,7 @@ class Tally:
 
 
 def try_cases(part: Part, cases: Iterable[int], until: float = float("inf")) -> Tally:
-    """Try cases in processes forked from this one; a new one takes the place of one that ended.
+    """Try cases in processes forked from this one; a new one takes the place of one that ended. Ctrl-C ends the part early.
 
     Args:
         part: the part of the programme.
@@ -83,8 +86,9 @@ def try_cases(part: Part, cases: Iterable[int], until: float = float("inf")) -> 
         until: the time of `time.monotonic` after which no case begins.
     """
     tally, left = Tally(), iter(cases)
-    while Worker(part, left, until).run(tally):
-        pass
+    with suppress(KeyboardInterrupt):
+        while Worker(part, left, until).run(tally):
+            pass
     return tally
 
 
