@@ -16,8 +16,12 @@ WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 
 def file_digest(path: str | os.PathLike) -> str:
     """The digest of a file's bytes."""
+    # hashlib has a function for this since Python 3.11; the model's code runs with 3.10, too.
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def tensors_digest(files: Iterable[str | os.PathLike]) -> str:

@@ -27,7 +27,7 @@ from .saving_attention_asd import copy_code, replacing_files, unmap
 
 
 if TYPE_CHECKING:
-    from typing import Self  # Python 3.10, on which this code may be loaded, has none
+    from typing import Self  # novermin: Python 3.10, on which this code may be loaded, has none
 
 
 def spectral_statistics(log_mel: torch.Tensor) -> torch.Tensor:

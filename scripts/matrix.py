@@ -4,8 +4,9 @@
     python scripts/matrix.py --output matrix.md
     python scripts/matrix.py --rows 0 4 --environments build/matrix      # keeps the environments, and uses them again
 
-Each row of ROWS is a Python, a PyTorch and a transformers. PyTorch's build for Linux takes several gigabytes a row. A row
-whose Python is not on this machine is named as such. The code ends with 1 if a row fails or gives another verdict.
+Each row of ROWS is a Python, a PyTorch and a transformers. PyTorch's build for Linux takes several gigabytes a row; with
+the index of the builds for CPUs in PIP_EXTRA_INDEX_URL, pip prefers the small ones. A row whose Python is not on this
+machine is named as such. The code ends with 1 if a row fails or gives another verdict.
 """
 
 import argparse
@@ -75,16 +76,15 @@ def main(argv: list[str] | None = None) -> int:
     """Check every row, print the table, and return 1 if the rows do not agree."""
     arguments = parse_arguments(argv)
     table, results = [], []
-    with tempfile.TemporaryDirectory() as temporary:
-        for number in arguments.rows:
-            row = ROWS[number]
+    for row in (ROWS[number] for number in arguments.rows):
+        with tempfile.TemporaryDirectory() as temporary:
             folder = (arguments.environments or Path(temporary)).absolute() / "-".join(row).replace("==", "")
             python = make_environment(folder, row)
             result = check(python, arguments.model.absolute()) if python else {"verdict": f"no python{row[0]} here"}
-            results.append(result)
-            keys = ("torch", "transformers", "anomaly_score", "score", "p_value", "verdict")
-            table.append([result.get("python", row[0]), *(str(result.get(key, "")) for key in keys)])
-            print(*table[-1], flush=True)
+        results.append(result)
+        keys = ("torch", "transformers", "anomaly_score", "score", "p_value", "verdict")
+        table.append([result.get("python", row[0]), *(str(result.get(key, "")) for key in keys)])
+        print(*table[-1], flush=True)
     text = markdown_table(
         ["Python", "torch", "transformers", "paper's score", "detector's score", "p-value", "verdict"], table
     )
