@@ -64,7 +64,7 @@ class Measured:
         now = time.monotonic()
         if self.memory and now - self.memory[-1][0] < MEMORY_SECONDS:
             return
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
         if found:
             self.memory.append((now, int(found.group(1)) / 2**10))
 

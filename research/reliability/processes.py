@@ -32,7 +32,9 @@ class Forked:
             os.dup2(self.file.fileno(), 1)
             os.dup2(self.file.fileno(), 2)
             # A test's own streams lead elsewhere.
-            sys.stdout, sys.stderr = (open(stream, "w", closefd=False, errors="replace") for stream in (1, 2))  # noqa: SIM115
+            sys.stdout, sys.stderr = (
+                open(stream, "w", encoding="utf-8", closefd=False, errors="replace") for stream in (1, 2)
+            )  # noqa: SIM115
             os._exit(exit_code(function))
         # Here as well: the process may not have come so far when it is killed.
         with contextlib.suppress(PermissionError, ProcessLookupError):

@@ -221,7 +221,7 @@ class Server:
         kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "GRADIO_TEMP_DIR")}
         kept |= {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "TMPDIR": str(self.temporary)}
         kept |= {"HF_MODULES_CACHE": str(folder / "modules"), "MODEL_ID": str(model)}
-        with open(self.log, "w") as log:
+        with open(self.log, "w", encoding="utf-8") as log:
             command = [sys.executable, "app.py"]
             self.process = subprocess.Popen(command, cwd=ROOT / "space", env=kept, stdout=log, stderr=subprocess.STDOUT)
         self.wait_until_it_answers()

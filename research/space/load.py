@@ -191,7 +191,7 @@ def listen_live(
 
 def resident_mib(server: SpaceServer) -> float:
     """Return the memory that the app has now."""
-    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

@@ -35,7 +35,7 @@ class SpaceServer:
         kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "GRADIO_TEMP_DIR")}
         kept |= {"GRADIO_SERVER_PORT": str(port), "TMPDIR": str(folder / "temporary"), "HF_HUB_OFFLINE": "1"}
         kept |= {"HF_MODULES_CACHE": str(folder / "modules"), **environment}
-        with open(self.log, "w") as log:
+        with open(self.log, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *command], cwd=space, env=kept, stdout=log, stderr=subprocess.STDOUT
             )
