@@ -58,15 +58,14 @@ class StaticVisit:
         if not request.url.startswith((self.url, "blob:", "data:")):
             self.foreign.append(request.url)
 
-    def judge(self, path: Path, machine: str | None = None, rate: float | None = None) -> dict[str, Any]:
+    def judge(self, path: Path, machine: str | None = None, rate: float = 0.01) -> dict[str, Any]:
         """What the page answers about a file: the payload of its pictures, or an `error`."""
         self.page.evaluate("() => { document.getElementById('file').value = '' }")
         # Chosen without an event, so that the sound before is not judged anew.
         choose = "([id, wanted]) => { document.getElementById(id).value = wanted }"
         names = self.page.locator("#machine option").all_inner_texts()
         self.page.evaluate(choose, ["machine", "-1" if machine is None else str(names.index(machine) - 1)])
-        if rate is not None:
-            self.page.evaluate(choose, ["rate", json.dumps(rate)])
+        self.page.evaluate(choose, ["rate", json.dumps(rate)])
         return self.answer_to(lambda: self.page.set_input_files("#file", path))
 
     def answer_to(self, action: Any) -> dict[str, Any]:

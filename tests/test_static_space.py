@@ -87,17 +87,23 @@ def page_folder(built, detect, tmp_path_factory) -> Path:
     return built(model, (44_100, 48_000))
 
 
-@pytest.fixture
-def visit(chromium, page_folder):
-    """The page, after its server has stopped. Afterwards: no error in the console, and no request to anybody else."""
+@pytest.fixture(scope="module")
+def opened(chromium, page_folder):
+    """The page, after its server has stopped."""
     site = StaticSite(page_folder)
     visit = StaticVisit(chromium, site.url)
     site.stop()
     visit.context.set_offline(True)
     yield visit
     visit.context.close()
-    assert visit.complaints == []
-    assert visit.foreign == []
+
+
+@pytest.fixture
+def visit(opened):
+    """The open page. After each test: no error in the console, and no request to anybody else."""
+    yield opened
+    assert opened.complaints == []
+    assert opened.foreign == []
 
 
 def assert_same(answer: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -289,6 +295,14 @@ def test_a_report_is_saved_and_opens_without_a_network(visit, sounds, tmp_path):
     report.goto((tmp_path / "report.html").as_uri())
     report.get_by_role("heading", name="Anomalous").wait_for()
     assert report.get_by_text("Difference from normal").is_visible()
+    report.close()
+
+
+def test_the_sound_is_played_on_the_page(visit, sounds):
+    visit.judge(sounds["faulty"], "fan_id_00")
+    visit.page.get_by_role("button", name="Play", exact=True).click()
+    visit.page.get_by_role("button", name="Pause").wait_for()
+    visit.page.get_by_role("button", name="Pause").click()
 
 
 def test_what_the_microphone_hears_is_judged(visit):

@@ -46,7 +46,7 @@ function joined(arrays) {
 export async function judge(model, sound, machine, rate, progress = () => {}) {
   const { facts } = model, samples = await model.resample(sound.samples, sound.rate);
   if (!samples.length) throw new Error("is empty at the model's sampling rate. Expected one sample or more");
-  const frames = Math.min(Math.round(facts.block.seconds * sound.rate), Math.floor(facts.block.samples / sound.channels.length));
+  const frames = Math.min(Math.round(facts.block.seconds * sound.rate), Math.floor(facts.block.samples / sound.count));
   const conditions = listen(samples, Math.ceil(frames * facts.sampling_rate / sound.rate), facts);
   const heard = await hearWindows(model, cutWindows(samples, conditions, facts), progress);
   const judged = heard.filter(window => !window.isSilent && window.isFinite);

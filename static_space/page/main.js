@@ -144,7 +144,7 @@ function recorder() {
     at("recording").textContent = "";
     attempt("The recording", async () => {
       if (!model.facts.rates.includes(rate)) throw new Error(`the microphone has a sampling rate of ${rate} Hz. Set it to 48000 Hz`);
-      sound = { name: "The recording", rate, samples, channels: [samples], notes: [] };
+      sound = { name: "The recording", rate, samples, count: 1, notes: [] };
       await answer();
     });
   });

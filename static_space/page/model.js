@@ -5,8 +5,11 @@ import * as ort from "./ort.wasm.bundle.min.mjs";
 const RUNTIME = "ort-wasm-simd-threaded.wasm";
 const NETWORK = "network.onnx", STATISTICS = "statistics.onnx", DECISION = "decision.onnx";
 
+// What the browser keeps is asked for again: files of two versions do not fit.
+const FRESH = { cache: "no-cache" };
+
 async function fetched(name, expected) {
-  const answer = await fetch(name);
+  const answer = await fetch(name, FRESH);
   if (!answer.ok) throw new Error(`${name}: the server answers ${answer.status}. Load the page again.`);
   const content = await answer.arrayBuffer();
   // Browsers have digests only on https and on this machine's own address.
@@ -21,7 +24,7 @@ async function fetched(name, expected) {
 export class Model {
   // Loads what every sound needs. `progress` gets the share that is there.
   static async load(progress) {
-    const answer = await fetch("manifest.json");
+    const answer = await fetch("manifest.json", FRESH);
     if (!answer.ok) throw new Error(`manifest.json: the server answers ${answer.status}. Load the page again.`);
     const model = new Model(await answer.json());
     const names = [RUNTIME, NETWORK, STATISTICS, DECISION];

@@ -5,12 +5,12 @@ import { isWav, readWav } from "./wav.js";
 // Of what only the browser decodes, and the rate is not to be found.
 const BROWSER_RATE = 48_000, MAX_AMPLITUDE = 16;
 
-// { rate, samples, notes, isExact } of the bytes of a file.
+// { rate, samples, count, notes } of the bytes of a file; `count` is the number of its channels.
 export async function read(bytes, facts) {
   if (!bytes.length) throw new Error("it holds no samples");
   const head = String.fromCharCode(...bytes.subarray(0, 64)).trimStart().toLowerCase();
   if (["<!doctype", "<html", "<?xml"].some(begin => head.startsWith(begin))) throw new Error("it is a page of HTML or XML, not a sound");
-  const sound = (isWav(bytes) ? readWav(bytes) : null) ?? await decoded(bytes);
+  const sound = (isWav(bytes) ? readWav(bytes, facts.channels === "mean" ? Infinity : 1) : null) ?? await decoded(bytes);
   const { channels, rate } = sound;
   if (!facts.rates.includes(rate))
     throw new Error(`it has a sampling rate of ${rate} Hz. This page takes ${facts.rates.join(", ")} Hz. Save it at one of these`);
@@ -19,7 +19,7 @@ export async function read(bytes, facts) {
   if (seconds > facts.max_seconds) throw new Error(`longer than ${facts.max_seconds / 60} minutes. Cut it, or score it with score.py, which takes 24 hours`);
   const samples = facts.channels === "mean" ? mean(channels) : channels[0];
   checkAmplitude(samples);
-  return { ...sound, samples };
+  return { rate, samples, count: sound.count, notes: sound.notes };
 }
 
 function mean(channels) {
@@ -44,7 +44,7 @@ async function decoded(bytes) {
     throw new Error("your browser cannot read it as audio. Save it as WAV or FLAC, and check that it is whole");
   }
   const channels = Array.from({ length: buffer.numberOfChannels }, (_, place) => buffer.getChannelData(place));
-  return { rate, channels: named?.bits ? channels.map(channel => onSteps(channel, named.bits)) : channels, notes: [] };
+  return { rate, channels: named?.bits ? channels.map(channel => onSteps(channel, named.bits)) : channels, count: buffer.numberOfChannels, notes: [] };
 }
 
 // Chromium divides steps above 0 by one less than those below. The file's own steps are what was recorded.

@@ -17,14 +17,14 @@ export function isWav(bytes) { return text(bytes, 0) === "RIFF" && text(bytes, 8
 
 function text(bytes, at) { return String.fromCharCode(...bytes.subarray(at, at + 4)); }
 
-// { rate, channels: [Float32Array, ...], notes }, or null for a kind of samples that only the browser may know.
-export function readWav(bytes) {
+// { rate, channels, count, notes }, or null for a kind of samples that only the browser may know. `most` channels are read.
+export function readWav(bytes, most) {
   const data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let format = null, at = 12;
   while (at + 8 <= bytes.length) {
     const name = text(bytes, at), size = data.getUint32(at + 4, true), start = at + 8;
     if (name === "fmt " && start + 16 <= bytes.length) format = readFormat(data, start, size);
-    if (name === "data") return format === null ? null : samplesOf(data, format, start, size);
+    if (name === "data") return format === null ? null : samplesOf(data, format, start, size, most);
     at = start + size + size % 2;
   }
   throw new Error("it holds no samples");
@@ -36,18 +36,19 @@ function readFormat(data, at, size) {
   return { kind, channels: data.getUint16(at + 2, true), rate: data.getUint32(at + 4, true), bits: data.getUint16(at + 14, true) };
 }
 
-function samplesOf(data, { kind, channels, rate, bits }, start, declared) {
+function samplesOf(data, { kind, channels, rate, bits }, start, declared, most) {
   const read = READERS[`${kind} ${bits}`], width = channels * bits / 8;
   if (!read || !channels) return null;
   const present = data.byteLength - start, isUnfinished = declared === 0 && present > 0;
   const taken = isUnfinished ? present : Math.min(declared, present), frames = Math.floor(taken / width);
-  const read_channels = Array.from({ length: channels }, () => new Float32Array(frames));
-  for (let channel = 0; channel < channels; channel++)
-    for (let frame = 0; frame < frames; frame++)
-      read_channels[channel][frame] = read(data, start + frame * width + channel * bits / 8);
+  const read_channels = Array.from({ length: Math.min(channels, most) }, (_, channel) => {
+    const samples = new Float32Array(frames);
+    for (let frame = 0; frame < frames; frame++) samples[frame] = read(data, start + frame * width + channel * bits / 8);
+    return samples;
+  });
   const found = frames / rate, missing = Math.floor(declared / width) / rate - found, notes = [];
   if (isUnfinished) notes.push(`the header says 0 samples; ${found.toFixed(1)} s were found`);
   else if (declared < STREAMED_BYTES && missing > 0.1)
     notes.push(`the header says ${(found + missing).toFixed(1)} s; ${found.toFixed(1)} s were found`);
-  return { rate, channels: read_channels, notes };
+  return { rate, channels: read_channels, count: channels, notes };
 }
