@@ -77,7 +77,8 @@ def main() -> int:
     torch.manual_seed(arguments.seed)
     model = AttentionAsdModel(config)
     if arguments.gradient_checkpointing:
-        model.activation_checkpointing_enable()
+        # transformers before 5.23 knows the other name only.
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     if accelerator.log_with:
         accelerator.init_trackers("attention_asd", {k: str(v) for k, v in asdict(arguments).items()})
     progress = train(arguments, accelerator, model, feature_extractor, clips)

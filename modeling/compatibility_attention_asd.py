@@ -4,7 +4,10 @@ The code runs in its reader's environment, whose transformers may be older than 
 longer in use, at the end of 2027 at the latest, this file may go: its names are then imported from transformers.
 """
 
+import dataclasses
+import inspect
 import os
+from typing import Any
 
 import transformers
 
@@ -21,6 +24,20 @@ try:
 except ImportError:  # transformers 4
     from torch.nn import init
     from transformers import PretrainedConfig as PreTrainedConfig
+
+if not dataclasses.is_dataclass(PreTrainedConfig):  # before 5.4
+
+    class PreTrainedConfig(PreTrainedConfig):
+        """A configuration of fields, which `__post_init__` completes and checks, as in newer transformers."""
+
+        def __init__(self, **kwargs: Any) -> None:
+            for name in ("id2label", "label2id", *inspect.get_annotations(type(self))):
+                setattr(self, name, kwargs.pop(name, getattr(type(self), name, None)))
+            self.__post_init__(**kwargs)
+
+        def __post_init__(self, **kwargs: Any) -> None:
+            super().__init__(id2label=self.id2label, label2id=self.label2id, **kwargs)
+
 
 try:
     from transformers.utils.hub import resolve_revision

@@ -258,7 +258,8 @@ def test_gradient_checkpointing_changes_neither_gradients_nor_running_statistics
     for checkpointing in (False, True):
         model = small_model(**changes).train()
         if checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+            enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+            enable({"use_reentrant": use_reentrant})
         model(**inputs(model, small_extractor, noise(4)), labels=torch.tensor([0, 1, 2, 0])).loss.backward()
         states.append(model.state_dict())
         gradients.append([parameter.grad for parameter in model.parameters()])

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
@@ -67,16 +69,41 @@ def test_a_source_distribution_holds_the_repository(distributions):
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_judges_a_recording_without_a_clone(unpacked, tmp_path):
+def test_a_wheel_is_installed_judges_a_recording_and_is_removed_without_a_trace(distributions, tmp_path):
     import numpy as np
     import soundfile
 
     recording = tmp_path / "noise.wav"
     soundfile.write(recording, np.random.default_rng(0).normal(scale=0.1, size=160000), 16000)
-    model = unpacked / "attention_asd" / "clone" / "space" / "demo_model"
-    result = run_command(unpacked, "score", str(recording), "--model", str(model), "--format", "json")
+    environment = tmp_path / "environment"
+    venv.create(environment)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
+    # The packages that the wheel needs are those of this environment.
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    before = set(environment.rglob("*"))
+    pip = [sys.executable, "-m", "pip", "--python", str(environment)]
+    wheel = str(next(distributions.glob("*.whl")))
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
+
+    command = Path(sysconfig.get_path("scripts", vars={"base": str(environment)})) / "attention-asd"
+    model = packages / "attention_asd" / "clone" / "space" / "demo_model"
+    arguments = [str(command), "score", str(recording), "--model", str(model), "--format", "json"]
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(arguments, cwd=tmp_path, env=alone, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert '"verdict": "cannot tell"' in result.stdout
+
+    subprocess.run([*pip, "uninstall", "--quiet", "--yes", "attention-asd"], check=True)
+    assert set(environment.rglob("*")) == before
+
+
+def test_every_command_of_a_wheel_explains_itself(unpacked, warm_python, tmp_path):
+    program = str(unpacked / "attention_asd" / "__main__.py")
+    started = {name: warm_python.start([program, name, "--help"], tmp_path, PYTHONPATH=None) for name in COMMANDS}
+    for name, process in started.items():
+        help_text, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert help_text.startswith("usage: "), name
 
 
 def test_an_unknown_command_is_refused_and_the_known_ones_are_named(unpacked):
