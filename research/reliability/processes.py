@@ -10,9 +10,14 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def stream_of(descriptor: int) -> TextIO:
+    return open(descriptor, "w", encoding="utf-8", closefd=False, errors="replace")  # the process's own
 
 
 class Forked:
@@ -32,9 +37,7 @@ class Forked:
             os.dup2(self.file.fileno(), 1)
             os.dup2(self.file.fileno(), 2)
             # A test's own streams lead elsewhere.
-            sys.stdout, sys.stderr = (
-                open(stream, "w", encoding="utf-8", closefd=False, errors="replace") for stream in (1, 2)
-            )  # noqa: SIM115
+            sys.stdout, sys.stderr = map(stream_of, (1, 2))
             os._exit(exit_code(function))
         # Here as well: the process may not have come so far when it is killed.
         with contextlib.suppress(PermissionError, ProcessLookupError):
