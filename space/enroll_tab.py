@@ -21,7 +21,8 @@ WELCOME = (
 ONE_BY_ONE: dict[str, Any] = {**QUIET, "trigger_mode": "multiple", "concurrency_id": "draft", "concurrency_limit": 1}
 
 
-def enroll_tab(session: Session, page: gr.Blocks) -> None:
+def enroll_tab(session: Session, page: gr.Blocks) -> Any:
+    """Make the tab; return the event after which what the browser kept is known."""
     own, sources, kept = session.detector, session.recordings, session.kept
     # The recordings of the machine that is being enrolled, as paths, and the name under which it was enrolled last.
     draft, enrolled_name = gr.State([], time_to_live=SESSION_SECONDS), gr.State("")
@@ -61,8 +62,8 @@ def enroll_tab(session: Session, page: gr.Blocks) -> None:
         forget.click(forget_machines, None, outputs, **PRIVATE),
     ):
         made.then(None, kept, None, js=KEEP)
-    page.load(restore, kept, outputs, js="async () => [await asd.kept()]", **QUIET)
     gr.on([test.change, own.change], try_out, [test, enrolled_name, own], drawn, **FOLLOWS)
+    return page.load(restore, kept, outputs, js="async () => [await asd.kept()]", **QUIET)
 
 
 # Recordings

@@ -6,13 +6,13 @@ from typing import Any
 
 import gradio as gr
 from errors import on_page, to_json
-from parts import FOLLOWS, file_url, follow, machine_choice, pictures, rate_choice, sounds_input
+from parts import FOLLOWS, Place, file_url, follow, machine_choice, pictures, rate_choice, sounds_input
 from service import answer, judge, read_sound
 from settings import MAX_JUDGED_FILES
 from timeline_tab import chosen_index
 
 
-def files_tab(own: gr.State) -> None:
+def files_tab(own: gr.State) -> Place:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recordings = sounds_input("Sounds of one machine, or of several")
@@ -26,6 +26,7 @@ def files_tab(own: gr.State) -> None:
     gr.on([recordings.change, machine.input, rate.input], judge_many, inputs, outputs, **FOLLOWS)
     follow(own, machine, judge_many, inputs, outputs)
     table.select(open_row, inputs, opened, show_progress="minimal", **FOLLOWS)
+    return Place(machine, rate)
 
 
 def judge_many(recordings: list[str] | None, machine: str, rate: float, detector: Any) -> Iterator[tuple[str, str]]:

@@ -5,17 +5,30 @@ from typing import Any
 import enrolling
 import gradio as gr
 from errors import on_page, to_json
-from parts import FOLLOWS, KEEP, PRIVATE, Session, examples, follow, machine_choice, pictures, rate_choice, sound_input
+from parts import (
+    FOLLOWS,
+    KEEP,
+    PRIVATE,
+    Example,
+    Place,
+    Session,
+    examples,
+    follow,
+    machine_choice,
+    pictures,
+    rate_choice,
+    sound_input,
+)
 from service import answer, enroll, read_normal, read_sound
 
 
-def listen_tab(session: Session, offered: dict[str, Any]) -> None:
+def listen_tab(session: Session, offered: dict[str, Example]) -> Place:
     own, sources, kept = session.detector, session.recordings, session.kept
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recording = sound_input("Sound of a machine")
             machine = machine_choice()
-            examples(offered, recording, machine)
+            examples(offered, machine, recording)
             rate = rate_choice()
         with gr.Column(scale=3, min_width=320):
             hint = "Drop in a sound, record one, or pick an example. The answer appears here."
@@ -25,6 +38,7 @@ def listen_tab(session: Session, offered: dict[str, Any]) -> None:
     follow(own, machine, listen, inputs, drawn)
     learned = drawn.select(add_to_normal, [recording, machine, own, sources], [own, sources, kept], **PRIVATE)
     learned.then(None, kept, None, js=KEEP)
+    return Place(machine, rate, (recording,), offered)
 
 
 @on_page()

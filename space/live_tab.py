@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from errors import to_json
 from live import Live, decoded
-from parts import QUIET, machine_choice, offered_machines, pictures, rate_choice
+from parts import QUIET, Place, machine_choice, offered_machines, pictures, rate_choice
 from reading import Sound
 from service import judge, listener
 from settings import AT_ONCE, SESSION_SECONDS
@@ -25,7 +25,7 @@ LIVE_QUEUE: dict[str, Any] = {
 }
 
 
-def live_tab(own: gr.State) -> None:
+def live_tab(own: gr.State) -> Place:
     clip_s = listener.extractor.clip_length / listener.extractor.sampling_rate
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
@@ -36,6 +36,7 @@ def live_tab(own: gr.State) -> None:
     heard = gr.State(None, time_to_live=SESSION_SECONDS)
     drawn.select(hear, [machine, rate, own, heard], [drawn, heard], **LIVE_QUEUE)
     own.change(offered_machines, [own, machine], machine, **QUIET)
+    return Place(machine, rate)
 
 
 def hear(machine: str, rate: float, detector: Any, heard: Live | None, event: gr.EventData) -> tuple[str, Live | None]:

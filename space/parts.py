@@ -1,7 +1,7 @@
 """Parts that several tabs have: inputs, examples, and places for pictures."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -46,6 +46,47 @@ class Session:
         )
 
 
+@dataclass(frozen=True)
+class Example:
+    """Synthetic sounds that a tab offers.
+
+    Attributes:
+        label: what the page calls them.
+        sounds: a file for each sound input of the tab.
+        machine: of the demonstration model, the one that they are of.
+    """
+
+    label: str
+    sounds: tuple[str, ...]
+    machine: str
+
+    @property
+    def known_machine(self) -> str:
+        """The machine, or an empty text where a model of other machines does not know it."""
+        return self.machine if self.machine in listener.pipe.detector.machines else ""
+
+    @property
+    def paths(self) -> list[str]:
+        return [str(EXAMPLES_DIR / name) for name in self.sounds]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a link can fill in on a tab.
+
+    Attributes:
+        machine: the choice of machine.
+        rate: the choice of false alarms.
+        sounds: the inputs for sounds.
+        offered: the examples, by their names in links.
+    """
+
+    machine: gr.Dropdown
+    rate: gr.Radio
+    sounds: tuple[gr.File, ...] = ()
+    offered: dict[str, Example] = field(default_factory=dict)
+
+
 def pictures(kind: str, hint: str = "") -> gr.HTML:
     """Make the place where space/pictures/ draws an answer of this kind."""
     return gr.HTML(
@@ -57,9 +98,9 @@ def pictures(kind: str, hint: str = "") -> gr.HTML:
     )
 
 
-def machine_choices(detector: Any = None) -> list[Any]:
+def machine_choices(detector: Any = None) -> list[tuple[str, str]]:
     """Return what can be chosen as a recording's machine, by default of the model's own detector."""
-    return [AUTOMATIC, *(detector or listener.pipe.detector).machines]
+    return [AUTOMATIC, *((name, name) for name in (detector or listener.pipe.detector).machines)]
 
 
 def machine_choice() -> gr.Dropdown:
@@ -72,9 +113,10 @@ def machine_choice() -> gr.Dropdown:
 
 
 def offered_machines(detector: Any, chosen: str) -> gr.Dropdown:
-    """Offer the machines of another detector, and keep what is chosen."""
+    """Offer the machines of another detector. What is chosen stays, even if it was chosen after this was asked for."""
     choices = machine_choices(detector)
-    return gr.Dropdown(choices=choices, value=chosen if chosen in choices else "")
+    is_known = chosen in (value for _, value in choices)
+    return gr.Dropdown(choices=choices) if is_known else gr.Dropdown(choices=choices, value="")
 
 
 def rate_choice() -> gr.Radio:
@@ -105,18 +147,16 @@ def file_url(path: str) -> str:
     return f"/gradio_api/file={path}"
 
 
-def examples(offered: dict[str, tuple[str, ...]], *inputs: gr.File | gr.Dropdown) -> None:
-    """Offer synthetic sounds.
-
-    Args:
-        offered: the label of an example -> a file for every sound input, and the machine that the sounds are of.
-        inputs: the inputs for the sounds, and the choice of machine.
-    """
-    rows = []
-    for *names, machine in offered.values():
-        # A model of other machines does not know those of the examples.
-        rows.append([*(str(EXAMPLES_DIR / name) for name in names), machine if machine in machine_choices() else ""])
-    gr.Examples(rows, list(inputs), label="Synthetic examples", example_labels=list(offered))
+def examples(offered: dict[str, Example], machine: gr.Dropdown, *sounds: gr.File) -> None:
+    """Offer synthetic sounds, each with the machine that it is of."""
+    with gr.Column(elem_classes="asd-examples", min_width=200):
+        gr.HTML("Synthetic examples", apply_default_css=False)
+        with gr.Row():
+            for example in offered.values():
+                button = gr.Button(example.label, size="sm", scale=0, min_width=60)
+                button.click(
+                    lambda example=example: [example.known_machine, *example.paths], None, [machine, *sounds], **QUIET
+                )
 
 
 def follow(own: gr.State, machine: gr.Dropdown, function: Any, inputs: list[Any], outputs: Any) -> None:

@@ -4,17 +4,28 @@ from typing import Any
 
 import gradio as gr
 from errors import on_page, to_json
-from parts import FOLLOWS, examples, file_url, follow, machine_choice, pictures, rate_choice, sound_input
+from parts import (
+    FOLLOWS,
+    Example,
+    Place,
+    examples,
+    file_url,
+    follow,
+    machine_choice,
+    pictures,
+    rate_choice,
+    sound_input,
+)
 from service import answer, answer_window, read_sound
 from settings import MAX_SECONDS, SESSION_SECONDS
 
 
-def timeline_tab(own: gr.State, offered: dict[str, Any]) -> None:
+def timeline_tab(own: gr.State, offered: dict[str, Example]) -> Place:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recording = sound_input(f"Recording of up to {MAX_SECONDS // 60} minutes")
             machine = machine_choice()
-            examples(offered, recording, machine)
+            examples(offered, machine, recording)
             rate = rate_choice()
         with gr.Column(scale=3, min_width=320):
             timeline = pictures("timeline", "Every window of the recording gets its score; alarms are marked.")
@@ -24,6 +35,7 @@ def timeline_tab(own: gr.State, offered: dict[str, Any]) -> None:
     gr.on([recording.change, machine.input, rate.input], show_timeline, inputs, outputs, **FOLLOWS)
     follow(own, machine, show_timeline, inputs, outputs)
     timeline.select(show_window, [recording, result, own], window, show_progress="minimal", **FOLLOWS)
+    return Place(machine, rate, (recording,), offered)
 
 
 @on_page("", None)

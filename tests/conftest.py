@@ -9,7 +9,7 @@ import pytest
 
 
 # Test modules import from it before they take it as a plugin.
-pytest.register_assert_rewrite("space_app")
+pytest.register_assert_rewrite("space_app", "space_browser")
 # Nothing in the tests may reach the Hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Threads split sums and so change their rounding. With one thread, here and in every process that a test starts, numbers

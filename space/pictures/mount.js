@@ -6,7 +6,7 @@ function problem(payload) {
     el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, "This did not work"), el("p", {}, payload.error)));
 }
 
-const KINDS = { listen, part, compare, timeline, many, enrolled, studied, live };
+const KINDS = { listen, part, compare, timeline, many, enrolled, studied, live, unknown };
 
 function show(root, kind, payload, choose = () => {}) {
   const node = payload.error ? problem(payload) : KINDS[kind](payload, choose, root);
@@ -33,4 +33,4 @@ function mount(element, kind, props, watch, trigger) {
   draw();
 }
 
-return { mount, show, showReport, keep, kept };
+return { mount, show, showReport, keep, kept, tools, beginAddress, inAddress, tabInAddress };
