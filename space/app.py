@@ -45,7 +45,8 @@ THEME = Default(
 # What the browser runs, in this order, as one script with one name, `asd`.
 SCRIPTS = (
     ["basics", "verdict", "row", "stack", "sound", "layers", "regions", "listen", "compare", "spectra", "timeline"]
-    + ["values", "live", "enrolled", "many", "report", "store", "tabs", "microphone", "links", "mount"]
+    + ["values", "live", "enrolled", "many", "report", "store", "rows", "days", "history", "tabs", "microphone"]
+    + ["links", "mount"]
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 from errors import on_page, to_json
+from history import remember
 from parts import FOLLOWS, Place, file_url, follow, machine_choice, pictures, rate_choice, sounds_input
 from service import answer, judge, read_sound
 from settings import MAX_JUDGED_FILES
@@ -49,7 +50,12 @@ def row_of(path: str, machine: str, rate: float, detector: Any) -> dict[str, Any
         result = judge(sound, machine, rate, detector)
     except ValueError as error:
         return {"name": os.path.basename(path), "error": str(error)}
-    return {"name": sound.name, "url": file_url(path), "result": result}
+    return {
+        "name": sound.name,
+        "url": file_url(path),
+        "result": result,
+        "remember": remember(sound, result, detector, "files"),
+    }
 
 
 @on_page()

@@ -5,6 +5,7 @@ from typing import Any
 import enrolling
 import gradio as gr
 from errors import on_page, to_json
+from history import remember
 from parts import (
     FOLLOWS,
     KEEP,
@@ -45,7 +46,9 @@ def listen_tab(session: Session, offered: dict[str, Example]) -> Place:
 def listen(recording: str | None, machine: str, rate: float, detector: Any, sources: dict[str, list[str]]) -> str:
     if recording is None:
         return ""
-    found = answer(read_sound(recording), machine, rate, detector)
+    sound = read_sound(recording)
+    found = answer(sound, machine, rate, detector)
+    found["remember"] = remember(sound, found["result"], detector, "listen")
     is_taught = recording in sources.get(machine, [])
     if found["result"]["verdict"] == "anomalous" and machine in sources and not is_taught:
         found["addable"] = machine

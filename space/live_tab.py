@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 from errors import to_json
+from history import remember
 from live import Live, decoded
 from parts import QUIET, Place, machine_choice, offered_machines, pictures, rate_choice
 from reading import Sound
@@ -48,8 +49,13 @@ def hear(machine: str, rate: float, detector: Any, heard: Live | None, event: gr
             heard = Live(listener.extractor)
         if isinstance(sent["lost"], int) and 0 < sent["lost"] < SESSION_SECONDS * sent["rate"]:
             heard.skip(sent["lost"])
+        rows = []
         for start_s, window in heard.hear(samples, sent["rate"]):
-            heard.note(start_s, judge(Sound("The sound", window), machine, rate, detector))
-        return to_json(heard.picture()), heard
+            sound = Sound(f"Live, from {start_s:.0f} s on", window)
+            result = judge(sound, machine, rate, detector)
+            heard.note(start_s, result)
+            if result["verdict"] == "anomalous":
+                rows += remember(sound, result, detector, "live")
+        return to_json({**heard.picture(), "remember": rows}), heard
     except ValueError as error:
         return to_json({"error": str(error), "time": time.time()}), heard

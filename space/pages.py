@@ -6,6 +6,7 @@ from api import api
 from compare_tab import compare_tab
 from enroll_tab import enroll_tab
 from files_tab import files_tab
+from history_tab import history_tab
 from links import follow_links
 from listen_tab import listen_tab
 from live_tab import live_tab
@@ -51,6 +52,9 @@ def build_page() -> gr.Blocks:
                 places["timeline"] = timeline_tab(own, LONG_EXAMPLES)
             with gr.Tab("Enroll", id="enroll"):
                 places["enroll"], restored = None, enroll_tab(session, page)
+            with gr.Tab("History", id="history"):
+                places["history"] = None
+                history_tab()
             with gr.Tab("About", id="about"):
                 places["about"] = None
                 gr.Markdown(about_text(MODEL_ID), elem_classes="asd-about")

@@ -87,12 +87,13 @@ class Place:
     offered: dict[str, Example] = field(default_factory=dict)
 
 
-def pictures(kind: str, hint: str = "") -> gr.HTML:
-    """Make the place where space/pictures/ draws an answer of this kind."""
+def pictures(kind: str, hint: str = "", functions: list[Any] | None = None) -> gr.HTML:
+    """Make the place where space/pictures/ draws an answer of this kind. The pictures may call `functions`."""
     return gr.HTML(
         html_template=f'<div class="asd"><p class="asd-empty">{hint}</p></div>',
         # Gradio finds the event's name in the text.
-        js_on_load=f"asd.mount(element, {json.dumps(kind)}, props, watch, trigger); /* triggers 'select' */",
+        js_on_load=f"asd.mount(element, {json.dumps(kind)}, props, watch, trigger, server); /* triggers 'select' */",
+        server_functions=functions,
         apply_default_css=False,
         padding=False,
     )

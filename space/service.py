@@ -1,9 +1,11 @@
 """The one model of the app, and the functions that run the network: on ZeroGPU each in a process of its own."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import enrolling
 from listening import Listener
@@ -43,6 +45,7 @@ def read_normal(paths: list[str]) -> list[Sound]:
     return list(read_all(listener.extractor, paths, MAX_SECONDS, MAX_ENROLLED_SECONDS))
 
 
+@functools.cache
 def model_facts() -> dict[str, str]:
     """Return the model's name and a version for reports: the commit on the Hub, or a digest of its files."""
     commit = getattr(listener.pipe.model.config, "_commit_hash", None)
@@ -54,6 +57,16 @@ def model_facts() -> dict[str, str]:
         commit = digest.hexdigest()
     name = "demonstration model" if IS_DEMO else os.path.basename(MODEL_ID) if os.path.isdir(MODEL_ID) else MODEL_ID
     return {"model": name, "version": commit[:12]}
+
+
+def version_of(detector: Any, machine: str) -> str:
+    """Return the version of the model, and a digest of the machine's normal sound where the user enrolled the machine.
+
+    Scores of two versions are not comparable.
+    """
+    version = model_facts()["version"]
+    level = None if detector is None or machine in listener.pipe.detector.machines else detector.normal_level(machine)
+    return version if level is None else f"{version}-{hashlib.sha256(level[0].tobytes()).hexdigest()[:6]}"
 
 
 __all__ = [
@@ -68,4 +81,5 @@ __all__ = [
     "read_normal",
     "read_sound",
     "study",
+    "version_of",
 ]

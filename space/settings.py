@@ -40,6 +40,11 @@ MAX_JUDGED_FILES = 100
 # What is kept of a live microphone, and what it may send at once: the browser waits for an answer with up to 30 seconds.
 MAX_LIVE_ALARMS, MAX_CHUNK_SECONDS = 200, 31
 
+# Verdicts over time are kept by the browser, or in a folder of this name: then all users see one history. MAX_HISTORY_BYTES
+# are 200,000 rows; a test for drift takes 20 microseconds a value.
+HISTORY_DIR = os.environ.get("HISTORY_DIR")
+MAX_HISTORY_BYTES, MAX_DRIFT_VALUES = 100 * 10**6, 40_000
+
 # Every minute the app deletes files that were last handed out half an hour ago.
 SWEEP_SECONDS, KEEP_SECONDS = 60, 1800
 SESSION_SECONDS = 3600

@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio as gr
 from errors import on_page, to_json
+from history import remember
 from parts import (
     FOLLOWS,
     Example,
@@ -49,6 +50,7 @@ def show_timeline(recording: str | None, machine: str, rate: float, detector: An
     window = answer_window(sound, result, whole["chosen"], detector)
     window["result"]["reason"] = None  # it stands above: the recording's reason is this window's
     timeline = {key: whole[key] for key in ("name", "result", "typical", "chosen")} | {"url": file_url(recording)}
+    timeline["remember"] = remember(sound, result, detector, "timeline")
     return to_json(timeline), to_json(window), result
 
 

@@ -15,7 +15,7 @@ QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
     "--disable-sync --use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
 ).split()
-TABS = ["Listen", "Live", "Compare", "Files", "Timeline", "Enroll", "About"]
+TABS = ["Listen", "Live", "Compare", "Files", "Timeline", "Enroll", "History", "About"]
 
 
 def lacking(what: str) -> NoReturn:

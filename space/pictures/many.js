@@ -57,14 +57,7 @@ function playButton({ url, name }, label = "Play") {
 }
 
 function csv(rows) {
-  // A cell that begins like a formula would be one in a spreadsheet: names of files come from anywhere.
-  const cell = value => {
-    const text = value === null || value === undefined ? "" : String(value);
-    const safe = /^[=+@\t\r]|^-(?![\d.])/.test(text) ? `'${text}` : text;
-    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-  };
-  const lines = rows.map(row => CSV.map(name => cell(name === "file" ? row.name : name === "error" ? row.error : row.result?.[name])).join(","));
-  return `${[CSV.join(","), ...lines].join("\r\n")}\r\n`;
+  return asCsv(CSV, rows.map(row => ({ ...row.result, file: row.name, error: row.error })));
 }
 
 function json(rows) {

@@ -14,14 +14,16 @@ function show(root, kind, payload, choose = () => {}) {
 }
 
 // For a component of the app: draw its value now and whenever it changes. An empty value clears it.
-function mount(element, kind, props, watch, trigger) {
+function mount(element, kind, props, watch, trigger, server) {
   const root = element.querySelector(".asd"), hint = [...root.children];
   const microphone = kind === "live" ? new Microphone(sound => trigger("select", sound)) : null;
   if (microphone) root.before(el("div", { class: "asd" }, microphone.node));
+  if (kind === "history") return openHistory(root, server);
   const draw = () => {
     if (!microphone) stopPlaying();
     const payload = props.value ? JSON.parse(props.value) : null;
     microphone?.answered(payload);
+    remember([payload, ...(payload?.rows ?? [])].flatMap(one => one?.remember ?? []).map(withFileTime));
     if (kind === "part") shownPart = payload;
     if (!payload) return root.replaceChildren(...hint);
     show(root, kind, payload, index => trigger("select", { index }));

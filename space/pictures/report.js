@@ -32,7 +32,7 @@ function showReport(root, kind, payload, date) {
 
 function report(payload, kind) {
   const part = id => document.getElementById(id).textContent;
-  const whole = kind === "timeline" ? { ...payload, url: null, part: shownPart } : { ...payload, addable: null };
+  const whole = kind === "timeline" ? { ...payload, url: null, part: shownPart } : { ...payload, addable: null, remember: null };
   const inScript = content => JSON.stringify(content).replaceAll("<", "\\u003c");
   const date = new Date().toISOString().slice(0, 16).replace("T", " ") + " UTC", title = document.createElement("p");
   title.textContent = `Sound report: ${payload.name || "comparison"}, ${date}`;

@@ -1,15 +1,16 @@
-/* The session's detector in the browser's own storage, so that a reload does not lose it. */
+/* The browser's own storage, so that a reload loses nothing: the session's detector, and the verdicts over days. */
 
-const PLACE = "asd-detector";
+const DETECTOR = "asd-detector", HISTORY = "asd-history";
 
-function inStore(mode, act) {
+// Each place is a database with one store of the same name. `act` returns the request whose result is wanted.
+function inStore(place, mode, act) {
   return new Promise(resolve => {
-    const opening = indexedDB.open(PLACE, 1);
-    opening.onupgradeneeded = () => opening.result.createObjectStore(PLACE);
+    const opening = indexedDB.open(place, 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore(place);
     opening.onerror = () => resolve("");  // a browser that keeps nothing, as in private windows
     opening.onsuccess = () => {
-      const database = opening.result, transaction = database.transaction(PLACE, mode), request = act(transaction.objectStore(PLACE));
-      transaction.oncomplete = () => { database.close(); resolve(request.result ?? ""); };
+      const database = opening.result, transaction = database.transaction(place, mode), request = act(transaction.objectStore(place));
+      transaction.oncomplete = () => { database.close(); resolve(request?.result ?? ""); };
       transaction.onerror = transaction.onabort = () => { database.close(); resolve(""); };
     };
   });
@@ -18,9 +19,29 @@ function inStore(mode, act) {
 // An empty text forgets; no text, where the app had nothing to keep, changes nothing.
 function keep(text) {
   if (typeof text !== "string") return Promise.resolve("");
-  return inStore("readwrite", store => text ? store.put(text, MODEL.version) : store.clear());
+  return inStore(DETECTOR, "readwrite", store => text ? store.put(text, MODEL.version) : store.clear());
 }
 
 function kept() {
-  return inStore("readonly", store => store.get(MODEL.version));
+  return inStore(DETECTOR, "readonly", store => store.get(MODEL.version));
+}
+
+// Verdicts, each under its recording's key. A recording that is judged again keeps its place in time.
+async function remember(rows) {
+  if (!rows.length) return;
+  await inStore(HISTORY, "readwrite", store => {
+    for (const row of rows) {
+      const before = store.get(row.key);
+      before.onsuccess = () => store.put(before.result ? again(before.result, row) : row, row.key);
+    }
+  });
+  document.dispatchEvent(new Event("asd-remembered"));
+}
+
+async function remembered() {
+  return await inStore(HISTORY, "readonly", store => store.getAll()) || [];
+}
+
+function forget(keys) {
+  return inStore(HISTORY, "readwrite", store => { for (const key of keys) store.delete(key); });
 }

@@ -1,0 +1,162 @@
+"""What is remembered of verdicts: rows for the browser's own storage, or in a folder that the owner of the app names."""
+
+import hashlib
+import logging
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from errors import to_json
+from filelock import FileLock, Timeout
+from reading import Sound
+from service import listener, version_of
+from settings import HISTORY_DIR, MAX_DRIFT_VALUES, MAX_HISTORY_BYTES
+
+
+FILE, SUFFIXES = "verdicts.jsonl", (".jsonl", ".csv")
+# Of the pipeline's answer.
+COLUMNS = (
+    *("verdict", "p_value", "score", "threshold", "false_alarm_rate", "machine", "duration_s", "level_db"),
+    *("reason", "note"),
+)
+HEARD_BY = ("listen", "files", "timeline", "live")
+
+
+class Folder:
+    """A folder of verdicts. The app writes one file there, and reads those of `score.py --output` beside it.
+
+    Args:
+        path: of the folder.
+
+    Raises:
+        ValueError: the app cannot write there.
+    """
+
+    def __init__(self, path: str):
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = FileLock(self.path / f".{FILE}.lock", timeout=10)
+            self.add([])
+        except (OSError, Timeout) as error:
+            raise ValueError(
+                f"HISTORY_DIR={path}: cannot be written ({error}). Name another folder, or none."
+            ) from error
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Append rows, each whole, while no other process does.
+
+        Raises:
+            OSError: the disk is full, or the file has reached its limit.
+            Timeout: another process holds the file.
+        """
+        with self.lock, open(self.path / FILE, "a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size > MAX_HISTORY_BYTES:
+                raise OSError(f"{FILE} has {size // 10**6} MB, and takes no more: move it away")
+            # A process that was killed while it wrote has left a part of a line.
+            file.seek(max(size - 1, 0))
+            is_cut_off = file.read(1) not in (b"", b"\n")
+            lines = "".join(to_json(row) + "\n" for row in rows)
+            file.write(("\n" * is_cut_off + lines).encode("utf-8", "replace"))
+
+    def texts(self) -> list[dict[str, str]]:
+        """Return name and text of the files with rows, as much of their ends as the limit allows."""
+        files = [path for path in sorted(self.path.iterdir()) if path.suffix in SUFFIXES and path.is_file()]
+        return [{"name": path.name, "text": tail(path, MAX_HISTORY_BYTES // len(files))} for path in files]
+
+
+def tail(path: Path, limit: int) -> str:
+    """Return the last whole lines of a file, `limit` bytes at most. A header of CSV stays."""
+    with open(path, "rb") as file:
+        head = file.readline() if path.suffix == ".csv" else b""
+        start = max(len(head), file.seek(0, os.SEEK_END) - limit)
+        file.seek(start)
+        if start > len(head):
+            file.readline()  # which has no beginning
+        return (head + file.read(limit)).decode("utf-8", "replace")
+
+
+try:
+    folder = Folder(HISTORY_DIR) if HISTORY_DIR else None
+except ValueError as error:
+    sys.exit(str(error))
+
+
+def remember(sound: Sound, result: dict[str, Any], detector: Any, heard_by: str) -> list[dict[str, Any]]:
+    """Remember a verdict: in the folder, or by rows for the browser to keep.
+
+    Args:
+        sound: the recording.
+        result: the pipeline's answer. One without a machine belongs to no machine's history.
+        detector: which gave it; `None` for the model's own.
+        heard_by: one of `HEARD_BY`.
+
+    Returns:
+        What the browser is to keep: nothing, where the folder took the row.
+    """
+    if result["machine"] is None:
+        return []
+    row = {
+        # The same sound is the same recording, whatever its file is called: of two verdicts about it the last counts.
+        "key": hashlib.blake2b(sound.samples.tobytes(), digest_size=12).hexdigest(),
+        "time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
+        "heard_by": heard_by,
+        "file": sound.name,
+        **{name: result[name] for name in COLUMNS},
+        "version": version_of(detector, result["machine"]),
+    }
+    if folder is None:
+        return [row]
+    try:
+        folder.add([row])
+    except (OSError, Timeout) as error:
+        logging.error("%s: a verdict is not in the history (%s).", folder.path / FILE, error)
+        return [row]
+    return []
+
+
+# For the page
+
+
+def kept_in_folder(_: Any = None) -> dict[str, Any]:
+    """Return the rows that the folder holds, as texts; `None` where there is no folder."""
+    if folder is None:
+        return {"texts": None}
+    try:
+        return {"texts": folder.texts()}
+    except OSError as error:
+        return {"texts": [], "error": f"The folder of the history cannot be read: {error.strerror}."}
+
+
+def drift(series: Any) -> dict[str, Any]:
+    """Return what the model's own test for drift says of each series of values, which are in the order of time."""
+    if not isinstance(series, list) or not all(isinstance(values, list) for values in series):
+        return {"error": "Expected lists of numbers."}
+    if sum(len(values) for values in series) > MAX_DRIFT_VALUES:
+        return {"error": f"More than {MAX_DRIFT_VALUES} values. Delete old rows."}
+    if not all(type(value) in (int, float) and abs(value) < 1e30 for values in series for value in values):
+        return {"error": "Expected lists of numbers."}
+    try:
+        test = import_module(f"{type(listener.pipe).__module__.rpartition('.')[0]}.drift_attention_asd").DriftTest
+    except ImportError:
+        return {"error": "This model's code has no test for change over time."}
+    return {"limit": 1 / test().alpha, "found": [watched(test(), values) for values in series]}
+
+
+def watched(test: Any, values: list[float]) -> dict[str, Any]:
+    """Return the evidence of a change after each value, and the changes: when each was found, and since when it is."""
+    evidence, changes = [], []
+    for index, value in enumerate(values):
+        change = test.update(value, str(index))
+        evidence.append(round(1 / test.alpha if change else float(test.capital.sum()), 3))
+        if change:
+            changes.append({"found": index, "since": int(change.since), "shift": change.shift})
+    return {"evidence": evidence, "changes": changes}
+
+
+__all__ = ["HEARD_BY", "Folder", "drift", "folder", "kept_in_folder", "remember"]
