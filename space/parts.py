@@ -1,5 +1,6 @@
 """Parts that several tabs have: inputs, examples, and places for pictures."""
 
+import html
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,10 +88,16 @@ class Place:
     offered: dict[str, Example] = field(default_factory=dict)
 
 
-def pictures(kind: str, hint: str = "", functions: list[Any] | None = None) -> gr.HTML:
-    """Make the place where space/pictures/ draws an answer of this kind. The pictures may call `functions`."""
+def pictures(kind: str, hint: list[Any] | None = None, functions: list[Any] | None = None) -> gr.HTML:
+    """Make the place where space/pictures/ draws an answer of this kind.
+
+    Args:
+        kind: of the answer.
+        hint: what stands there before there is one: a text and its values, as `told` returns them.
+        functions: of the app, which the pictures may call.
+    """
     return gr.HTML(
-        html_template=f'<div class="asd"><p class="asd-empty">{hint}</p></div>',
+        html_template=f'<div class="asd" data-hint="{html.escape(json.dumps(hint))}"></div>',
         # Gradio finds the event's name in the text.
         js_on_load=f"asd.mount(element, {json.dumps(kind)}, props, watch, trigger, server); /* triggers 'select' */",
         server_functions=functions,

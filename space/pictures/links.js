@@ -55,19 +55,24 @@ function tools(element) {
     const link = location.origin + location.pathname + (query && `?${query}`);
     try {
       await navigator.clipboard.writeText(link);
-      said.textContent = "Copied. A recording of your own is not in the link.";
+      said.textContent = say("link.copied");
     } catch {  // a page without https has no clipboard
-      said.replaceChildren(el("input", { readonly: "", "aria-label": "Link to copy", value: link, onfocus: event => event.target.select() }));
+      said.replaceChildren(el("input", { readonly: "", "aria-label": say("link.copy_this"), value: link, onfocus: event => event.target.select() }));
       said.firstChild.focus();
     }
   };
   const button = (words, act) => el("button", { type: "button", class: "asd-button", onclick: act }, words);
-  element.querySelector(".asd").replaceChildren(button("🔗 Copy link", copy),
-    button("◐ Theme", () => document.body.classList.toggle("dark")), said);
+  const draw = () => {
+    said.replaceChildren();
+    element.querySelector(".asd").replaceChildren(button(`🔗 ${say("link.copy")}`, copy),
+      button(`◐ ${say("page.theme")}`, () => document.body.classList.toggle("dark")), said);
+  };
+  document.addEventListener("asd-language", draw);
+  draw();
 }
 
 // What of a link the page does not know, in one sentence.
 function unknown({ unknown: parts }) {
   return el("p", { class: "asd-notice", role: "alert" },
-    `The link asks for what is not known here: ${parts.map(({ name, value }) => `${name} “${value}”`).join(", ")}. The rest of it was opened.`);
+    say("link.unknown", { parts: parts.map(({ name, value }) => `${say(`link.${name}`)} “${value}”`).join(", ") }));
 }

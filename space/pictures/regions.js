@@ -3,7 +3,7 @@
 let stopPlaying = () => {};
 
 function regionWords(region, start) {
-  return `${hertz(region.low_hz)} – ${hertz(region.high_hz)}, ${(start + region.start_s).toFixed(1)} – ${(start + region.end_s).toFixed(1)} s`;
+  return `${hertz(region.low_hz)} – ${hertz(region.high_hz)}, ${fixed(start + region.start_s, 1)} – ${fixed(start + region.end_s, 1)} s`;
 }
 
 function regionList(view, regions) {
@@ -16,12 +16,12 @@ function regionList(view, regions) {
       type: "button", class: "asd-button", "aria-label": `${label}: ${where}`,
       onclick: event => toggle(event.currentTarget, label, () => playRegion(samples, view.rate, region, decibels, half.checked)),
     }, `▶ ${label}`);
-    return el("li", {}, el("span", {}, where), button("Play", 0), button("At its normal level", -region.level_db));
+    return el("li", {}, el("span", {}, where), button(say("play.play"), 0), button(say("play.normal_level"), -region.level_db));
   };
-  return el("section", { class: "asd-heard", "aria-label": "What alarmed" },
-    el("p", { class: "asd-hint" }, "Listen to what alarmed, by itself and again and again, here or by a click on its box in a picture: ",
-      el("label", {}, half, " at half speed")),
-    el("ol", { class: "asd-regions", "aria-label": "Regions of the reason" }, ...regions.map(item)));
+  return el("section", { class: "asd-heard", "aria-label": say("regions.what") },
+    el("p", { class: "asd-hint" }, say("regions.hint"), " ",
+      el("label", {}, half, " ", say("play.half"))),
+    el("ol", { class: "asd-regions", "aria-label": say("regions.list") }, ...regions.map(item)));
 }
 
 // One sound at a time: a second press stops it.
@@ -31,7 +31,7 @@ function toggle(button, label, start) {
   if (isOn) return;
   const stop = start();
   button.setAttribute("aria-pressed", "true");
-  button.textContent = "■ Stop";
+  button.textContent = say("play.stop");
   stopPlaying = () => {
     stop();
     button.setAttribute("aria-pressed", "false");
