@@ -46,7 +46,8 @@ exploiting Separable Convolutions and Angular Loss]({paper}), IEEE Sensors Lette
 
 The server of this app reads them, and only for the answer. Uploaded files are deleted after half an hour, an
 enrolled detector an hour after it was made. Your browser keeps a copy of the detector until you tell it to forget.
-Nothing is trained on your recordings, and nothing is sent elsewhere.
+Nothing is trained on your recordings, and nothing is sent elsewhere. Verdicts are kept by your browser, unless the owner
+of this app has named a folder for them: the tab *History* says which.
 
 ## Use it from a program
 

@@ -1,8 +1,8 @@
 /* The verdicts on one machine over days: p-values, and below them the evidence that its sound has changed for good. */
 
 const DAYS = {
-  title: "P-values over time", unusual: "higher up is more unusual; ▲ is an alarm", alarm: "alarm", evidence: "Evidence of a lasting change",
-  kinds: "solid: score, dashed: level; reported at the line", since: "changed", version: "new model or enrollment", median: "median of 9",
+  title: "P-values over time", unusual: "higher up is more unusual; ▲ is an alarm; the line is the median of 9", alarm: "alarm", evidence: "Evidence of a lasting change",
+  kinds: "solid: score, dashed: level; reported at the line", since: "changed", version: "new model or enrollment",
 };
 const LEAST_P = 1e-4, DAY_MS = 86_400_000, MEDIAN_OF = 9;
 

@@ -17,9 +17,9 @@ const HISTORY_TEXT = {
   last: row => `Last: ${WORDS[row.verdict].toLowerCase()}${row.p_value === null ? "" : `, ${pValue(row.p_value)}`}.` + (row.reason ? ` ${row.reason}` : ""),
   few: rows => `${count(rows, "recording")}: too few to see a lasting change. About 20 are needed.`,
   steady: (score, level, limit) => `No lasting change. Evidence for one: ${score} of ${limit} in the score, ${level} of ${limit} in the level.`,
-  drifted: (row, shift) => `The score has drifted since ${row.file} (${day(row.when)}): ${shift > 0 ? "higher" : "lower"} scores. ` +
+  drifted: (row, shift) => `The score has drifted since ${baseName(row)} (${day(row.when)}): ${shift > 0 ? "higher" : "lower"} scores. ` +
     (shift > 0 ? "Look at the machine. Is this its new normal sound? Then enroll it anew." : "Was the machine repaired, or its recording changed?"),
-  louder: (row, shift) => `The level has changed since ${row.file} (${day(row.when)}): ${Math.abs(shift).toFixed(1)} dB ${shift > 0 ? "louder" : "softer"}. ` +
+  louder: (row, shift) => `The level has changed since ${baseName(row)} (${day(row.when)}): ${Math.abs(shift).toFixed(1)} dB ${shift > 0 ? "louder" : "softer"}. ` +
     "The score does not hear the level: look at the microphone and its gain, too.",
   times: (names, files, verdicts) => `Times: ${[[names, "from the file's name"], [files, "of the file"], [verdicts, "of the verdict"]]
     .filter(([number]) => number).map(([number, words]) => `${number} ${words}`).join(", ")}.`,
@@ -119,11 +119,11 @@ class History {
     return table("Machines", [
       { title: "Machine", isName: true, value: ([machine]) => machine, node: ([machine]) => el("button", { type: "button", class: "asd-link",
         "aria-current": String(machine === this.machine), onclick: () => { this.machine = machine; this.draw(); } }, machine) },
-      { title: "Recordings", isNumber: true, value: ([, rows]) => rows.length },
-      { title: "Alarms", isNumber: true, value: ([, rows]) => alarms(rows) },
       { title: "Last verdict", value: ([, rows]) => String(ORDER[last(rows).verdict]), node: ([, rows]) => mini(last(rows).verdict) },
-      { title: "Last recording", value: ([, rows]) => last(rows).when, text: ([, rows]) => dayAndTime(last(rows).when) },
+      { title: "Alarms", isNumber: true, value: ([, rows]) => alarms(rows) },
       { title: "Changed for good", value: ([machine]) => change(machine) },
+      { title: "Recordings", isNumber: true, value: ([, rows]) => rows.length },
+      { title: "Last recording", value: ([, rows]) => last(rows).when, text: ([, rows]) => dayAndTime(last(rows).when) },
     ], [...this.machines]);
   }
 
@@ -135,7 +135,7 @@ class History {
     const label = el("span", { class: "asd-clock" });
     const choose = () => {
       const row = rows[Number(slider.value) - 1];
-      label.textContent = `${dayAndTime(row.when)}, ${row.file}: ${WORDS[row.verdict].toLowerCase()}${row.p_value === null ? "" : `, ${pValue(row.p_value)}`}`;
+      label.textContent = `${dayAndTime(row.when)}, ${baseName(row)}: ${WORDS[row.verdict].toLowerCase()}${row.p_value === null ? "" : `, ${pValue(row.p_value)}`}`;
       slider.setAttribute("aria-valuetext", label.textContent);
       days.choose(Number(slider.value) - 1);
     };
@@ -176,12 +176,12 @@ class History {
   rowsTable(rows) {
     const columns = [
       { title: "Time", isName: true, value: row => row.when, text: row => dayAndTime(row.when) },
-      { title: "File", isName: true, value: row => row.file },
+      { title: "File", isName: true, value: baseName },
       { title: "Verdict", value: row => String(ORDER[row.verdict]), node: row => mini(row.verdict) },
       { title: "p", isNumber: true, value: row => row.p_value, text: row => bare(row.p_value) },
       { title: "Score / alarm from", isNumber: true, value: row => row.score === null ? null : row.score / row.threshold, text: row => `${number(row.score)} / ${number(row.threshold)}` },
       { title: "Why", isLong: true, value: row => row.reason || row.note },
-      { title: "Version", value: row => row.version },
+      ...new Set(rows.map(row => row.version)).size > 1 ? [{ title: "Version", value: row => row.version }] : [],
       { unseen: "Delete", node: row => this.own.has(row.key) ? el("button", { type: "button", class: "asd-button", "aria-label": `Delete ${row.file}`, onclick: () => this.delete([row]) }, "Delete") : "" },
     ];
     return table(`Verdicts on ${this.machine}`, columns, rows.slice(-MOST_SHOWN).reverse());

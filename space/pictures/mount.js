@@ -25,7 +25,7 @@ function mount(element, kind, props, watch, trigger, server) {
     const payload = read();
     if (!microphone) stopPlaying();
     microphone?.answered(payload);
-    remember([payload, ...(payload?.rows ?? [])].flatMap(one => one?.remember ?? []).map(withFileTime));
+    remember([payload, ...(payload?.rows ?? [])].flatMap(one => one?.remember ?? []).map(withKnownTime));
     if (kind === "part") shownPart = payload;
     paint(payload);
     // On a phone the answer is below what was asked.

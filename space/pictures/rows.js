@@ -14,18 +14,22 @@ for (const [event, files] of [["change", event => event.target?.files], ["drop",
     for (const file of files(happened) ?? []) fileTimes.set(appName(file.name), file.lastModified);
   }, true);
 
-function withFileTime(row) {
-  const time = fileTimes.get(row.file);
-  return time === undefined ? { ...row, time_of: "verdict" } : { ...row, time: new Date(time).toISOString(), time_of: "file" };
+// A row with the best that is known of its time: that in the name, or else of the file, or else of the verdict.
+function withKnownTime(row) {
+  const named = row.heard_by === "live" ? null : timeInName(baseName(row)), time = named ?? fileTimes.get(row.file);
+  return time === undefined ? { ...row, time_of: "verdict" }
+    : { ...row, time: new Date(time).toISOString(), time_of: named ? "name" : "file" };
 }
 
-// The later verdict on a recording counts, at the time that was known first.
+// The later verdict on a recording counts, at the earliest time that is known of the recording: copies are younger.
 function again(before, row) {
-  return row.time_of === "verdict" ? { ...row, time: before.time, time_of: before.time_of, when: before.when } : row;
+  return new Date(row.time) < new Date(before.time) ? row : { ...row, time: before.time, time_of: before.time_of, when: before.when };
 }
+
+const baseName = ({ file }) => file.replace(/^.*[\\/]/, "") || file;
 
 function timeInName(name) {
-  const found = TIME_IN_NAME.exec(name.replace(/^.*[\\/]/, ""));
+  const found = TIME_IN_NAME.exec(name);
   if (!found) return null;
   const [year, month, day, hour, minute, second] = found.slice(1).map(part => Number(part ?? 0));
   const time = new Date(year, month - 1, day, hour, minute, second);
@@ -47,7 +51,7 @@ function checkedRow(raw) {
   for (const name of ["reason", "note", "version", "heard_by", "key"]) if (row[name] !== null) row[name] = String(row[name]);
   row.key ??= `${row.file} ${raw.start_s ?? ""}`;  // of score.py
   row.version ??= raw.model_digest ? String(raw.model_digest).slice(0, 12) : null;
-  const named = row.heard_by === "live" ? null : timeInName(row.file), time = named ?? new Date(row.time ?? raw.file_time ?? NaN);
+  const named = row.heard_by === "live" ? null : timeInName(baseName(row)), time = named ?? new Date(row.time ?? raw.file_time ?? NaN);
   row.when = time.getTime();
   row.time_of = named ? "name" : row.time_of ?? (row.time ? "verdict" : "file");
   return Number.isFinite(row.when) ? { ...row, time: time.toISOString() } : null;
