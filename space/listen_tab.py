@@ -21,19 +21,19 @@ from parts import (
     sound_input,
 )
 from service import answer, enroll, read_normal, read_sound
+from wording import label, told
 
 
 def listen_tab(session: Session, offered: dict[str, Example]) -> Place:
     own, sources, kept = session.detector, session.recordings, session.kept
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            recording = sound_input("Sound of a machine")
+            recording = sound_input(label("listen.sound"))
             machine = machine_choice()
             examples(offered, machine, recording)
             rate = rate_choice()
         with gr.Column(scale=3, min_width=320):
-            hint = "Drop in a sound, record one, or pick an example. The answer appears here."
-            drawn = pictures("listen", hint)
+            drawn = pictures("listen", told("listen.hint"))
     inputs = [recording, machine, rate, own, sources]
     gr.on([recording.change, machine.input, rate.input], listen, inputs, drawn, **FOLLOWS)
     follow(own, machine, listen, inputs, drawn)

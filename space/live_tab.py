@@ -15,6 +15,7 @@ from parts import QUIET, Place, machine_choice, offered_machines, pictures, rate
 from reading import Sound
 from service import judge, listener
 from settings import AT_ONCE, SESSION_SECONDS
+from wording import told
 
 
 # Places of its own: a long recording of somebody else must not hold up a microphone.
@@ -32,8 +33,7 @@ def live_tab(own: gr.State) -> Place:
         with gr.Column(scale=1, min_width=300):
             machine, rate = machine_choice(), rate_choice()
         with gr.Column(scale=3, min_width=320):
-            every = "Every second gets" if clip_s == 1 else f"Every {clip_s:g} seconds get"
-            drawn = pictures("live", f"Hold the microphone to the machine and start. {every} a verdict.")
+            drawn = pictures("live", told("live.hint", count=round(clip_s, 3)))
     heard = gr.State(None, time_to_live=SESSION_SECONDS)
     drawn.select(hear, [machine, rate, own, heard], [drawn, heard], **LIVE_QUEUE)
     own.change(offered_machines, [own, machine], machine, **QUIET)

@@ -13,51 +13,54 @@ from live_tab import live_tab
 from parts import Example, Place, Session, pictures
 from settings import MODEL_ID
 from timeline_tab import timeline_tab
+from wording import ENGLISH, composed, label, say
 
 
-TITLE = "Does this machine sound right?"
 # Name of an example in a link -> its label, its sounds, and the machine of the demonstration model that they are of.
 EXAMPLES = {
-    "fan": Example("Fan", ("fan_normal.flac",), "synthetic_fan_04"),
-    "fan_clogged": Example("Fan, clogged", ("fan_clogged.flac",), "synthetic_fan_04"),
-    "pump": Example("Pump", ("pump_normal.flac",), "synthetic_pump_00"),
-    "pump_clogged": Example("Pump, clogged", ("pump_clogged.flac",), "synthetic_pump_00"),
-    "conveyor": Example("Conveyor", ("conveyor_normal.flac",), "synthetic_conveyor_02"),
-    "conveyor_low_voltage": Example("Conveyor, low voltage", ("conveyor_low_voltage.flac",), "synthetic_conveyor_02"),
+    "fan": Example(label("example.fan"), ("fan_normal.flac",), "synthetic_fan_04"),
+    "fan_clogged": Example(label("example.fan_clogged"), ("fan_clogged.flac",), "synthetic_fan_04"),
+    "pump": Example(label("example.pump"), ("pump_normal.flac",), "synthetic_pump_00"),
+    "pump_clogged": Example(label("example.pump_clogged"), ("pump_clogged.flac",), "synthetic_pump_00"),
+    "conveyor": Example(label("example.conveyor"), ("conveyor_normal.flac",), "synthetic_conveyor_02"),
+    "conveyor_low_voltage": Example(
+        label("example.conveyor_low_voltage"), ("conveyor_low_voltage.flac",), "synthetic_conveyor_02"
+    ),
 }
 PAIRS = {
-    "fan": Example("Fan, before and after", ("fan_normal.flac", "fan_clogged.flac"), "synthetic_fan_04"),
-    "pump": Example("Pump, before and after", ("pump_normal.flac", "pump_clogged.flac"), "synthetic_pump_00"),
+    "fan": Example(label("example.fan_pair"), ("fan_normal.flac", "fan_clogged.flac"), "synthetic_fan_04"),
+    "pump": Example(label("example.pump_pair"), ("pump_normal.flac", "pump_clogged.flac"), "synthetic_pump_00"),
 }
-LONG_EXAMPLES = {"fan": Example("Fan that clogs, 60 s", ("fan_60_s.flac",), "synthetic_fan_04")}
+LONG_EXAMPLES = {"fan": Example(label("example.fan_long"), ("fan_60_s.flac",), "synthetic_fan_04")}
 
 
 def build_page() -> gr.Blocks:
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+    with gr.Blocks(title=say(ENGLISH, "page.title"), analytics_enabled=False) as page:
         session = Session.begin()
         own = session.detector
         header()
         said = pictures("unknown")
         places: dict[str, Place | None] = {}
         with gr.Tabs() as tabs:
-            with gr.Tab("Listen", id="listen"):
+            with gr.Tab(label("tab.listen"), id="listen"):
                 places["listen"] = listen_tab(session, EXAMPLES)
-            with gr.Tab("Live", id="live"):
+            with gr.Tab(label("tab.live"), id="live"):
                 places["live"] = live_tab(own)
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab(label("tab.compare"), id="compare"):
                 places["compare"] = compare_tab(own, PAIRS)
-            with gr.Tab("Files", id="files"):
+            with gr.Tab(label("tab.files"), id="files"):
                 places["files"] = files_tab(own)
-            with gr.Tab("Timeline", id="timeline"):
+            with gr.Tab(label("tab.timeline"), id="timeline"):
                 places["timeline"] = timeline_tab(own, LONG_EXAMPLES)
-            with gr.Tab("Enroll", id="enroll"):
+            with gr.Tab(label("tab.enroll"), id="enroll"):
                 places["enroll"], restored = None, enroll_tab(session, page)
-            with gr.Tab("History", id="history"):
+            with gr.Tab(label("tab.history"), id="history"):
                 places["history"] = None
                 history_tab()
-            with gr.Tab("About", id="about"):
+            with gr.Tab(label("tab.about"), id="about"):
                 places["about"] = None
-                gr.Markdown(about_text(MODEL_ID), elem_classes="asd-about")
+                about = composed("about", lambda write: about_text(MODEL_ID, write))
+                gr.Markdown(about, elem_classes="asd-about")
         follow_links(tabs, places, said, restored, own)
         api()
     return page
@@ -65,11 +68,8 @@ def build_page() -> gr.Blocks:
 
 def header() -> None:
     with gr.Row(elem_classes="asd-head"):
-        gr.HTML(
-            f"<h1>{TITLE}</h1><p>A detector of anomalous machine sounds that was taught normal operation alone. Drop in "
-            "a recording: the app says whether the machine sounds normal, how sure the verdict is, and why.</p>",
-            apply_default_css=False,
-        )
+        head = composed("head", lambda write: f"<h1>{write('page.title')}</h1><p>{write('page.lead')}</p>")
+        gr.HTML(head, apply_default_css=False)
         gr.HTML(
             html_template='<div class="asd asd-tools"></div>',
             js_on_load="asd.tools(element)",
@@ -77,5 +77,7 @@ def header() -> None:
             padding=False,
             min_width=220,
         )
-    if text := notice(MODEL_ID):
-        gr.HTML(f'<p class="asd-notice"><strong>Demonstration.</strong> {text}</p>', apply_default_css=False)
+    if told := notice(MODEL_ID):
+        key, values = told
+        text = composed("notice", lambda write: f"<strong>{write('notice.title')}</strong> {write(key, **values)}")
+        gr.HTML(text, elem_classes="asd-notice", apply_default_css=False)

@@ -8,11 +8,12 @@ from typing import Any
 import gradio as gr
 from service import SUFFIXES, listener
 from settings import EXAMPLES_DIR, MODEL_QUEUE, SESSION_SECONDS
+from wording import label
 
 
 # On the page, and what the pipeline takes for it.
-AUTOMATIC = ("Name it for me", "")
-RATES = {"1 in 10": 0.1, "1 in 20": 0.05, "1 in 100": 0.01, "1 in 1000": 0.001}
+AUTOMATIC = (label("machine.automatic"), "")
+RATES = (0.1, 0.05, 0.01, 0.001)
 
 # What the page asks for is no endpoint, and of several changes the last one counts.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", **MODEL_QUEUE}
@@ -52,12 +53,12 @@ class Example:
     """Synthetic sounds that a tab offers.
 
     Attributes:
-        label: what the page calls them.
+        title: what the page calls them.
         sounds: a file for each sound input of the tab.
         machine: of the demonstration model, the one that they are of.
     """
 
-    label: str
+    title: Any
     sounds: tuple[str, ...]
     machine: str
 
@@ -106,7 +107,7 @@ def pictures(kind: str, hint: list[Any] | None = None, functions: list[Any] | No
     )
 
 
-def machine_choices(detector: Any = None) -> list[tuple[str, str]]:
+def machine_choices(detector: Any = None) -> list[tuple[Any, str]]:
     """Return what can be chosen as a recording's machine, by default of the model's own detector."""
     return [AUTOMATIC, *((name, name) for name in (detector or listener.pipe.detector).machines)]
 
@@ -115,8 +116,8 @@ def machine_choice() -> gr.Dropdown:
     return gr.Dropdown(
         machine_choices(),
         value="",
-        label="Machine",
-        info="Which machine the recording is of. Without a name nothing is an alarm",
+        label=label("column.machine"),
+        info=label("machine.info"),
     )
 
 
@@ -129,25 +130,27 @@ def offered_machines(detector: Any, chosen: str) -> gr.Dropdown:
 
 def rate_choice() -> gr.Radio:
     default = listener.pipe.detector.false_alarm_rate
-    choices = sorted({**RATES, f"1 in {round(1 / default)}": default}.items(), key=lambda choice: -choice[1])
-    return gr.Radio(choices, value=default, label="False alarms", info="Normal recordings that may raise an alarm")
+    choices = [
+        (label("rate.in", share=1, all=round(1 / rate)), rate) for rate in sorted({*RATES, default}, reverse=True)
+    ]
+    return gr.Radio(choices, value=default, label=label("rate.label"), info=label("rate.info"))
 
 
-def sound_input(label: str) -> gr.File:
+def sound_input(title: Any) -> gr.File:
     """Make an input for a sound: a file of any kind that the model's code reads, or what the microphone records.
 
     Gradio's own field for audio refuses the MP4, WebM and 3GP of phones and browsers, because these may hold a film.
     """
-    recording = gr.File(file_types=SUFFIXES, label=label, height=150)
-    with gr.Accordion("Record with the microphone", open=False):
+    recording = gr.File(file_types=SUFFIXES, label=title, height=150)
+    with gr.Accordion(label("sound.microphone"), open=False):
         microphone = gr.Audio(type="filepath", sources=["microphone"], show_label=False, buttons=[])
     microphone.stop_recording(lambda path: (path, None), microphone, [recording, microphone], **QUIET)
     return recording
 
 
-def sounds_input(label: str) -> gr.File:
+def sounds_input(title: Any) -> gr.File:
     """Make an input for several sound files, of all kinds that the model's code reads."""
-    return gr.File(file_count="multiple", file_types=SUFFIXES, label=label, height=150)
+    return gr.File(file_count="multiple", file_types=SUFFIXES, label=title, height=150)
 
 
 def file_url(path: str) -> str:
@@ -158,10 +161,10 @@ def file_url(path: str) -> str:
 def examples(offered: dict[str, Example], machine: gr.Dropdown, *sounds: gr.File) -> None:
     """Offer synthetic sounds, each with the machine that it is of."""
     with gr.Column(elem_classes="asd-examples", min_width=200):
-        gr.HTML("Synthetic examples", apply_default_css=False)
+        gr.HTML(label("example.title"), apply_default_css=False)
         with gr.Row():
             for example in offered.values():
-                button = gr.Button(example.label, size="sm", scale=0, min_width=60)
+                button = gr.Button(example.title, size="sm", scale=0, min_width=60)
                 button.click(
                     lambda example=example: [example.known_machine, *example.paths], None, [machine, *sounds], **QUIET
                 )

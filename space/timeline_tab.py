@@ -19,17 +19,18 @@ from parts import (
 )
 from service import answer, answer_window, read_sound
 from settings import MAX_SECONDS, SESSION_SECONDS
+from wording import label, told
 
 
 def timeline_tab(own: gr.State, offered: dict[str, Example]) -> Place:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            recording = sound_input(f"Recording of up to {MAX_SECONDS // 60} minutes")
+            recording = sound_input(label("timeline.sound", minutes=MAX_SECONDS // 60))
             machine = machine_choice()
             examples(offered, machine, recording)
             rate = rate_choice()
         with gr.Column(scale=3, min_width=320):
-            timeline = pictures("timeline", "Every window of the recording gets its score; alarms are marked.")
+            timeline = pictures("timeline", told("timeline.hint"))
             window = pictures("part")
     result = gr.State(None, time_to_live=SESSION_SECONDS)
     inputs, outputs = [recording, machine, rate, own], [timeline, window, result]

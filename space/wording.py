@@ -6,6 +6,8 @@ What the model's code says (reasons, notes, errors) is English.
 
 import re
 import tomllib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -46,10 +48,19 @@ def told(key: str, **values: Any) -> list[Any]:
 
 def label(key: str, **values: Any) -> Any:
     """Return a text for a component of Gradio, in all languages."""
-    whole = f"asd.{key}" + "".join(f".{value}" for value in values.values())
+    return composed(key + "".join(f".{value}" for value in values.values()), lambda write: write(key, **values))
+
+
+def composed(name: str, compose: Callable[[Callable[..., str]], str]) -> Any:
+    """Return what `compose` makes of several texts, for a component of Gradio, in all languages.
+
+    Args:
+        name: under which Gradio keeps it.
+        compose: gets a function that says a text in one language, as `say` does, and returns the whole.
+    """
     for language, texts in TRANSLATIONS.translations.items():
-        texts[whole] = say(language, key, **values)
-    return TRANSLATIONS(whole)
+        texts[f"asd.{name}"] = compose(partial(say, language))
+    return TRANSLATIONS(f"asd.{name}")
 
 
 class Told(ValueError):
@@ -64,4 +75,4 @@ class Told(ValueError):
         self.said = told(key, **values)
 
 
-__all__ = ["ENGLISH", "TEXTS", "TRANSLATIONS", "Told", "label", "say", "told"]
+__all__ = ["ENGLISH", "TEXTS", "TRANSLATIONS", "Told", "composed", "label", "say", "told"]

@@ -3,6 +3,7 @@
 import base64
 import copy
 import csv
+import functools
 import json
 import os
 import pickle
@@ -609,10 +610,12 @@ def test_about_tells_the_measured_figures_and_that_the_data_are_synthetic(visit)
 def test_about_has_the_figures_of_the_score_that_decides(monkeypatch):
     monkeypatch.syspath_prepend(SPACE)
     from about import about_text  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
+    from wording import say  # pyright: ignore[reportMissingImports]
 
+    in_english = functools.partial(say, "en")
     decisions = json.loads((SPACE / "demo_model" / "all_results.json").read_text())["test"]["decisions"]
     official = decisions["back_ends"][decisions["default"]]["auc"]["mean"]["official"]
-    text = about_text(str(SPACE / "demo_model"))
+    text = about_text(str(SPACE / "demo_model"), in_english)
     assert f"| **mean** | **{100 * official:.1f} (" in text and "The paper's score, by the network alone" in text
     assert "asked for: 1 %: " in text
 
@@ -621,7 +624,9 @@ def test_about_has_the_figures_of_the_score_that_decides(monkeypatch):
 def test_about_is_shown_where_a_figure_could_not_be_measured(lack, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(SPACE)
     from about import about_text  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
+    from wording import say  # pyright: ignore[reportMissingImports]
 
+    in_english = functools.partial(say, "en")
     small_pipeline().save_pretrained(tmp_path)
     measured = copy.deepcopy(MEASURED)
     if lack == "labels":
@@ -634,7 +639,7 @@ def test_about_is_shown_where_a_figure_could_not_be_measured(lack, tmp_path, mon
         "labels": "none of the test clips of machine_room (synthetic) is labelled",
         "figures": "| pump | undefined | undefined | undefined |",
     }
-    assert expected[lack] in about_text(str(tmp_path))
+    assert expected[lack] in about_text(str(tmp_path), in_english)
 
 
 # Phones, themes and people who see or point in other ways

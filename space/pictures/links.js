@@ -63,8 +63,9 @@ function tools(element) {
   };
   const button = (words, act) => el("button", { type: "button", class: "asd-button", onclick: act }, words);
   const draw = () => {
+    document.title = say("page.title");
     said.replaceChildren();
-    element.querySelector(".asd").replaceChildren(button(`🔗 ${say("link.copy")}`, copy),
+    element.querySelector(".asd").replaceChildren(button(say("link.copy"), copy),
       button(`◐ ${say("page.theme")}`, () => document.body.classList.toggle("dark")), said);
   };
   document.addEventListener("asd-language", draw);

@@ -26,10 +26,9 @@ const local = text => String(text).replace(".", say("page.decimal"));
 const fixed = (value, digits) => local(value.toFixed(digits));
 
 // Gradio's settings change the language while the page is open.
-let shownLanguage = null;
+let shownLanguage = language();
 new MutationObserver(() => {
   if (language() === shownLanguage) return;
   shownLanguage = language();
-  document.title = say("page.title");
   document.dispatchEvent(new Event("asd-language"));
 }).observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });
