@@ -11,8 +11,8 @@ import soundfile
 from wording import Told
 
 
-# Gradio's name for a recording of the microphone.
-MICROPHONE_FILE = "audio.wav"
+# Gradio's name for a recording of the microphone, and the app's, which pictures/words.js says in the page's language.
+MICROPHONE_FILE, RECORDED = "audio.wav", "The recording"
 # Over all channels at the file's own rate: ten minutes of stereo at 192 kHz. 343 kB of FLAC can hold 8 channels at 655 kHz,
 # which would take tens of seconds to decode.
 MAX_DECODED_SAMPLES = 10 * 60 * 2 * 192_000
@@ -53,7 +53,7 @@ def read(extractor: Any, path: str, max_seconds: int) -> Sound:
         raise
     except ValueError as error:
         raise ValueError(str(error).replace(path, name)) from None
-    return Sound("The recording" if name == MICROPHONE_FILE else name, np.concatenate(blocks))
+    return Sound(RECORDED if name == MICROPHONE_FILE else name, np.concatenate(blocks))
 
 
 def source_samples_per_second(path: str) -> int:

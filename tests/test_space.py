@@ -151,7 +151,7 @@ def test_boxes_of_regions_never_hide_their_numbers_and_a_click_on_one_plays_it(v
       window.badges = [];
       CanvasRenderingContext2D.prototype.arc = function (x, y, ...rest) { badges.push([x, y]); arc.call(this, x, y, ...rest); };
     }""")
-    page.evaluate("payload => asd.show(document.querySelector('.asd'), 'listen', payload)", payload)
+    page.evaluate("payload => asd.show(document.querySelector('[role=tabpanel] .asd'), 'listen', payload)", payload)
     picture = panel(page).locator(".asd-plot canvas:not(.asd-over)").first
     until(lambda: page.evaluate("badges.length") >= 2)
     around = picture.evaluate("""canvas => [...Array(24).keys()].map(i => {
@@ -452,14 +452,14 @@ def test_a_score_of_zero_has_its_place_in_the_pictures(visit):
     shared = {"threshold": 1.0, "false_alarm_rate": 0.01, "machine": "fan", "backend": "nearest", "note": None}
     result = {**windows[1], **shared, "duration_s": 2.0, "windows": windows, "reason": None, "regions": []}
     payload = {"name": "two.wav", "typical": 0.5, "chosen": 1, "result": result}
-    page.evaluate("payload => asd.show(document.querySelector('.asd'), 'timeline', payload)", payload)
+    page.evaluate("payload => asd.show(document.querySelector('[role=tabpanel] .asd'), 'timeline', payload)", payload)
     until(lambda: panel(page).locator(".asd-timeline canvas").evaluate(
         "c => { const x = (58 + (c.clientWidth - 70) * 0.9) * c.width / c.clientWidth, y = 100 * c.width / c.clientWidth;"
         " const at = place => c.getContext('2d').getImageData(place, y, 1, 1).data[3];"
         " return at(x) > 0 && at(x * 0.3) === 0 }"
     ))  # fmt: skip
     result["score"], result["threshold"] = 0.0, 0.0
-    page.evaluate("payload => asd.show(document.querySelector('.asd'), 'timeline', payload)", payload)
+    page.evaluate("payload => asd.show(document.querySelector('[role=tabpanel] .asd'), 'timeline', payload)", payload)
     places = panel(page).locator(".asd-mark").evaluate_all("marks => marks.map(mark => mark.style.left)")
     assert len(places) >= 2 and all(place.endswith("%") and "NaN" not in place for place in places)
 

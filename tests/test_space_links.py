@@ -1,8 +1,12 @@
-"""Links to what the Space shows: in a real Chromium, as people follow, copy and mistype them."""
+"""Links to what the Space shows, as people follow, copy and mistype them; and the page's languages. In a real Chromium."""
+
+import re
+import tomllib
 
 import pytest
 from space_app import until
-from space_browser import choose_machine, give, open_tab, panel
+from space_browser import TABS, answer, choose_machine, give, open_tab, panel, verdict
+from space_server import SPACE
 
 
 pytest_plugins = ["space_app", "space_browser"]
@@ -94,3 +98,159 @@ def test_the_button_back_goes_through_the_tabs(visit):
         assert address(page) == expected
     page.go_forward()
     page.get_by_role("tab", name="Files", selected=True).wait_for()
+
+
+# Languages
+
+
+def texts(language: str) -> dict:
+    """The page's texts, by their whole names; a text with forms for one and for many is a table."""
+
+    def flat(table: dict, prefix: str = "") -> dict:
+        return {
+            key: text
+            for name, value in table.items()
+            for key, text in (
+                {prefix + name: value}
+                if isinstance(value, str) or "other" in value
+                else flat(value, f"{prefix}{name}.")
+            ).items()
+        }
+
+    return flat(tomllib.loads((SPACE / "words" / f"{language}.toml").read_text(encoding="utf-8")))
+
+
+def forms(text: str | dict) -> list[str]:
+    return [text] if isinstance(text, str) else list(text.values())
+
+
+LANGUAGES = sorted(file.stem for file in (SPACE / "words").glob("*.toml"))
+
+
+def test_every_language_has_every_text_with_the_same_values():
+    assert {"de", "en"} <= set(LANGUAGES)
+    english = texts("en")
+    for language in LANGUAGES:
+        other = texts(language)
+        assert set(other) == set(english), language
+        for key, text in english.items():
+            wanted = [set(re.findall(r"\{(\w+)\}", form)) for form in forms(text)]
+            assert [set(re.findall(r"\{(\w+)\}", form)) for form in forms(other[key])] == wanted, (language, key)
+            assert type(other[key]) is type(text), (language, key)
+
+
+def test_every_text_that_the_code_asks_for_exists_and_every_text_is_asked_for():
+    code = "\n".join(file.read_text(encoding="utf-8") for file in [*SPACE.glob("*.py"), *SPACE.glob("pictures/*.js")])
+    asked = set(re.findall(r"[\"'`]([a-z]+\.[a-z_]+)[\"'`]", code)) & {
+        f"{section}.{name}" for section, _, name in (key.partition(".") for key in texts("en"))
+    }
+    # Names that the code puts together, such as `verdict.${KEYS[verdict]}`.
+    composed = tuple(re.findall(r"[\"'`]([a-z]+\.[a-z_]*)\$?\{", code))
+    lost = [key for key in texts("en") if key not in asked and not key.startswith(composed)]
+    assert lost == []
+    said = re.findall(r"\b(?:say|saying|told|Told|label|write)\(\s*[\"']([\w.]+)[\"']", code)
+    assert [key for key in said if key not in texts("en") and "." in key] == []
+
+
+# What Gradio says by itself, and names that are the same in every language.
+GRADIOS = {"datei hier ablegen", "- oder -", "hochladen", "aufnehmen", "stopp", "common.complete"}
+NAMES = r"\b[\w-]+\.(?:wav|json|safetensors|flac)\b|\b\w+_id_\d\d\b|\bpress_3\b|machine_room \(synthetic\)"
+# Text of elements and labels for screen readers, outside of what is marked as English: what the model's code says.
+SHOWN = """() => {
+  const apart = "[lang=en], pre, .cm-editor, .asd-about, footer, .file-preview, [role=option]";
+  const isShown = node => node.checkVisibility() && !node.closest(apart);
+  const walker = document.createTreeWalker(document.querySelector(".gradio-container"), NodeFilter.SHOW_TEXT), found = [];
+  while (walker.nextNode()) if (isShown(walker.currentNode.parentElement)) found.push(walker.currentNode.data);
+  for (const node of document.querySelectorAll(".asd [aria-label], [placeholder]"))
+    if (isShown(node)) found.push(node.getAttribute("aria-label") ?? node.placeholder);
+  return found;
+}"""
+
+
+def foreign(said: list[str], language: str) -> set[str]:
+    """What of the page is no text of this language."""
+    table = [form for text in texts(language).values() for form in forms(text)]
+    known = [
+        re.compile(
+            ".+?".join(re.escape(part) for part in re.split(r"\{\w+\}", form.strip(" :."))), re.IGNORECASE | re.DOTALL
+        )
+        for text in table
+        for form in (text, *re.split(r"\{\w+\}", text))  # elements may stand between the parts of a text
+        if re.sub(r"\{\w+\}|\W", "", form)
+    ]
+
+    def is_known(text: str) -> bool:
+        text = re.sub(NAMES, "N", text).strip(" ▶●■◐❚–:,.)\n")
+        if not re.search(r"[^\W\d_]{4}", text) or text.lower() in GRADIOS:
+            return True
+        if any(pattern.fullmatch(text) for pattern in known):
+            return True
+        parts = re.split(r"[:,.] | \(| (?=N$)", text, maxsplit=1)
+        return len(parts) == 2 and all(map(is_known, parts))
+
+    return {text for text in said if not is_known(text)}
+
+
+def test_a_german_sees_german_on_every_tab(visit, sounds, tmp_path):
+    page = visit(locale="de-DE")
+    choose = panel(page).get_by_role("combobox", name="Maschine")
+    choose.click()
+    page.get_by_role("option", name="fan_id_00").click()
+    give(page, sounds / "faulty.wav")
+    panel(page).get_by_text("faulty.wav klingt nicht wie fan_id_00 im Normalbetrieb.").wait_for()
+    assert verdict(page) == "Auffällig" and page.title() == "Klingt diese Maschine richtig?"
+    card = panel(page).locator(".asd-card")
+    # The reason is the model's own.
+    assert answer(page)["reason"] == card.locator(".asd-reason[lang=en]").inner_text()
+    assert "Die Begründung des Modells ist auf Englisch." in card.inner_text() and "1 von 100" in card.inner_text()
+    with page.expect_download() as saved:
+        panel(page).get_by_role("button", name="Bericht speichern").click()
+    saved.value.save_as(tmp_path / "report.html")
+    said = page.evaluate(SHOWN)
+    for tab, files, done in (
+        ("Dateien", ["normal.wav", "broken.wav"], "2 beurteilt: 1 normal, 1 nicht lesbar."),
+        ("Zeitachse", ["long.wav"], "Fenstern haben einen Alarm ausgelöst"),
+        ("Anlernen", [f"mine_{i}.wav" for i in range(3)], "Keine der 3 hätte einen Fehlalarm ausgelöst."),
+        ("Verlauf", [], "Nur dieser Browser hebt sie auf"),
+        ("Live", [], "Halten Sie das Mikrofon an die Maschine"),
+        ("Vergleichen", [], "Wählen Sie zwei Geräusche"),
+        ("Über", [], "Wie es arbeitet"),
+    ):
+        open_tab(page, tab)
+        if tab == "Zeitachse":
+            panel(page).get_by_role("combobox", name="Maschine").click()
+            page.get_by_role("option", name="fan_id_00").click()
+        if files:
+            give(page, [sounds / name for name in files])
+        panel(page).get_by_text(done).first.wait_for()
+        for summary in panel(page).locator("summary").filter(visible=True).all():
+            summary.click()
+        said += page.evaluate(SHOWN)
+    open_tab(page, "Anlernen")
+    panel(page).get_by_role("button", name="Anlernen", exact=True).click()
+    panel(page).get_by_text("Die Maschine hat keinen Namen: Geben Sie einen ein.").wait_for()
+    panel(page).get_by_label("Name der Maschine").fill("press_3")
+    panel(page).get_by_role("button", name="Anlernen", exact=True).click()
+    panel(page).get_by_text("Aus 3 Aufnahmen gemacht.").wait_for()
+    said += page.evaluate(SHOWN)
+    left = sorted(foreign(said, "de"))
+    assert not left, left
+    alone = page.context.new_page()
+    alone.goto((tmp_path / "report.html").as_uri())
+    assert (
+        alone.locator(".asd-verdict").inner_text() == "Auffällig"
+        and alone.locator("html").get_attribute("lang") == "de"
+    )
+    assert "1 von 100 normalen Aufnahmen" in alone.locator(".asd-report-head").inner_text()
+
+
+def test_whoever_reads_neither_language_sees_english_and_another_can_be_chosen(visit, sounds):
+    page = visit(locale="it-IT", query="/?tab=listen&machine=fan_id_00")
+    give(page, sounds / "faulty.wav")
+    panel(page).locator(".asd-verdict").wait_for()
+    assert verdict(page) == "Anomalous"
+    assert page.get_by_role("tab").all_inner_texts() == TABS
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("combobox", name="Language").click()
+    page.get_by_role("option", name="Deutsch").click()
+    until(lambda: verdict(page) == "Auffällig")

@@ -2,8 +2,8 @@
 
 function explanation(result, name) {
   const machine = result.machine;
-  if (result.verdict !== "cannot tell") return [say(`explanation.${KEYS[result.verdict]}`, { name, machine })];
-  return [`${name}: `, result.note ? english(result.note) : say("explanation.too_little"), "."];
+  if (result.verdict !== "cannot tell") return [say(`explanation.${KEYS[result.verdict]}`, { name: named(name), machine })];
+  return [`${named(name)}: `, result.note ? english(result.note) : say("explanation.too_little"), "."];
 }
 
 // A tail fitted to a few dozen clips knows nothing of one in a million.
@@ -85,7 +85,8 @@ const scoreWords = result => result.score === null ? "" : say("verdict.score", {
 
 // The verdict on one window of a recording whose card stands above, in one line.
 function strip(payload) {
-  const { result, name } = payload;
+  const { result, view } = payload;
+  const name = say("timeline.part", { name: named(payload.name), from: fixed(view.start_s, 1), to: fixed(view.start_s + result.duration_s, 1) });
   return el("p", { class: `asd-strip asd-is-${KEYS[result.verdict]}`, role: "status" },
     el("span", { class: "asd-icon" }, icon(result.verdict)),
     el("span", {}, el("strong", {}, `${name}: ${WORDS[result.verdict].toLowerCase()}`), scoreWords(result),

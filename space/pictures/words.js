@@ -21,6 +21,9 @@ const told = said => typeof said === "string" ? said : say(...said);
 const telling = said => typeof said === "string" ? english(said) : say(...said);
 const inEnglish = isSaid => isSaid && language() !== "en" ? el("p", { class: "asd-hint" }, say("page.english")) : null;
 
+// What the microphone recorded has a name by reading.py.
+const named = name => name === "The recording" ? say("sound.recording") : name;
+
 // The decimal sign is the language's own, too.
 const local = text => String(text).replace(".", say("page.decimal"));
 const fixed = (value, digits) => local(value.toFixed(digits));
