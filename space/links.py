@@ -29,7 +29,9 @@ def follow_links(tabs: gr.Tabs, places: dict[str, Place | None], said: gr.HTML, 
     def open_tab(detector: Any, request: gr.Request) -> list[Any]:
         link = Link(dict(request.query_params), places, detector)
         updates = [update for tab in fillable for update in (link.choices if tab == link.tab else [gr.skip()] * 2)]
-        return [gr.Tabs(selected=link.tab), to_json({"unknown": link.unknown}) if link.unknown else "", *updates]
+        # Without a link a visitor may have opened a tab already.
+        tab = gr.Tabs(selected=link.tab) if link.asked.keys() & {"tab", "example", "machine", "rate"} else gr.skip()
+        return [tab, to_json({"unknown": link.unknown}) if link.unknown else "", *updates]
 
     def open_example(request: gr.Request) -> list[Any]:
         link = Link(dict(request.query_params), places, None)

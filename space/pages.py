@@ -79,5 +79,8 @@ def header() -> None:
         )
     if told := notice(MODEL_ID):
         key, values = told
-        text = composed("notice", lambda write: f"<strong>{write('notice.title')}</strong> {write(key, **values)}")
-        gr.HTML(text, elem_classes="asd-notice", apply_default_css=False)
+        text = composed(
+            "notice",
+            lambda write: f'<p class="asd-notice"><strong>{write("notice.title")}</strong> {write(key, **values)}</p>',
+        )
+        gr.HTML(text, apply_default_css=False)
