@@ -33,17 +33,26 @@ def draw_window(pipe: Any, window: np.ndarray, start_s: float) -> dict[str, Any]
     """
     extractor = pipe.feature_extractor
     level = log_mel_of(extractor, window)
-    samples = np.round(np.clip(window, -1.0, 1.0) * 32767).astype("<i2")
+    samples = as_16_bit(window)
     return {
         "start_s": start_s,
         "rate": extractor.sampling_rate,
         "hop_s": extractor.hop_length / extractor.sampling_rate,
         "mel_hz": np.round(extractor.mel_frequencies, 1).tolist(),
         "mean_db": np.round(level.mean(1), 1).tolist(),
-        "samples": base64.b64encode(samples.tobytes()).decode(),
+        "samples": as_text(samples),
         "peak": max(int(np.abs(samples.astype(int)).max()), 1),
         "layers": {"log_mel": level_layer(level, *level_range(level)), **network_layers(pipe, window)},
     }
+
+
+def as_16_bit(samples: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2")
+
+
+def as_text(array: np.ndarray) -> str:
+    """Return the bytes of an array in base64, for JSON."""
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
 def network_layers(pipe: Any, window: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -105,12 +114,14 @@ def layer(values: np.ndarray, low: float, high: float, unit: str, axis: str) -> 
         "high": high,
         "unit": unit,
         "axis": axis,
-        "cells": base64.b64encode(np.ascontiguousarray(cells).tobytes()).decode(),
+        "cells": as_text(cells),
     }
 
 
 __all__ = [
     "above_normal_layer",
+    "as_16_bit",
+    "as_text",
     "cut_window",
     "difference_layer",
     "draw_window",

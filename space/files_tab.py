@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from beside import with_normal
 from errors import on_page, said, to_json
 from history import remember
-from parts import FOLLOWS, Place, file_url, follow, machine_choice, pictures, rate_choice, sounds_input
+from parts import FOLLOWS, Place, Session, file_url, follow, machine_choice, pictures, rate_choice, sounds_input
 from service import answer, judge, read_sound
 from settings import MAX_JUDGED_FILES
 from timeline_tab import chosen_index
 from wording import label, told
 
 
-def files_tab(own: gr.State) -> Place:
+def files_tab(session: Session) -> Place:
+    own = session.detector
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recordings = sounds_input(label("files.sounds"))
@@ -25,7 +27,7 @@ def files_tab(own: gr.State) -> Place:
     inputs, outputs = [recordings, machine, rate, own], [table, opened]
     gr.on([recordings.change, machine.input, rate.input], judge_many, inputs, outputs, **FOLLOWS)
     follow(own, machine, judge_many, inputs, outputs)
-    table.select(open_row, inputs, opened, show_progress="minimal", **FOLLOWS)
+    table.select(open_row, [*inputs, session.recordings], opened, show_progress="minimal", **FOLLOWS)
     return Place(machine, rate)
 
 
@@ -58,9 +60,17 @@ def row_of(path: str, machine: str, rate: float, detector: Any) -> dict[str, Any
 
 
 @on_page()
-def open_row(recordings: list[str] | None, machine: str, rate: float, detector: Any, event: gr.EventData) -> str:
+def open_row(
+    recordings: list[str] | None,
+    machine: str,
+    rate: float,
+    detector: Any,
+    sources: dict[str, list[str]],
+    event: gr.EventData,
+) -> str:
     """Return the answer about the recording that the user chose."""
     paths = recordings or []
     if not paths:
         return ""
-    return to_json(answer(read_sound(paths[chosen_index(event, len(paths), "recording")]), machine, rate, detector))
+    sound = read_sound(paths[chosen_index(event, len(paths), "recording")])
+    return to_json(with_normal(answer(sound, machine, rate, detector), sources))

@@ -6,7 +6,7 @@ from typing import Any
 
 from errors import to_json
 from filelock import FileLock, Timeout
-from settings import MAX_HISTORY_BYTES
+from settings import MAX_HISTORY_BYTES, MAX_SENT_BYTES
 
 
 FILE, SUFFIXES = "verdicts.jsonl", (".jsonl", ".csv")
@@ -53,7 +53,7 @@ class Folder:
     def texts(self) -> list[dict[str, str]]:
         """Return name and text of the files with rows, as much of their ends as the limit allows."""
         files = [path for path in sorted(self.path.iterdir()) if path.suffix in SUFFIXES and path.is_file()]
-        return [{"name": path.name, "text": tail(path, MAX_HISTORY_BYTES // len(files))} for path in files]
+        return [{"name": path.name, "text": tail(path, MAX_SENT_BYTES // len(files))} for path in files]
 
 
 def tail(path: Path, limit: int) -> str:

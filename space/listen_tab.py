@@ -4,6 +4,7 @@ from typing import Any
 
 import enrolling
 import gradio as gr
+from beside import with_normal
 from errors import on_page, to_json
 from history import remember
 from parts import (
@@ -47,7 +48,7 @@ def listen(recording: str | None, machine: str, rate: float, detector: Any, sour
     if recording is None:
         return ""
     sound = read_sound(recording)
-    found = answer(sound, machine, rate, detector)
+    found = with_normal(answer(sound, machine, rate, detector), sources)
     found["remember"] = remember(sound, found["result"], detector, "listen")
     is_taught = recording in sources.get(machine, [])
     if found["result"]["verdict"] == "anomalous" and machine in sources and not is_taught:

@@ -1,4 +1,4 @@
-"""The page: its header, its tabs, and the synthetic sounds that it offers. Each tab has a file of its own."""
+"""The page: its header and its tabs. Each tab has a file of its own."""
 
 import gradio as gr
 from about import about_text, notice
@@ -10,28 +10,11 @@ from history_tab import history_tab
 from links import follow_links
 from listen_tab import listen_tab
 from live_tab import live_tab
-from parts import Example, Place, Session, pictures
+from offered import EXAMPLES, LONG_EXAMPLES, PAIRS
+from parts import Place, Session, pictures
 from settings import MODEL_ID
 from timeline_tab import timeline_tab
 from wording import ENGLISH, composed, label, say
-
-
-# Name of an example in a link -> its label, its sounds, and the machine of the demonstration model that they are of.
-EXAMPLES = {
-    "fan": Example(label("example.fan"), ("fan_normal.flac",), "synthetic_fan_04"),
-    "fan_clogged": Example(label("example.fan_clogged"), ("fan_clogged.flac",), "synthetic_fan_04"),
-    "pump": Example(label("example.pump"), ("pump_normal.flac",), "synthetic_pump_00"),
-    "pump_clogged": Example(label("example.pump_clogged"), ("pump_clogged.flac",), "synthetic_pump_00"),
-    "conveyor": Example(label("example.conveyor"), ("conveyor_normal.flac",), "synthetic_conveyor_02"),
-    "conveyor_low_voltage": Example(
-        label("example.conveyor_low_voltage"), ("conveyor_low_voltage.flac",), "synthetic_conveyor_02"
-    ),
-}
-PAIRS = {
-    "fan": Example(label("example.fan_pair"), ("fan_normal.flac", "fan_clogged.flac"), "synthetic_fan_04"),
-    "pump": Example(label("example.pump_pair"), ("pump_normal.flac", "pump_clogged.flac"), "synthetic_pump_00"),
-}
-LONG_EXAMPLES = {"fan": Example(label("example.fan_long"), ("fan_60_s.flac",), "synthetic_fan_04")}
 
 
 def build_page() -> gr.Blocks:
@@ -49,9 +32,9 @@ def build_page() -> gr.Blocks:
             with gr.Tab(label("tab.compare"), id="compare"):
                 places["compare"] = compare_tab(own, PAIRS)
             with gr.Tab(label("tab.files"), id="files"):
-                places["files"] = files_tab(own)
+                places["files"] = files_tab(session)
             with gr.Tab(label("tab.timeline"), id="timeline"):
-                places["timeline"] = timeline_tab(own, LONG_EXAMPLES)
+                places["timeline"] = timeline_tab(session, LONG_EXAMPLES)
             with gr.Tab(label("tab.enroll"), id="enroll"):
                 places["enroll"], restored = None, enroll_tab(session, page)
             with gr.Tab(label("tab.history"), id="history"):

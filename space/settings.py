@@ -41,9 +41,9 @@ MAX_JUDGED_FILES = 100
 MAX_LIVE_ALARMS, MAX_CHUNK_SECONDS = 200, 31
 
 # Verdicts over time are kept by the browser, or in a folder of this name: then all users see one history. MAX_HISTORY_BYTES
-# are 200,000 rows; a test for drift takes 20 microseconds a value.
+# are 200,000 rows, of which a browser gets the last MAX_SENT_BYTES; a test for drift takes 20 microseconds a value.
 HISTORY_DIR = os.environ.get("HISTORY_DIR")
-MAX_HISTORY_BYTES, MAX_DRIFT_VALUES = 100 * 10**6, 40_000
+MAX_HISTORY_BYTES, MAX_SENT_BYTES, MAX_DRIFT_VALUES = 100 * 10**6, 10 * 10**6, 40_000
 
 # Every minute the app deletes files that were last handed out half an hour ago.
 SWEEP_SECONDS, KEEP_SECONDS = 60, 1800

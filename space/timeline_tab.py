@@ -3,12 +3,14 @@
 from typing import Any
 
 import gradio as gr
+from beside import with_normal
 from errors import on_page, to_json
 from history import remember
 from parts import (
     FOLLOWS,
     Example,
     Place,
+    Session,
     examples,
     file_url,
     follow,
@@ -22,7 +24,8 @@ from settings import MAX_SECONDS, SESSION_SECONDS
 from wording import label, told
 
 
-def timeline_tab(own: gr.State, offered: dict[str, Example]) -> Place:
+def timeline_tab(session: Session, offered: dict[str, Example]) -> Place:
+    own = session.detector
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             recording = sound_input(label("timeline.sound", minutes=MAX_SECONDS // 60))
@@ -33,22 +36,26 @@ def timeline_tab(own: gr.State, offered: dict[str, Example]) -> Place:
             timeline = pictures("timeline", told("timeline.hint"))
             window = pictures("part")
     result = gr.State(None, time_to_live=SESSION_SECONDS)
-    inputs, outputs = [recording, machine, rate, own], [timeline, window, result]
+    inputs, outputs = [recording, machine, rate, own, session.recordings], [timeline, window, result]
     gr.on([recording.change, machine.input, rate.input], show_timeline, inputs, outputs, **FOLLOWS)
     follow(own, machine, show_timeline, inputs, outputs)
-    timeline.select(show_window, [recording, result, own], window, show_progress="minimal", **FOLLOWS)
+    timeline.select(
+        show_window, [recording, result, own, session.recordings], window, show_progress="minimal", **FOLLOWS
+    )
     return Place(machine, rate, (recording,), offered)
 
 
 @on_page("", None)
-def show_timeline(recording: str | None, machine: str, rate: float, detector: Any) -> tuple[str, str, dict | None]:
+def show_timeline(
+    recording: str | None, machine: str, rate: float, detector: Any, sources: dict[str, list[str]]
+) -> tuple[str, str, dict | None]:
     """Return the timeline, the window with the highest score, and what `show_window` needs."""
     if recording is None:
         return "", "", None
     sound = read_sound(recording)
     whole = answer(sound, machine, rate, detector)
     result = whole["result"]
-    window = answer_window(sound, result, whole["chosen"], detector)
+    window = with_normal(answer_window(sound, result, whole["chosen"], detector), sources)
     window["result"]["reason"] = None  # it stands above: the recording's reason is this window's
     timeline = {key: whole[key] for key in ("name", "result", "typical", "chosen")} | {"url": file_url(recording)}
     timeline["remember"] = remember(sound, result, detector, "timeline")
@@ -56,12 +63,14 @@ def show_timeline(recording: str | None, machine: str, rate: float, detector: An
 
 
 @on_page()
-def show_window(recording: str | None, result: dict | None, detector: Any, event: gr.EventData) -> str:
+def show_window(
+    recording: str | None, result: dict | None, detector: Any, sources: dict[str, list[str]], event: gr.EventData
+) -> str:
     """Return the window of the timeline that the user chose."""
     if recording is None or result is None:
         return ""
     index = chosen_index(event, max(len(result["windows"]), 1), "window")
-    return to_json(answer_window(read_sound(recording), result, index, detector))
+    return to_json(with_normal(answer_window(read_sound(recording), result, index, detector), sources))
 
 
 def chosen_index(event: gr.EventData, count: int, what: str) -> int:

@@ -1,28 +1,27 @@
-"""The app in a real Chromium, as people use it. A test module takes the fixtures of this file and of `space_app` as plugins."""
+"""A browser for the tests of the Space: a real Chromium, and what a person does on the page.
+
+A test module takes these fixtures by `pytest_plugins = ["space_app", "space_browser"]`.
+"""
 
 import json
 import os
-import shutil
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from research.space.page import choose_machine as choose
+from research.space.page import chromium as run_chromium
+from research.space.page import give, open_page, open_tab, panel
 
-CHROMIUM = shutil.which("chromium")
-# Without these, Chromium looks for Google's hosts at every start.
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
-).split()
+
 TABS = ["Listen", "Live", "Compare", "Files", "Timeline", "Enroll", "History", "About"]
 
 
 def lacking(what: str) -> NoReturn:
     """Skip the test, or fail where everything is installed for the tests and nothing may be skipped in silence."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"needs {what}")
-    pytest.skip(f"needs {what}")
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 # A browser
@@ -31,16 +30,10 @@ def lacking(what: str) -> NoReturn:
 @pytest.fixture(scope="module")
 def chromium(sounds):
     try:
-        import playwright.sync_api as playwright
-    except ImportError:
-        lacking("playwright: pip install -e .[test]")
-    if CHROMIUM is None:
-        lacking("Debian's chromium: apt-get install chromium")
-    with playwright.sync_playwright() as run:
-        microphone = f"--use-file-for-fake-audio-capture={sounds / 'faulty.wav'}"
-        browser = run.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, microphone])
-        yield browser
-        browser.close()
+        with run_chromium(sounds / "faulty.wav") as browser:
+            yield browser
+    except ImportError as error:
+        lacking(str(error))
 
 
 class Visits:
@@ -68,13 +61,10 @@ class Visits:
         )
         self.contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
         page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self.note_request)
-        page.goto(self.url + query)
-        page.get_by_role("tab").first.wait_for()
-        page.wait_for_timeout(500)  # Gradio's own start
+        open_page(page, self.url + query)
         return page
 
     def note_request(self, request) -> None:
@@ -93,27 +83,8 @@ def visit(chromium, space):
     assert visits.foreign == []
 
 
-def panel(page):
-    return page.locator("[role=tabpanel]:visible")
-
-
-def open_tab(page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
-    page.get_by_role("tab", name=name, selected=True).wait_for()
-    page.wait_for_timeout(300)
-
-
-def give(page, path: Path | list[Path]) -> None:
-    """Choose a file in the first empty field of the open tab, and wait until it is there."""
-    # Not by counting the empty fields: a field for several files is followed by one for more of them.
-    field = panel(page).locator("input[type=file]").first.element_handle()
-    field.set_input_files(path)
-    page.wait_for_function("field => !field.isConnected", arg=field)
-
-
 def choose_machine(page, name: str = "fan_id_00") -> None:
-    panel(page).get_by_role("combobox", name="Machine").click()
-    page.get_by_role("option", name=name).click()
+    choose(page, name)
 
 
 def verdict(page) -> str:
@@ -130,3 +101,6 @@ def colors(page, index: int) -> int:
     return panel(page).locator(".asd-plot canvas:not(.asd-over)").nth(index).evaluate(
         "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
     )  # fmt: skip
+
+
+__all__ = ["Visits", "answer", "choose_machine", "colors", "give", "lacking", "open_tab", "panel", "verdict"]

@@ -729,7 +729,7 @@ def test_axe_finds_no_serious_fault_in_any_tab(width, visit, sounds, screenshots
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
-        lacking("axe-playwright-python: pip install -e .[test]")
+        lacking("axe-playwright-python is missing: pip install -e .[test]")
     page = visit(width)
     page.emulate_media(reduced_motion="reduce")
     for tab in TABS:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from small_detector import RATE, machine_sound
 from space_app import until
 from space_browser import Visits, choose_machine, colors, give, open_tab, panel
 from space_server import SPACE, SpaceServer, copy_space
 
+from research.space.engineer import Day, machine_clips, verdict_row
 from scoring.drift import DriftWatch
 from scoring.rows import HEADERS, as_csv, as_json
 
@@ -168,3 +171,60 @@ def test_rows_of_several_processes_are_whole_in_the_folder(monkeypatch, tmp_path
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ValueError, match="HISTORY_DIR=.*file: cannot be written"):
         Folder(str(tmp_path / "file"))
+
+
+@pytest.mark.slow
+def test_an_engineers_day_ends_with_the_same_verdicts_in_another_browser(space, nothing_goes_through_a_proxy, tmp_path):
+    for split, name, count, hiss in (("train", "normal", 8, 0), ("test", "normal", 2, 0), ("test", "anomaly", 2, 0.3)):
+        (tmp_path / "press" / split).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            path = tmp_path / "press" / split / f"{name}_id_03_{i:08}.wav"
+            soundfile.write(path, machine_sound(900.0, 2000 + i + 10 * (split == "test"), hiss=hiss), RATE)
+    day = Day(space.url, "press_id_03", machine_clips(tmp_path, "press_id_03"), tmp_path / "downloaded").play()
+    assert day["is_same"] and len(day["rows"]) == 4 and len(day["steps"]) == 9
+    row = verdict_row(day)
+    assert row["faulty recordings"] == "2 anomalous" and "anomalous" not in row["normal recordings"]
+
+
+def test_the_same_stretch_of_a_normal_recording_is_heard_beside_what_alarmed(visit, sounds):
+    page = visit()
+    open_tab(page, "Enroll")
+    give(page, [sounds / f"mine_{i}.wav" for i in range(6)])
+    panel(page).get_by_text("None of the 6 would").wait_for()
+    panel(page).get_by_label("Name of the machine").fill("press_3")
+    panel(page).get_by_role("button", name="Enroll", exact=True).click()
+    panel(page).get_by_text("press_3 is enrolled").wait_for()
+    open_tab(page, "Listen")
+    choose_machine(page, "press_3")
+    give(page, sounds / "mine_faulty.wav")
+    region = panel(page).locator(".asd-regions li").first
+    region.wait_for()
+    assert "the same stretch and band of mine_0.wav" in panel(page).locator(".asd-heard").inner_text()
+    # What reaches the loudspeaker: its level by an analyzer in its place, and the gain.
+    page.evaluate("""() => {
+      const connect = GainNode.prototype.connect;
+      GainNode.prototype.connect = function (to) {
+        if (to === this.context.destination) {
+          window.heard = new AnalyserNode(this.context, { fftSize: 32768 });
+          window.loudness = this.gain.value;
+          connect.call(this, window.heard);
+        }
+        return connect.call(this, to);
+      };
+    }""")
+    played = {}
+    for name in ("Play", "Normal"):
+        region.get_by_role("button", name=f"{name}:").click()
+        page.wait_for_timeout(1000)
+        played[name] = page.evaluate("""() => {
+          const samples = new Float32Array(heard.fftSize);
+          heard.getFloatTimeDomainData(samples);
+          return [Math.sqrt(samples.reduce((sum, sample) => sum + sample ** 2, 0) / samples.length), loudness];
+        }""")
+    assert played["Play"][1] == played["Normal"][1]
+    assert 0 < played["Normal"][0] < played["Play"][0] / 2  # hiss was added to the faulty one
+    assert panel(page).get_by_text("■ Stop").count() == 1
+    # The model has statistics of its own machines, and no sound.
+    choose_machine(page, "fan_id_00")
+    panel(page).get_by_text("Enroll fan_id_00 here from recordings of your own").wait_for()
+    assert region.get_by_role("button", name="Normal:").count() == 0

@@ -21,20 +21,21 @@ function wav(samples, rate, gain) {
   return new Blob([buffer], { type: "audio/wav" });
 }
 
-// Plays a region in a loop through a band-pass filter, and returns what stops it.
-function playRegion(samples, rate, region, decibels, isHalfSpeed) {
+// Machines are recorded with room to spare: how much louder a recording is at full level.
+const fullGain = samples => Math.min(0.9 * 32767 / Math.max(...peaks(samples), 1), 30);
+
+// Plays a region in a loop through a band-pass filter, and returns what stops it. A shorter recording gives its last stretch.
+function playRegion(samples, rate, region, gain, isHalfSpeed) {
   const context = new AudioContext(), speed = isHalfSpeed ? 0.5 : 1, nyquist = context.sampleRate / 2;
   const buffer = context.createBuffer(1, samples.length, rate), channel = buffer.getChannelData(0);
   samples.forEach((sample, i) => { channel[i] = sample / 32768; });
-  const source = new AudioBufferSourceNode(context, {
-    buffer, loop: true, loopStart: region.start_s, loopEnd: Math.max(region.end_s, region.start_s + 0.1), playbackRate: speed,
-  });
+  const length = Math.max(region.end_s - region.start_s, 0.1), start = Math.max(Math.min(region.start_s, samples.length / rate - length), 0);
+  const source = new AudioBufferSourceNode(context, { buffer, loop: true, loopStart: start, loopEnd: start + length, playbackRate: speed });
   // Twelve decibels an octave each, twice: at half speed all frequencies are halved.
   const filters = [["highpass", region.low_hz], ["highpass", region.low_hz], ["lowpass", region.high_hz], ["lowpass", region.high_hz]]
     .filter(([, frequency]) => frequency > 20 && frequency * speed < nyquist)
     .map(([type, frequency]) => new BiquadFilterNode(context, { type, frequency: frequency * speed, Q: Math.SQRT1_2 }));
-  const peak = Math.max(...peaks(samples), 1), gain = Math.min(0.9 * 32767 / peak, 30) * 10 ** (decibels / 20);
   [source, ...filters, new GainNode(context, { gain: Math.min(gain, 30) }), context.destination].reduce((from, to) => from.connect(to));
-  source.start(0, region.start_s);
+  source.start(0, start);
   return () => { source.stop(); context.close(); };
 }

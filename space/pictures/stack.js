@@ -34,9 +34,9 @@ class Stack {
       ...rows.map(row => row.node));
   }
 
-  // Machines are recorded with room to spare; the ear gets them at full level, and is told by how much.
+  // The ear gets a recording at full level, and is told by how much.
   player() {
-    const peak = Math.max(...peaks(this.samples), 1), gain = Math.min(0.9 * 32767 / peak, 30);
+    const gain = fullGain(this.samples);
     this.audio = new Audio();
     const load = () => {
       if (!this.audio.src) this.audio.src = URL.createObjectURL(wav(this.samples, this.rate, gain));
