@@ -8,25 +8,26 @@ import re
 import tomllib
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from settings import HERE
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return texts by their whole names, such as `listen.hint`. A text with forms for one and for many stays a table."""
-    texts = {}
+    texts: dict[str, Any] = {}
     for name, value in table.items():
-        is_text = isinstance(value, str) or "other" in value
-        texts |= {prefix + name: value} if is_text else flat(value, f"{prefix}{name}.")
+        if isinstance(value, str) or "other" in value:
+            texts[prefix + name] = value
+        else:
+            texts |= flat(value, f"{prefix}{name}.")
     return texts
 
 
 ENGLISH = "en"
-TEXTS = {
-    file.stem: flat(tomllib.loads(file.read_text(encoding="utf-8"))) for file in sorted((HERE / "words").glob("*.toml"))
-}
+FOLDER = Path(__file__).resolve().parent / "words"
+TEXTS = {file.stem: flat(tomllib.loads(file.read_text(encoding="utf-8"))) for file in sorted(FOLDER.glob("*.toml"))}
 # For Gradio's own components: `label` puts in what they ask for.
 TRANSLATIONS = gr.I18n(**{language: {} for language in TEXTS})
 

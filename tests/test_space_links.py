@@ -1,7 +1,6 @@
 """Links to what the Space shows, as people follow, copy and mistype them; and the page's languages. In a real Chromium."""
 
 import re
-import tomllib
 
 import pytest
 from space_app import until
@@ -103,53 +102,39 @@ def test_the_button_back_goes_through_the_tabs(visit):
 # Languages
 
 
-def texts(language: str) -> dict:
-    """The page's texts, by their whole names; a text with forms for one and for many is a table."""
+@pytest.fixture
+def texts(monkeypatch) -> dict[str, dict]:
+    """The page's texts by language and name; a text with forms for one and for many is a table."""
+    monkeypatch.syspath_prepend(SPACE)
+    from wording import TEXTS  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
 
-    def flat(table: dict, prefix: str = "") -> dict:
-        return {
-            key: text
-            for name, value in table.items()
-            for key, text in (
-                {prefix + name: value}
-                if isinstance(value, str) or "other" in value
-                else flat(value, f"{prefix}{name}.")
-            ).items()
-        }
-
-    return flat(tomllib.loads((SPACE / "words" / f"{language}.toml").read_text(encoding="utf-8")))
+    return TEXTS
 
 
 def forms(text: str | dict) -> list[str]:
     return [text] if isinstance(text, str) else list(text.values())
 
 
-LANGUAGES = sorted(file.stem for file in (SPACE / "words").glob("*.toml"))
+def values_of(text: str | dict) -> list[set[str]]:
+    return [set(re.findall(r"\{(\w+)\}", form)) for form in forms(text)]
 
 
-def test_every_language_has_every_text_with_the_same_values():
-    assert {"de", "en"} <= set(LANGUAGES)
-    english = texts("en")
-    for language in LANGUAGES:
-        other = texts(language)
+def test_every_language_has_every_text_with_the_same_values(texts):
+    assert {"de", "en"} <= set(texts)
+    english = texts["en"]
+    for language, other in texts.items():
         assert set(other) == set(english), language
-        for key, text in english.items():
-            wanted = [set(re.findall(r"\{(\w+)\}", form)) for form in forms(text)]
-            assert [set(re.findall(r"\{(\w+)\}", form)) for form in forms(other[key])] == wanted, (language, key)
-            assert type(other[key]) is type(text), (language, key)
+        assert [key for key in english if values_of(other[key]) != values_of(english[key])] == [], language
 
 
-def test_every_text_that_the_code_asks_for_exists_and_every_text_is_asked_for():
+def test_every_text_that_the_code_asks_for_exists_and_every_text_is_asked_for(texts):
     code = "\n".join(file.read_text(encoding="utf-8") for file in [*SPACE.glob("*.py"), *SPACE.glob("pictures/*.js")])
-    asked = set(re.findall(r"[\"'`]([a-z]+\.[a-z_]+)[\"'`]", code)) & {
-        f"{section}.{name}" for section, _, name in (key.partition(".") for key in texts("en"))
-    }
+    named = set(re.findall(r"[\"'`]([a-z]+\.[a-z_]+)[\"'`]", code))
     # Names that the code puts together, such as `verdict.${KEYS[verdict]}`.
     composed = tuple(re.findall(r"[\"'`]([a-z]+\.[a-z_]*)\$?\{", code))
-    lost = [key for key in texts("en") if key not in asked and not key.startswith(composed)]
-    assert lost == []
+    assert [key for key in texts["en"] if key not in named and not key.startswith(composed)] == []
     said = re.findall(r"\b(?:say|saying|told|Told|label|write)\(\s*[\"']([\w.]+)[\"']", code)
-    assert [key for key in said if key not in texts("en") and "." in key] == []
+    assert [key for key in said if key not in texts["en"] and "." in key] == []
 
 
 # What Gradio says by itself, and names that are the same in every language.
@@ -167,9 +152,9 @@ SHOWN = """() => {
 }"""
 
 
-def foreign(said: list[str], language: str) -> set[str]:
+def foreign(said: list[str], language: dict) -> set[str]:
     """What of the page is no text of this language."""
-    table = [form for text in texts(language).values() for form in forms(text)]
+    table = [form for text in language.values() for form in forms(text)]
     known = [
         re.compile(
             ".+?".join(re.escape(part) for part in re.split(r"\{\w+\}", form.strip(" :."))), re.IGNORECASE | re.DOTALL
@@ -191,7 +176,7 @@ def foreign(said: list[str], language: str) -> set[str]:
     return {text for text in said if not is_known(text)}
 
 
-def test_a_german_sees_german_on_every_tab(visit, sounds, tmp_path):
+def test_a_german_sees_german_on_every_tab(visit, sounds, texts, tmp_path):
     page = visit(locale="de-DE")
     choose = panel(page).get_by_role("combobox", name="Maschine")
     choose.click()
@@ -233,7 +218,7 @@ def test_a_german_sees_german_on_every_tab(visit, sounds, tmp_path):
     panel(page).get_by_role("button", name="Anlernen", exact=True).click()
     panel(page).get_by_text("Aus 3 Aufnahmen gemacht.").wait_for()
     said += page.evaluate(SHOWN)
-    left = sorted(foreign(said, "de"))
+    left = sorted(foreign(said, texts["de"]))
     assert not left, left
     alone = page.context.new_page()
     alone.goto((tmp_path / "report.html").as_uri())
