@@ -90,7 +90,7 @@ def advice(rows: list[dict[str, Any]], rate: float) -> list[Any]:
         else told("studied.none_unlike", count=count),
     ]
     if unlike:
-        lines.append(told("studied.listen"))
+        lines.append(told("studied.listen", count=len(unlike)))
     lines.append(told("studied.proves", count=count, more=count + 1))
     if count + 1 < 1 / rate:
         lines.append(told("studied.vouch", asked=round(1 / rate)))

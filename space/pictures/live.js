@@ -45,7 +45,7 @@ class LiveAnswer {
         el("button", { type: "button", class: "asd-button", onclick: () => save("alarms.json", "application/json", JSON.stringify(lines, null, 2)) }, say("save.json"))),
       left ? el("p", { class: "asd-hint" }, say("live.left", { shown: alarms.length, left })) : null,
       table(say("live.alarms"), [
-        { title: say("column.time"), value: alarm => alarm.time, isName: true, text: alarm => time(alarm).toLocaleTimeString(language()) },
+        { title: say("column.time"), value: alarm => alarm.time, isName: true, text: alarm => time(alarm).toLocaleTimeString(dates()) },
         { title: say("column.from"), value: alarm => alarm.start_s, isNumber: true, text: alarm => seconds(alarm.start_s, 0) },
         { title: "p", value: alarm => alarm.p_value, isNumber: true, text: alarm => bare(alarm.p_value) },
         { title: say("column.machine"), value: alarm => alarm.machine, isName: true },

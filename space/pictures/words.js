@@ -7,7 +7,7 @@ const language = () => { const asked = document.documentElement.lang.split("-")[
 function pieces(key, values) {
   const found = TEXTS[language()][key];
   const text = typeof found === "string" ? found : found[new Intl.PluralRules(language()).select(values.count) === "one" ? "one" : "other"];
-  return text.split(/(\{\w+\})/).map(part => { const name = part.slice(1, -1); return name in values ? values[name] : part; });
+  return text.split(/(\{\w+\})/).map((part, index) => index % 2 ? values[part.slice(1, -1)] ?? part : part);
 }
 
 function say(key, values = {}) { return pieces(key, values).join(""); }
