@@ -36,6 +36,7 @@ THEME = Default(
 ).set(
     # The theme's own gray and blues are too faint to read: contrasts of 2.6 and 3.7.
     link_text_color_dark="*secondary_300",
+    checkbox_border_color_dark="*neutral_400",
     body_text_color_subdued="*neutral_600",
     button_primary_background_fill="*primary_700",
     button_primary_background_fill_hover="*primary_800",
