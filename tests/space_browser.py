@@ -8,6 +8,7 @@ import os
 from typing import NoReturn
 
 import pytest
+from space_app import until
 
 from research.space.page import choose_machine as choose
 from research.space.page import chromium as run_chromium
@@ -103,4 +104,44 @@ def colors(page, index: int) -> int:
     )  # fmt: skip
 
 
-__all__ = ["Visits", "answer", "choose_machine", "colors", "give", "lacking", "open_tab", "panel", "verdict"]
+def is_dark(page) -> bool:
+    return page.evaluate("document.body.classList.contains('dark')")
+
+
+def in_both_themes(page):
+    """Yield "light" and "dark" while the page is so, and leave it light as it was."""
+    for name, other_is_dark in (("light", True), ("dark", False)):
+        yield name
+        page.get_by_role("button", name="Theme").click()
+        until(lambda dark=other_is_dark: is_dark(page) == dark)
+        page.wait_for_timeout(300)  # the pictures are drawn again
+
+
+def serious_faults(page) -> list[tuple[str, list]]:
+    """What axe finds on the page as it is, each with the elements."""
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        lacking("axe-playwright-python is missing: pip install -e .[test]")
+    return [
+        (fault["id"], [node["target"] for node in fault["nodes"]])
+        for fault in Axe().run(page).response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+__all__ = [
+    "TABS",
+    "Visits",
+    "answer",
+    "choose_machine",
+    "colors",
+    "give",
+    "in_both_themes",
+    "is_dark",
+    "lacking",
+    "open_tab",
+    "panel",
+    "serious_faults",
+    "verdict",
+]

@@ -17,7 +17,19 @@ import soundfile
 import torch
 from small_detector import RATE, machine_sound, small_pipeline
 from space_app import MEASURED, until
-from space_browser import TABS, answer, choose_machine, colors, give, lacking, open_tab, panel, verdict
+from space_browser import (
+    TABS,
+    answer,
+    choose_machine,
+    colors,
+    give,
+    in_both_themes,
+    is_dark,
+    open_tab,
+    panel,
+    serious_faults,
+    verdict,
+)
 from space_server import SPACE
 
 
@@ -689,19 +701,6 @@ def open_details(page) -> None:
     page.wait_for_timeout(300)
 
 
-def is_dark(page) -> bool:
-    return page.evaluate("document.body.classList.contains('dark')")
-
-
-def in_both_themes(page):
-    """Yield "light" and "dark" while the page is so, and leave it light as it was."""
-    for name, other_is_dark in (("light", True), ("dark", False)):
-        yield name
-        page.get_by_role("button", name="Theme").click()
-        until(lambda dark=other_is_dark: is_dark(page) == dark)
-        page.wait_for_timeout(300)  # the pictures are drawn again
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_begins_in_the_theme_that_a_person_prefers(visit, scheme):
     page = visit(scheme=scheme)
@@ -726,10 +725,6 @@ def test_a_phone_shows_every_tab_without_scrolling_sideways(visit, sounds, scree
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_no_serious_fault_in_any_tab(width, visit, sounds, screenshots):
-    try:
-        from axe_playwright_python.sync_playwright import Axe
-    except ImportError:
-        lacking("axe-playwright-python is missing: pip install -e .[test]")
     page = visit(width)
     page.emulate_media(reduced_motion="reduce")
     for tab in TABS:
@@ -738,9 +733,4 @@ def test_axe_finds_no_serious_fault_in_any_tab(width, visit, sounds, screenshots
         for theme in in_both_themes(page):
             page.wait_for_timeout(500)  # Gradio fades in what it shows: half-way, its contrast is too low
             screenshot(page, screenshots / f"{width}_{theme}_{tab.replace(' ', '_').lower()}.png")
-            faults = [
-                (fault["id"], [node["target"] for node in fault["nodes"]])
-                for fault in Axe().run(page).response["violations"]
-                if fault["impact"] in ("serious", "critical")
-            ]
-            assert faults == [], (tab, theme)
+            assert serious_faults(page) == [], (tab, theme)

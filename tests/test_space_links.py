@@ -4,7 +4,7 @@ import re
 
 import pytest
 from space_app import until
-from space_browser import TABS, answer, choose_machine, give, open_tab, panel, verdict
+from space_browser import TABS, answer, choose_machine, give, in_both_themes, open_tab, panel, serious_faults, verdict
 from space_server import SPACE
 
 
@@ -97,6 +97,17 @@ def test_the_button_back_goes_through_the_tabs(visit):
         assert address(page) == expected
     page.go_forward()
     page.get_by_role("tab", name="Files", selected=True).wait_for()
+
+
+def test_a_tablet_shows_all_tabs_and_axe_finds_no_serious_fault(visit):
+    page = visit(820, 1180, query="/?example=fan_clogged&machine=fan_id_00&rate=often")
+    page.emulate_media(reduced_motion="reduce")
+    page.locator(".asd-notice[role=alert]").wait_for()
+    panel(page).locator(".asd-verdict").wait_for()
+    assert page.get_by_role("tab").all_inner_texts() == TABS
+    assert page.evaluate("document.documentElement.scrollWidth") <= 820
+    for theme in in_both_themes(page):
+        assert serious_faults(page) == [], theme
 
 
 # Languages
