@@ -24,7 +24,7 @@ def enroll_tab(session: Session, page: gr.Blocks) -> Any:
     # The recordings of the machine that is being enrolled, as paths, and the name under which it was enrolled last.
     draft, enrolled_name = gr.State([], time_to_live=SESSION_SECONDS), gr.State("")
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
+        with gr.Column(scale=1, min_width=240):
             recordings = sounds_input(label("enroll.sounds"))
             microphone = gr.Audio(type="filepath", sources=["microphone"], label=label("enroll.record"), buttons=[])
             name = gr.Textbox(label=label("enroll.name"), placeholder="press_3", max_length=100)

@@ -18,7 +18,7 @@ from wording import label, told
 def files_tab(session: Session) -> Place:
     own = session.detector
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
+        with gr.Column(scale=1, min_width=240):
             recordings = sounds_input(label("files.sounds"))
             machine, rate = machine_choice(), rate_choice()
         with gr.Column(scale=3, min_width=320):

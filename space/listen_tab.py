@@ -28,7 +28,7 @@ from wording import label, told
 def listen_tab(session: Session, offered: dict[str, Example]) -> Place:
     own, sources, kept = session.detector, session.recordings, session.kept
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
+        with gr.Column(scale=1, min_width=240):
             recording = sound_input(label("listen.sound"))
             machine = machine_choice()
             examples(offered, machine, recording)

@@ -30,7 +30,7 @@ LIVE_QUEUE: dict[str, Any] = {
 def live_tab(own: gr.State) -> Place:
     clip_s = listener.extractor.clip_length / listener.extractor.sampling_rate
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
+        with gr.Column(scale=1, min_width=240):
             machine, rate = machine_choice(), rate_choice()
         with gr.Column(scale=3, min_width=320):
             drawn = pictures("live", told("live.hint", count=round(clip_s, 3)))

@@ -27,7 +27,7 @@ from wording import label, told
 def timeline_tab(session: Session, offered: dict[str, Example]) -> Place:
     own = session.detector
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
+        with gr.Column(scale=1, min_width=240):
             recording = sound_input(label("timeline.sound", minutes=MAX_SECONDS // 60))
             machine = machine_choice()
             examples(offered, machine, recording)
