@@ -94,11 +94,11 @@ class Day:
         folder.mkdir()
 
     def play(self) -> dict[str, Any]:
-        """Do all steps; return their seconds, the rows of Files, and whether they came out alike."""
+        """Do all steps; return their seconds, what Enroll said, the rows of Files, and whether they came out alike."""
         with chromium(self.clips["test"][0]) as browser:
             page = self.timed("Open the page", lambda: self.visit(browser))
             self.timed(f"Add {NORMAL} recordings, see each judged by the others", lambda: self.add(page))
-            self.timed("Enroll", lambda: self.enroll(page))
+            said = self.timed("Enroll", lambda: self.enroll(page))
             first = self.timed("Judge all test recordings", lambda: self.judge(page))
             self.timed("Download the detector", lambda: self.download(page))
             self.timed("Load the page again: the machine is back", lambda: self.reload(page))
@@ -106,7 +106,13 @@ class Day:
             other = self.visit(browser)
             self.timed("Upload the detector in another browser", lambda: self.upload(other))
             third = self.timed("Judge there", lambda: self.judge(other))
-        return {"machine": self.machine, "steps": self.steps, "rows": first, "is_same": first == second == third}
+        return {
+            "machine": self.machine,
+            "steps": self.steps,
+            "said": said,
+            "rows": first,
+            "is_same": first == second == third,
+        }
 
     def timed(self, step: str, act: Any) -> Any:
         began = time.monotonic()
@@ -126,10 +132,11 @@ class Day:
         panel(page).locator(".asd-table tbody tr").nth(NORMAL - 1).wait_for()
         panel(page).get_by_text("Each recording was judged by").wait_for()
 
-    def enroll(self, page: Any) -> None:
+    def enroll(self, page: Any) -> list[str]:
         panel(page).get_by_label("Name of the machine").fill(NAME)
         panel(page).get_by_role("button", name="Enroll", exact=True).click()
         panel(page).get_by_text(f"{NAME} is enrolled").wait_for()
+        return panel(page).locator(f".asd-card:has-text('{NAME} is enrolled') p:not(.asd-hint)").all_inner_texts()
 
     def judge(self, page: Any) -> list[dict[str, Any]]:
         open_tab(page, "Files")
@@ -172,6 +179,8 @@ def page_of(days: list[dict[str, Any]]) -> str:
         f"Measured {time.strftime('%Y-%m-%d', time.gmtime())}: `python -m research.space.engineer {' '.join(sys.argv[1:])}`",
         f"{machine['processor']}, {machine['cores']} cores, load average {machine['load_average']:.1f} at the end. {unknown}.",
         markdown([verdict_row(day) for day in days]),
+        "What the app said when it enrolled them:",
+        "\n".join(f"- {day['machine']}: {' '.join(day['said'])}" for day in days),
         "Seconds of each step:",
         markdown(
             [

@@ -36,12 +36,13 @@ class Days {
   constructor(rows, found, pick) {
     Object.assign(this, { rows, found, chosen: rows.length - 1, isByTime: rows.at(-1).when - rows[0].when > 3_600_000 });
     this.medians = medians(rows);
+    this.hasEvidence = (found.score?.evidence.filter(value => value !== null).length ?? 0) > 1;
     this.canvas = el("canvas", { role: "img", "aria-label": this.words() });
     this.below = el("canvas", { role: "img", "aria-label": this.wordsOfEvidence() });
     const caption = (title, hint, ...more) => el("figcaption", {}, el("strong", {}, title), el("span", { class: "asd-hint" }, hint), ...more);
     this.node = el("div", { class: "asd-stack" },
       el("figure", { class: "asd-row" }, caption(say("days.title"), say("days.hint")), el("div", { class: "asd-plot asd-timeline" }, this.canvas)),
-      found.score ? el("figure", { class: "asd-row" }, caption(say("days.evidence"), say("days.evidence_hint")), el("div", { class: "asd-plot" }, this.below)) : null);
+      this.hasEvidence ? el("figure", { class: "asd-row" }, caption(say("days.evidence"), say("days.evidence_hint")), el("div", { class: "asd-plot" }, this.below)) : null);
     this.canvas.addEventListener("click", event => pick(this.nearest(event)));
     keepDrawn(this.node, () => this.draw());
   }
@@ -66,7 +67,7 @@ class Days {
     this.drawMedian();
     this.rows.forEach((row, index) => index !== this.chosen && this.drawPoint(row, index));
     this.drawPoint(this.rows[this.chosen], this.chosen);
-    if (this.found.score) this.drawEvidence();
+    if (this.hasEvidence) this.drawEvidence();
   }
 
   drawScale() {
@@ -185,7 +186,7 @@ class Days {
   }
 
   wordsOfEvidence() {
-    if (!this.found.score) return "";
+    if (!this.hasEvidence) return "";
     const latest = kind => Math.round(this.found[kind].evidence.filter(value => value !== null).at(-1) ?? 1);
     return say("days.evidence_words", { title: say("days.evidence"), limit: this.found.limit, score: latest("score"), level: latest("level") });
   }

@@ -4,7 +4,7 @@
 const counted = (number, what) => say(`history.${what}`, { count: number }).replace(String(number), number.toLocaleString(language()));
 const HISTORY_TEXT = {
   imported: (rows, broken) => say("history.imported", { verdicts: counted(rows, "verdicts") }) + (broken ? ` ${say("history.left_out", { count: broken })}` : ""),
-  span: (rows, alarms, expected) => say("history.span", { recordings: counted(rows.length, "recordings"), from: day(rows[0].when), to: dayAndTime(rows.at(-1).when),
+  span: (rows, alarms, expected) => say(day(rows[0].when) === day(rows.at(-1).when) ? "history.span_day" : "history.span", { recordings: counted(rows.length, "recordings"), from: day(rows[0].when), to: dayAndTime(rows.at(-1).when),
     alarms: counted(alarms, "alarm_count"), expected: number(expected, 2) }),
   last: row => [say("history.last", { verdict: WORDS[row.verdict].toLowerCase() + (row.p_value === null ? "" : `, ${pValue(row.p_value)}`) }),
     ...row.reason ? [" ", english(row.reason)] : []],
@@ -140,9 +140,10 @@ class History {
   card(rows, found) {
     const heard = rows.filter(row => row.heard_by !== "live"), alarms = heard.filter(row => row.verdict === ANOMALOUS).length;
     const expected = heard.reduce((sum, row) => sum + (row.p_value === null ? 0 : row.false_alarm_rate), 0), fromLive = rows.length - heard.length;
+    const isChanged = Boolean(found.score?.changes.length || found.level?.changes.length);
     const verdict = found.score?.changes.length ? ANOMALOUS : rows.at(-1).verdict;
     return el("section", { class: `asd-card asd-is-${KEYS[verdict]}` }, el("div", { class: "asd-icon" }, icon(verdict)),
-      el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, this.machine), ...this.driftWords(rows, found).map(words => el("p", { class: "asd-reason" }, words)),
+      el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, this.machine), ...this.driftWords(rows, found).map(words => el("p", { class: isChanged ? "asd-reason" : "" }, words)),
         heard.length ? el("p", {}, HISTORY_TEXT.span(heard, alarms, expected)) : null, fromLive ? el("p", {}, say("history.live", { alarms: counted(fromLive, "alarm_count") })) : null,
         el("p", {}, ...HISTORY_TEXT.last(rows.at(-1))),
         el("details", { class: "asd-hint" }, el("summary", {}, say("history.how")), say("history.method"))));
