@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from texts import told
 from transformers.utils.hub import cached_file
-from wording import told
 
 
 PAPER = "https://doi.org/10.1109/LSENS.2024.3480450"

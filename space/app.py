@@ -25,7 +25,8 @@ import gradio as gr
 from gradio.themes import Default, colors
 from pages import build_page
 from service import model_facts
-from wording import TEXTS, TRANSLATIONS
+from texts import TEXTS
+from wording import TRANSLATIONS
 
 
 THEME = Default(

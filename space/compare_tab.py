@@ -6,7 +6,8 @@ import gradio as gr
 from errors import on_page, to_json
 from parts import FOLLOWS, Example, Place, examples, follow, machine_choice, pictures, rate_choice, sound_input
 from service import answer_both, read_sound
-from wording import label, told
+from texts import told
+from wording import label
 
 
 def compare_tab(own: gr.State, offered: dict[str, Example]) -> Place:

@@ -10,8 +10,9 @@ from errors import on_page, said, to_json
 from parts import FOLLOWS, KEEP, PRIVATE, QUIET, Session, pictures, sound_input, sounds_input
 from service import answer, enroll, listener, read_normal, read_sound, study
 from settings import IS_DEMO, MAX_ENROLLED_CLIPS, MODEL_ID, SESSION_SECONDS, SPACE_ID
+from texts import Told, told
 from timeline_tab import chosen_index
-from wording import Told, label, told
+from wording import label
 
 
 # Every recording counts, and none begins from a draft that another is about to change.

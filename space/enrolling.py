@@ -11,7 +11,7 @@ from typing import Any
 from listening import Detector, Listener
 from reading import Sound, seconds
 from settings import MAX_DETECTOR_BYTES, TEMPORARY
-from wording import Told, told
+from texts import Told, told
 
 
 FILES = ("scoring_config.json", "scoring.safetensors")

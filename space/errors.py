@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-from wording import Told
+from texts import Told
 
 
 def for_program(function: Callable) -> Callable:

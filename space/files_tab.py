@@ -11,8 +11,9 @@ from history import remember
 from parts import FOLLOWS, Place, Session, file_url, follow, machine_choice, pictures, rate_choice, sounds_input
 from service import answer, judge, read_sound
 from settings import MAX_JUDGED_FILES
+from texts import told
 from timeline_tab import chosen_index
-from wording import label, told
+from wording import label
 
 
 def files_tab(session: Session) -> Place:

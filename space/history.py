@@ -12,7 +12,7 @@ from history_folder import Folder, Timeout
 from reading import Sound
 from service import listener, version_of
 from settings import HISTORY_DIR, MAX_DRIFT_VALUES
-from wording import told
+from texts import told
 
 
 # Of the pipeline's answer.

@@ -2,7 +2,7 @@
 
 from history import drift, kept_in_folder
 from parts import pictures
-from wording import told
+from texts import told
 
 
 def history_tab() -> None:

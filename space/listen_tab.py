@@ -22,7 +22,8 @@ from parts import (
     sound_input,
 )
 from service import answer, enroll, read_normal, read_sound
-from wording import label, told
+from texts import told
+from wording import label
 
 
 def listen_tab(session: Session, offered: dict[str, Example]) -> Place:

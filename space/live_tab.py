@@ -15,7 +15,7 @@ from parts import QUIET, Place, machine_choice, offered_machines, pictures, rate
 from reading import Sound
 from service import judge, listener
 from settings import AT_ONCE, SESSION_SECONDS
-from wording import told
+from texts import told
 
 
 # Places of its own: a long recording of somebody else must not hold up a microphone.

@@ -13,8 +13,9 @@ from live_tab import live_tab
 from offered import EXAMPLES, LONG_EXAMPLES, PAIRS
 from parts import Place, Session, pictures
 from settings import MODEL_ID
+from texts import ENGLISH, say
 from timeline_tab import timeline_tab
-from wording import ENGLISH, composed, label, say
+from wording import composed, label
 
 
 def build_page() -> gr.Blocks:

@@ -161,7 +161,7 @@ def file_url(path: str) -> str:
 def examples(offered: dict[str, Example], machine: gr.Dropdown, *sounds: gr.File) -> None:
     """Offer synthetic sounds, each with the machine that it is of."""
     with gr.Column(elem_classes="asd-examples", min_width=200):
-        gr.HTML(label("example.title"), apply_default_css=False)
+        gr.HTML(label("examples.title"), apply_default_css=False)
         with gr.Row():
             for example in offered.values():
                 button = gr.Button(example.title, size="sm", scale=0, min_width=60)

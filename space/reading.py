@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from wording import Told
+from texts import Told
 
 
 # Gradio's name for a recording of the microphone, and the app's, which pictures/words.js says in the page's language.

@@ -21,7 +21,8 @@ from parts import (
 )
 from service import answer, answer_window, read_sound
 from settings import MAX_SECONDS, SESSION_SECONDS
-from wording import label, told
+from texts import told
+from wording import label
 
 
 def timeline_tab(session: Session, offered: dict[str, Example]) -> Place:

@@ -622,7 +622,7 @@ def test_about_tells_the_measured_figures_and_that_the_data_are_synthetic(visit)
 def test_about_has_the_figures_of_the_score_that_decides(monkeypatch):
     monkeypatch.syspath_prepend(SPACE)
     from about import about_text  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
-    from wording import say  # pyright: ignore[reportMissingImports]
+    from texts import say  # pyright: ignore[reportMissingImports]
 
     in_english = functools.partial(say, "en")
     decisions = json.loads((SPACE / "demo_model" / "all_results.json").read_text())["test"]["decisions"]
@@ -636,7 +636,7 @@ def test_about_has_the_figures_of_the_score_that_decides(monkeypatch):
 def test_about_is_shown_where_a_figure_could_not_be_measured(lack, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(SPACE)
     from about import about_text  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
-    from wording import say  # pyright: ignore[reportMissingImports]
+    from texts import say  # pyright: ignore[reportMissingImports]
 
     in_english = functools.partial(say, "en")
     small_pipeline().save_pretrained(tmp_path)

@@ -117,7 +117,7 @@ def test_a_tablet_shows_all_tabs_and_axe_finds_no_serious_fault(visit):
 def texts(monkeypatch) -> dict[str, dict]:
     """The page's texts by language and name; a text with forms for one and for many is a table."""
     monkeypatch.syspath_prepend(SPACE)
-    from wording import TEXTS  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
+    from texts import TEXTS  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
 
     return TEXTS
 

@@ -43,6 +43,7 @@ function writeAddress() {
 }
 
 window.addEventListener("popstate", () => {
+  if (!linkable) return;
   const button = tabButton(tabInLink());
   if (button?.getAttribute("aria-selected") === "false") button.click(); else writeAddress();
 });
