@@ -19,11 +19,14 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.themes import Default, colors
 from pages import build_page
 from service import model_facts
+from texts import TEXTS
+from wording import TRANSLATIONS
 
 
 THEME = Default(
@@ -34,6 +37,7 @@ THEME = Default(
 ).set(
     # The theme's own gray and blues are too faint to read: contrasts of 2.6 and 3.7.
     link_text_color_dark="*secondary_300",
+    checkbox_border_color_dark="*neutral_400",
     body_text_color_subdued="*neutral_600",
     button_primary_background_fill="*primary_700",
     button_primary_background_fill_hover="*primary_800",
@@ -44,17 +48,24 @@ THEME = Default(
 
 # What the browser runs, in this order, as one script with one name, `asd`.
 SCRIPTS = (
-    ["basics", "verdict", "row", "stack", "sound", "layers", "regions", "listen", "compare", "spectra", "timeline"]
-    + ["values", "live", "enrolled", "many", "report", "store", "rows", "days", "history", "tabs", "microphone", "mount"]
+    ["words", "basics", "verdict", "row", "stack", "sound", "layers", "regions", "listen", "compare", "spectra", "timeline"]
+    + ["values", "live", "enrolled", "many", "report", "store", "rows", "days", "history", "tabs", "microphone"]
+    + ["links", "mount"]
 )  # fmt: skip
 
 
 def page_head() -> str:
     style = (settings.HERE / "style.css").read_text(encoding="utf-8")
     parts = [(settings.HERE / "pictures" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
-    about = json.dumps(model_facts()).replace("<", "\\u003c")
-    script = f"window.asd = (() => {{\nconst MODEL = {about};\n" + "\n".join(parts) + "\n})();"
+    constants = {"MODEL": model_facts(), "TEXTS": TEXTS}
+    given = "\n".join(f"const {name} = {in_script(content)};" for name, content in constants.items())
+    script = f"window.asd = (() => {{\n{given}\n" + "\n".join(parts) + "\n})();"
     return f'<style id="asd-style">{style}</style><script id="asd-script">{script}</script>'
+
+
+def in_script(content: Any) -> str:
+    """Return JSON that ends no script."""
+    return json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def sweep(keep_seconds: float) -> None:
@@ -80,6 +91,7 @@ def main() -> None:
     page = build_page().queue(max_size=settings.MAX_WAITING, default_concurrency_limit=settings.AT_ONCE)
     page.launch(
         theme=THEME,
+        i18n=TRANSLATIONS,
         head=page_head(),
         mcp_server=True,
         max_file_size=settings.MAX_FILE_SIZE,

@@ -6,47 +6,46 @@ from typing import Any
 
 import enrolling
 import gradio as gr
-from errors import on_page, to_json
+from errors import on_page, said, to_json
 from parts import FOLLOWS, KEEP, PRIVATE, QUIET, Session, pictures, sound_input, sounds_input
 from service import answer, enroll, listener, read_normal, read_sound, study
 from settings import IS_DEMO, MAX_ENROLLED_CLIPS, MODEL_ID, SESSION_SECONDS, SPACE_ID
+from texts import Told, told
 from timeline_tab import chosen_index
+from wording import label
 
 
-WELCOME = (
-    "A few recordings of normal operation are enough for a first detector of your own machine. Add them one by one or "
-    "together: each is judged by the others at once. The network stays as it is; nothing is trained."
-)
 # Every recording counts, and none begins from a draft that another is about to change.
 ONE_BY_ONE: dict[str, Any] = {**QUIET, "trigger_mode": "multiple", "concurrency_id": "draft", "concurrency_limit": 1}
 
 
-def enroll_tab(session: Session, page: gr.Blocks) -> None:
+def enroll_tab(session: Session, page: gr.Blocks) -> Any:
+    """Make the tab; return the event after which what the browser kept is known."""
     own, sources, kept = session.detector, session.recordings, session.kept
     # The recordings of the machine that is being enrolled, as paths, and the name under which it was enrolled last.
     draft, enrolled_name = gr.State([], time_to_live=SESSION_SECONDS), gr.State("")
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
-            recordings = sounds_input("Normal recordings of your machine")
-            microphone = gr.Audio(type="filepath", sources=["microphone"], label="Or record one", buttons=[])
-            name = gr.Textbox(label="Name of the machine", placeholder="press_3", max_length=100)
-            button = gr.Button("Enroll", variant="primary")
-            with gr.Accordion("Bring a detector back", open=False):
+        with gr.Column(scale=1, min_width=240):
+            recordings = sounds_input(label("enroll.sounds"))
+            microphone = gr.Audio(type="filepath", sources=["microphone"], label=label("enroll.record"), buttons=[])
+            name = gr.Textbox(label=label("enroll.name"), placeholder="press_3", max_length=100)
+            button = gr.Button(label("enroll.button"), variant="primary")
+            with gr.Accordion(label("enroll.bring_back"), open=False):
                 saved = gr.File(
                     file_count="multiple",
                     file_types=[".json", ".safetensors"],
                     label="scoring_config.json and scoring.safetensors",
                     height=120,
                 )
-                forget = gr.Button("Forget my machines in this browser", size="sm")
+                forget = gr.Button(label("enroll.forget"), size="sm")
         with gr.Column(scale=3, min_width=320):
-            studied = pictures("studied", WELCOME)
+            studied = pictures("studied", told("enroll.hint"))
             summary = pictures("enrolled")
             with gr.Column(visible=False) as home:
-                files = gr.File(label="Your detector", interactive=False)
+                files = gr.File(label=label("enroll.files"), interactive=False)
                 # Without a language: the colors of Python are too faint to read.
-                code = gr.Code(label="Use it in Python", language=None, interactive=False, show_line_numbers=False)
-                test = sound_input("Test it with another recording")
+                code = gr.Code(label=label("enroll.code"), language=None, interactive=False, show_line_numbers=False)
+                test = sound_input(label("enroll.test"))
             drawn = pictures("listen")
     recordings.upload(add, [recordings, draft], [draft, recordings], **ONE_BY_ONE)
     microphone.stop_recording(add, [microphone, draft], [draft, microphone], **ONE_BY_ONE)
@@ -61,8 +60,8 @@ def enroll_tab(session: Session, page: gr.Blocks) -> None:
         forget.click(forget_machines, None, outputs, **PRIVATE),
     ):
         made.then(None, kept, None, js=KEEP)
-    page.load(restore, kept, outputs, js="async () => [await asd.kept()]", **QUIET)
     gr.on([test.change, own.change], try_out, [test, enrolled_name, own], drawn, **FOLLOWS)
+    return page.load(restore, kept, outputs, js="async () => [await asd.kept()]", **QUIET)
 
 
 # Recordings
@@ -91,7 +90,7 @@ def show_study(draft: list[str]) -> str:
         return to_json(study(checked_sounds(draft), None))
     except ValueError as error:  # the recordings stay on the page, where the one that is meant can be removed
         rows = [{"name": os.path.basename(path), "duration_s": None} for path in draft]
-        return to_json({"recordings": rows, "advice": [str(error)]})
+        return to_json({"recordings": rows, "advice": [said(error)]})
 
 
 def checked_sounds(draft: list[str]) -> list[Any]:
@@ -101,9 +100,9 @@ def checked_sounds(draft: list[str]) -> list[Any]:
         ValueError: there is none, or there are too many, or one cannot be used.
     """
     if not draft:
-        raise ValueError("There are no recordings: expected one or more of the machine in normal operation.")
+        raise Told("enroll.no_recordings")
     if len(draft) > MAX_ENROLLED_CLIPS:
-        raise ValueError(f"{len(draft)} recordings: expected at most {MAX_ENROLLED_CLIPS}. Remove some.")
+        raise Told("enroll.too_many", given=len(draft), most=MAX_ENROLLED_CLIPS)
     return read_normal(draft)
 
 
@@ -119,7 +118,7 @@ def outcome(answer: dict[str, Any], detector: Any, name: str) -> tuple:
         enrolling.save(detector),
         program(name),
         gr.Column(visible=True),
-        gr.File(None, label=f"Test {name} with another recording"),
+        None,
         enrolling.to_text(detector),
     )
 
@@ -138,24 +137,24 @@ def enroll_on_page(
     draft = add(recorded, add(uploaded, draft)[0])[0]
     name = (name or "").strip()
     if not name:
-        raise ValueError("The machine has no name: type one.")
+        raise Told("enroll.no_name")
     replaced = own is not None and name in own.machines
     sounds = checked_sounds(draft)
     detector, tested, warning = enroll(name, sounds, own)
     unlike = [row for row in study(sounds, None)["recordings"] if row.get("verdict") != "normal"]
     count, rate = len(draft), round(1 / detector.false_alarm_rate)
     lines = [
-        f"Made from {count} {'recording' if count == 1 else 'recordings'}"
-        + (", in place of the one before." if replaced else "."),
+        told("enroll.made", count=count),
+        *([told("enroll.replaced")] if replaced else []),
         *tested,
         *([f"{warning[0].upper()}{warning[1:]}."] if warning else []),
-        *([f"{len(unlike)} of {count} could not be confirmed by the others: see the table."] if unlike else []),
-        f"An alarm is set to 1 in {rate} normal recordings. {name} can be chosen in all tabs.",
+        *([told("enroll.unlike", unlike=len(unlike), count=count)] if unlike else []),
+        told("enroll.alarm", rate=rate, machine=name),
     ]
     if others := session_machines(detector, name):
-        lines.append(f"In this session there are also: {', '.join(others)}.")
-    verb = "is enrolled, with doubts" if unlike or warning else "is enrolled"
-    answer = {"machine": name, "verb": verb, "lines": lines, "isDoubtful": bool(unlike or warning), "isKept": True}
+        lines.append(told("enroll.others", machines=", ".join(others)))
+    title = told("enroll.done_doubtful" if unlike or warning else "enroll.done", machine=name)
+    answer = {"title": title, "lines": lines, "isDoubtful": bool(unlike or warning), "isKept": True}
     return (*outcome(answer, detector, name), {**sources, name: draft})
 
 
@@ -164,9 +163,8 @@ def bring_back(paths: list[str] | None, own: Any) -> tuple:
     """Add the machines of a detector that was downloaded before."""
     detector, names = enrolling.load(listener, paths or [], own)
     if not names:
-        raise ValueError("This detector has no machine of yours: it is the model's own.")
-    lines = ["It can be chosen in all tabs."] if len(names) == 1 else [f"All {len(names)} can be chosen in all tabs."]
-    return outcome(back(names, lines), detector, names[-1])
+        raise Told("enroll.no_own")
+    return outcome(back(names, told("enroll.back_chosen", count=len(names))), detector, names[-1])
 
 
 @on_page(*[gr.skip()] * 7)
@@ -177,25 +175,17 @@ def restore(text: str | None) -> tuple:
     detector, names = enrolling.from_text(listener, text)
     if not names:
         return (gr.skip(),) * 8
-    return outcome(back(names, ["Kept by this browser since your last visit."]), detector, names[-1])
+    return outcome(back(names, told("enroll.back_kept")), detector, names[-1])
 
 
-def back(names: list[str], lines: list[str]) -> dict[str, Any]:
-    return {
-        "machine": ", ".join(names),
-        "verb": "is back" if len(names) == 1 else "are back",
-        "lines": lines,
-        "isKept": True,
-    }
+def back(names: list[str], line: list[Any]) -> dict[str, Any]:
+    title = told("enroll.back", count=len(names), machines=", ".join(names))
+    return {"title": title, "lines": [line], "isKept": True}
 
 
 def forget_machines() -> tuple:
     """Go back to the model's own machines. The browser forgets the others."""
-    answer = {
-        "machine": "Your machines",
-        "verb": "are forgotten",
-        "lines": ["Neither this browser nor the app knows them now."],
-    }
+    answer = {"title": told("enroll.forgotten"), "lines": [told("enroll.forgotten_hint")]}
     return to_json(answer), None, "", None, "", gr.Column(visible=False), None, ""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from listening import Detector, Listener
 from reading import Sound, seconds
 from settings import MAX_DETECTOR_BYTES, TEMPORARY
+from texts import Told, told
 
 
 FILES = ("scoring_config.json", "scoring.safetensors")
@@ -54,7 +55,7 @@ def study(listener: Listener, sounds: list[Sound], rate: float | None) -> dict[s
     for sound, one in zip(sounds, heard, strict=True):
         if any(one.silent):
             at = one.starts[one.silent.index(True)] / listener.extractor.sampling_rate
-            raise ValueError(f"{sound.name}: silent at {at:.1f} s. Remove the recording, or cut it.")
+            raise Told("studied.silent", name=sound.name, at=f"{at:.1f}")
     # The last window overlaps the one before.
     clip_length = listener.extractor.clip_length
     whole = [
@@ -76,34 +77,24 @@ def study(listener: Listener, sounds: list[Sound], rate: float | None) -> dict[s
     return {"recordings": rows, "advice": advice(rows, pipe.detector.false_alarm_rate if rate is None else rate)}
 
 
-def advice(rows: list[dict[str, Any]], rate: float) -> list[str]:
-    """Return what to do next, in sentences."""
+def advice(rows: list[dict[str, Any]], rate: float) -> list[Any]:
+    """Return what to do next, in texts of the page."""
     count = len(rows)
     if count == 1:
-        return ["One recording: nothing is known yet of how much this machine varies. Add a second one to see."]
+        return [told("studied.single")]
     unlike = [row["name"] for row in rows if row["verdict"] != "normal"]
     lines = [
-        f"Each recording was judged by a detector made of the {'other one' if count == 2 else f'other {count - 1}'}. "
-        + (
-            f"None of the {count} would have raised a false alarm."
-            if not unlike
-            else f"{len(unlike)} of {count} would not have passed as normal: {', '.join(unlike)}."
-        )
+        told("studied.how", count=count - 1),
+        told("studied.unlike", unlike=len(unlike), count=count, names=", ".join(unlike))
+        if unlike
+        else told("studied.none_unlike", count=count),
     ]
     if unlike:
-        lines.append(
-            "Listen to it. Was the machine faulty, or did something else sound? Remove it. Is it normal, at another load or "
-            "speed? Keep it, and add more of its kind."
-        )
-    lines.append(
-        f"{count} recordings can prove a false-alarm rate of about 1 in {count + 1}; {count + 1} more would halve that. "
-        + (
-            ""
-            if count + 1 >= 1 / rate
-            else f"Below, down to the 1 in {round(1 / rate)} asked for, other machines vouch."
-        )
-    )
-    return [line.strip() for line in lines]
+        lines.append(told("studied.listen", count=len(unlike)))
+    lines.append(told("studied.proves", count=count, more=count + 1))
+    if count + 1 < 1 / rate:
+        lines.append(told("studied.vouch", asked=round(1 / rate)))
+    return lines
 
 
 # A detector's files
@@ -129,10 +120,10 @@ def load(listener: Listener, paths: list[str], detector: Detector | None) -> tup
     """
     by_suffix = {os.path.splitext(path)[1].lower(): path for path in paths}
     if len(paths) != 2 or set(by_suffix) != {".json", ".safetensors"}:
-        names = ", ".join(os.path.basename(path) for path in paths) or "nothing"
-        raise ValueError(f"{names}: expected the two files of one detector, {FILES[0]} and {FILES[1]}, together.")
+        names = ", ".join(os.path.basename(path) for path in paths)
+        raise Told("enroll.not_two", files=names, first=FILES[0], second=FILES[1])
     if sum(os.path.getsize(path) for path in paths) > MAX_DETECTOR_BYTES:
-        raise ValueError(f"These files take more than {MAX_DETECTOR_BYTES // 10**6} MB, which no detector does.")
+        raise Told("enroll.too_large", most=MAX_DETECTOR_BYTES // 10**6)
     own = copy.deepcopy(listener.pipe.detector if detector is None else detector)
     with tempfile.TemporaryDirectory(dir=TEMPORARY) as folder:
         for name in FILES:
@@ -159,14 +150,14 @@ def from_text(listener: Listener, text: str) -> tuple[Detector, list[str]]:
         ValueError: the text is not what `to_text` made, or the detector belongs to another model.
     """
     if len(text) > 2 * MAX_DETECTOR_BYTES:
-        raise ValueError("What this browser kept is no detector of this app.")
+        raise Told("enroll.not_kept")
     with tempfile.TemporaryDirectory(dir=TEMPORARY) as folder:
         try:
             kept = json.loads(text)
             for name in FILES:
                 (Path(folder) / name).write_bytes(base64.b64decode(kept[name], validate=True))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError("What this browser kept is no detector of this app.") from error
+            raise Told("enroll.not_kept") from error
         return load(listener, [str(Path(folder) / name) for name in FILES], None)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from texts import Told
 
 
 def for_program(function: Callable) -> Callable:
@@ -30,7 +31,7 @@ def on_page(*others: Any) -> Callable:
             try:
                 return function(*args, **kwargs)
             except ValueError as error:
-                problem = to_json({"error": str(error)})
+                problem = to_json({"error": said(error)})
                 return (problem, *others) if others else problem
 
         return call
@@ -38,8 +39,13 @@ def on_page(*others: Any) -> Callable:
     return decorate
 
 
+def said(error: ValueError) -> str | list[Any]:
+    """Return an error as the browser gets it: a text of the page, or what the model's code says."""
+    return error.said if isinstance(error, Told) else str(error)
+
+
 def to_json(content: Any) -> str:
     return json.dumps(content, allow_nan=False, ensure_ascii=False)
 
 
-__all__ = ["for_program", "on_page", "to_json"]
+__all__ = ["for_program", "on_page", "said", "to_json"]

@@ -6,36 +6,37 @@ from typing import Any
 
 import gradio as gr
 from beside import with_normal
-from errors import on_page, to_json
+from errors import on_page, said, to_json
 from history import remember
-from parts import FOLLOWS, Session, file_url, follow, machine_choice, pictures, rate_choice, sounds_input
+from parts import FOLLOWS, Place, Session, file_url, follow, machine_choice, pictures, rate_choice, sounds_input
 from service import answer, judge, read_sound
 from settings import MAX_JUDGED_FILES
+from texts import told
 from timeline_tab import chosen_index
+from wording import label
 
 
-def files_tab(session: Session) -> None:
+def files_tab(session: Session) -> Place:
     own = session.detector
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
-            recordings = sounds_input("Sounds of one machine, or of several")
+        with gr.Column(scale=1, min_width=240):
+            recordings = sounds_input(label("files.sounds"))
             machine, rate = machine_choice(), rate_choice()
         with gr.Column(scale=3, min_width=320):
-            table = pictures(
-                "many", f"Drop in up to {MAX_JUDGED_FILES} recordings. Each gets a row; a row opens its maps."
-            )
+            table = pictures("many", told("files.hint", most=MAX_JUDGED_FILES))
             opened = pictures("listen")
     inputs, outputs = [recordings, machine, rate, own], [table, opened]
     gr.on([recordings.change, machine.input, rate.input], judge_many, inputs, outputs, **FOLLOWS)
     follow(own, machine, judge_many, inputs, outputs)
     table.select(open_row, [*inputs, session.recordings], opened, show_progress="minimal", **FOLLOWS)
+    return Place(machine, rate)
 
 
 def judge_many(recordings: list[str] | None, machine: str, rate: float, detector: Any) -> Iterator[tuple[str, str]]:
     """Yield the table after every recording, and clear what was opened."""
     paths = recordings or []
     if len(paths) > MAX_JUDGED_FILES:
-        yield to_json({"error": f"{len(paths)} recordings: expected at most {MAX_JUDGED_FILES}. Drop in fewer."}), ""
+        yield to_json({"error": told("files.too_many", given=len(paths), most=MAX_JUDGED_FILES)}), ""
         return
     rows: list[dict[str, Any]] = []
     yield to_json({"rows": rows, "count": len(paths)}) if paths else "", ""
@@ -50,7 +51,7 @@ def row_of(path: str, machine: str, rate: float, detector: Any) -> dict[str, Any
         sound = read_sound(path)
         result = judge(sound, machine, rate, detector)
     except ValueError as error:
-        return {"name": os.path.basename(path), "error": str(error)}
+        return {"name": os.path.basename(path), "error": said(error)}
     return {
         "name": sound.name,
         "url": file_url(path),

@@ -12,6 +12,7 @@ from history_folder import Folder, Timeout
 from reading import Sound
 from service import listener, version_of
 from settings import HISTORY_DIR, MAX_DRIFT_VALUES
+from texts import told
 
 
 # Of the pipeline's answer.
@@ -70,21 +71,21 @@ def kept_in_folder(_: Any = None) -> dict[str, Any]:
     try:
         return {"texts": folder.texts()}
     except OSError as error:
-        return {"texts": [], "error": f"The folder of the history cannot be read: {error.strerror}."}
+        return {"texts": [], "error": told("history.no_folder", why=error.strerror)}
 
 
 def drift(series: Any) -> dict[str, Any]:
     """Return what the model's own test for drift says of each series of values, which are in the order of time."""
     if not isinstance(series, list) or not all(isinstance(values, list) for values in series):
-        return {"error": "Expected lists of numbers."}
+        return {"error": told("history.no_numbers")}
     if sum(len(values) for values in series) > MAX_DRIFT_VALUES:
-        return {"error": f"More than {MAX_DRIFT_VALUES} values. Delete old rows."}
+        return {"error": told("history.too_many", most=MAX_DRIFT_VALUES)}
     if not all(type(value) in (int, float) and abs(value) < 1e30 for values in series for value in values):
-        return {"error": "Expected lists of numbers."}
+        return {"error": told("history.no_numbers")}
     try:
         test = import_module(f"{type(listener.pipe).__module__.rpartition('.')[0]}.drift_attention_asd").DriftTest
     except ImportError:
-        return {"error": "This model's code has no test for change over time."}
+        return {"error": told("history.no_test")}
     return {"limit": 1 / test().alpha, "found": [watched(test(), values) for values in series]}
 
 

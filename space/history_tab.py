@@ -2,7 +2,8 @@
 
 from history import drift, kept_in_folder
 from parts import pictures
+from texts import told
 
 
 def history_tab() -> None:
-    pictures("history", "Verdicts appear here as soon as recordings are judged.", [drift, kept_in_folder])
+    pictures("history", told("history.hint"), [drift, kept_in_folder])

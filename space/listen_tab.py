@@ -7,26 +7,41 @@ import gradio as gr
 from beside import with_normal
 from errors import on_page, to_json
 from history import remember
-from parts import FOLLOWS, KEEP, PRIVATE, Session, examples, follow, machine_choice, pictures, rate_choice, sound_input
+from parts import (
+    FOLLOWS,
+    KEEP,
+    PRIVATE,
+    Example,
+    Place,
+    Session,
+    examples,
+    follow,
+    machine_choice,
+    pictures,
+    rate_choice,
+    sound_input,
+)
 from service import answer, enroll, read_normal, read_sound
+from texts import told
+from wording import label
 
 
-def listen_tab(session: Session, offered: dict[str, Any]) -> None:
+def listen_tab(session: Session, offered: dict[str, Example]) -> Place:
     own, sources, kept = session.detector, session.recordings, session.kept
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
-            recording = sound_input("Sound of a machine")
+        with gr.Column(scale=1, min_width=240):
+            recording = sound_input(label("listen.sound"))
             machine = machine_choice()
-            examples(offered, recording, machine)
+            examples(offered, machine, recording)
             rate = rate_choice()
         with gr.Column(scale=3, min_width=320):
-            hint = "Drop in a sound, record one, or pick an example. The answer appears here."
-            drawn = pictures("listen", hint)
+            drawn = pictures("listen", told("listen.hint"))
     inputs = [recording, machine, rate, own, sources]
     gr.on([recording.change, machine.input, rate.input], listen, inputs, drawn, **FOLLOWS)
     follow(own, machine, listen, inputs, drawn)
     learned = drawn.select(add_to_normal, [recording, machine, own, sources], [own, sources, kept], **PRIVATE)
     learned.then(None, kept, None, js=KEEP)
+    return Place(machine, rate, (recording,), offered)
 
 
 @on_page()

@@ -87,8 +87,7 @@ class Listener:
             clip = Sound(sound.name, cut_window(self.extractor, sound.samples, start_s))
             alone = self.judge(clip, result["machine"], result["false_alarm_rate"], detector)
             shown |= {"reason": alone["reason"], "regions": alone["regions"]}
-        part = Sound(f"{sound.name}, from {start_s:.1f} to {start_s + duration_s:.1f} s", sound.samples)
-        return self.describe(part, shown, start_s, detector)
+        return self.describe(sound, shown, start_s, detector)
 
     def compare(
         self,

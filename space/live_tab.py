@@ -11,10 +11,11 @@ import gradio as gr
 from errors import to_json
 from history import remember
 from live import Live, decoded
-from parts import QUIET, machine_choice, offered_machines, pictures, rate_choice
+from parts import QUIET, Place, machine_choice, offered_machines, pictures, rate_choice
 from reading import Sound
 from service import judge, listener
 from settings import AT_ONCE, SESSION_SECONDS
+from texts import told
 
 
 # Places of its own: a long recording of somebody else must not hold up a microphone.
@@ -26,17 +27,17 @@ LIVE_QUEUE: dict[str, Any] = {
 }
 
 
-def live_tab(own: gr.State) -> None:
+def live_tab(own: gr.State) -> Place:
     clip_s = listener.extractor.clip_length / listener.extractor.sampling_rate
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
+        with gr.Column(scale=1, min_width=240):
             machine, rate = machine_choice(), rate_choice()
         with gr.Column(scale=3, min_width=320):
-            every = "Every second gets" if clip_s == 1 else f"Every {clip_s:g} seconds get"
-            drawn = pictures("live", f"Hold the microphone to the machine and start. {every} a verdict.")
+            drawn = pictures("live", told("live.hint", count=round(clip_s, 3)))
     heard = gr.State(None, time_to_live=SESSION_SECONDS)
     drawn.select(hear, [machine, rate, own, heard], [drawn, heard], **LIVE_QUEUE)
     own.change(offered_machines, [own, machine], machine, **QUIET)
+    return Place(machine, rate)
 
 
 def hear(machine: str, rate: float, detector: Any, heard: Live | None, event: gr.EventData) -> tuple[str, Live | None]:

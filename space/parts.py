@@ -1,17 +1,19 @@
 """Parts that several tabs have: inputs, examples, and places for pictures."""
 
+import html
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 from service import SUFFIXES, listener
 from settings import EXAMPLES_DIR, MODEL_QUEUE, SESSION_SECONDS
+from wording import label
 
 
 # On the page, and what the pipeline takes for it.
-AUTOMATIC = ("Name it for me", "")
-RATES = {"1 in 10": 0.1, "1 in 20": 0.05, "1 in 100": 0.01, "1 in 1000": 0.001}
+AUTOMATIC = (label("machine.automatic"), "")
+RATES = (0.1, 0.05, 0.01, 0.001)
 
 # What the page asks for is no endpoint, and of several changes the last one counts.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", **MODEL_QUEUE}
@@ -46,10 +48,57 @@ class Session:
         )
 
 
-def pictures(kind: str, hint: str = "", functions: list[Any] | None = None) -> gr.HTML:
-    """Make the place where space/pictures/ draws an answer of this kind. The pictures may call `functions`."""
+@dataclass(frozen=True)
+class Example:
+    """Synthetic sounds that a tab offers.
+
+    Attributes:
+        title: what the page calls them.
+        sounds: a file for each sound input of the tab.
+        machine: of the demonstration model, the one that they are of.
+    """
+
+    title: Any
+    sounds: tuple[str, ...]
+    machine: str
+
+    @property
+    def known_machine(self) -> str:
+        """The machine, or an empty text where a model of other machines does not know it."""
+        return self.machine if self.machine in listener.pipe.detector.machines else ""
+
+    @property
+    def paths(self) -> list[str]:
+        return [str(EXAMPLES_DIR / name) for name in self.sounds]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a link can fill in on a tab.
+
+    Attributes:
+        machine: the choice of machine.
+        rate: the choice of false alarms.
+        sounds: the inputs for sounds.
+        offered: the examples, by their names in links.
+    """
+
+    machine: gr.Dropdown
+    rate: gr.Radio
+    sounds: tuple[gr.File, ...] = ()
+    offered: dict[str, Example] = field(default_factory=dict)
+
+
+def pictures(kind: str, hint: list[Any] | None = None, functions: list[Any] | None = None) -> gr.HTML:
+    """Make the place where space/pictures/ draws an answer of this kind.
+
+    Args:
+        kind: of the answer.
+        hint: what stands there before there is one: a text and its values, as `told` returns them.
+        functions: of the app, which the pictures may call.
+    """
     return gr.HTML(
-        html_template=f'<div class="asd"><p class="asd-empty">{hint}</p></div>',
+        html_template=f'<div class="asd" data-hint="{html.escape(json.dumps(hint))}"></div>',
         # Gradio finds the event's name in the text.
         js_on_load=f"asd.mount(element, {json.dumps(kind)}, props, watch, trigger, server); /* triggers 'select' */",
         server_functions=functions,
@@ -58,47 +107,50 @@ def pictures(kind: str, hint: str = "", functions: list[Any] | None = None) -> g
     )
 
 
-def machine_choices(detector: Any = None) -> list[Any]:
+def machine_choices(detector: Any = None) -> list[tuple[Any, str]]:
     """Return what can be chosen as a recording's machine, by default of the model's own detector."""
-    return [AUTOMATIC, *(detector or listener.pipe.detector).machines]
+    return [AUTOMATIC, *((name, name) for name in (detector or listener.pipe.detector).machines)]
 
 
 def machine_choice() -> gr.Dropdown:
     return gr.Dropdown(
         machine_choices(),
         value="",
-        label="Machine",
-        info="Which machine the recording is of. Without a name nothing is an alarm",
+        label=label("column.machine"),
+        info=label("machine.info"),
     )
 
 
 def offered_machines(detector: Any, chosen: str) -> gr.Dropdown:
-    """Offer the machines of another detector, and keep what is chosen."""
+    """Offer the machines of another detector. What is chosen stays, even if it was chosen after this was asked for."""
     choices = machine_choices(detector)
-    return gr.Dropdown(choices=choices, value=chosen if chosen in choices else "")
+    is_known = chosen in (value for _, value in choices)
+    return gr.Dropdown(choices=choices) if is_known else gr.Dropdown(choices=choices, value="")
 
 
 def rate_choice() -> gr.Radio:
     default = listener.pipe.detector.false_alarm_rate
-    choices = sorted({**RATES, f"1 in {round(1 / default)}": default}.items(), key=lambda choice: -choice[1])
-    return gr.Radio(choices, value=default, label="False alarms", info="Normal recordings that may raise an alarm")
+    choices = [
+        (label("rate.in", share=1, all=round(1 / rate)), rate) for rate in sorted({*RATES, default}, reverse=True)
+    ]
+    return gr.Radio(choices, value=default, label=label("rate.label"), info=label("rate.info"))
 
 
-def sound_input(label: str) -> gr.File:
+def sound_input(title: Any) -> gr.File:
     """Make an input for a sound: a file of any kind that the model's code reads, or what the microphone records.
 
     Gradio's own field for audio refuses the MP4, WebM and 3GP of phones and browsers, because these may hold a film.
     """
-    recording = gr.File(file_types=SUFFIXES, label=label, height=150)
-    with gr.Accordion("Record with the microphone", open=False):
+    recording = gr.File(file_types=SUFFIXES, label=title, height=150)
+    with gr.Accordion(label("sound.microphone"), open=False):
         microphone = gr.Audio(type="filepath", sources=["microphone"], show_label=False, buttons=[])
     microphone.stop_recording(lambda path: (path, None), microphone, [recording, microphone], **QUIET)
     return recording
 
 
-def sounds_input(label: str) -> gr.File:
+def sounds_input(title: Any) -> gr.File:
     """Make an input for several sound files, of all kinds that the model's code reads."""
-    return gr.File(file_count="multiple", file_types=SUFFIXES, label=label, height=150)
+    return gr.File(file_count="multiple", file_types=SUFFIXES, label=title, height=150)
 
 
 def file_url(path: str) -> str:
@@ -106,18 +158,16 @@ def file_url(path: str) -> str:
     return f"/gradio_api/file={path}"
 
 
-def examples(offered: dict[str, tuple[str, ...]], *inputs: gr.File | gr.Dropdown) -> None:
-    """Offer synthetic sounds.
-
-    Args:
-        offered: the label of an example -> a file for every sound input, and the machine that the sounds are of.
-        inputs: the inputs for the sounds, and the choice of machine.
-    """
-    rows = []
-    for *names, machine in offered.values():
-        # A model of other machines does not know those of the examples.
-        rows.append([*(str(EXAMPLES_DIR / name) for name in names), machine if machine in machine_choices() else ""])
-    gr.Examples(rows, list(inputs), label="Synthetic examples", example_labels=list(offered))
+def examples(offered: dict[str, Example], machine: gr.Dropdown, *sounds: gr.File) -> None:
+    """Offer synthetic sounds, each with the machine that it is of."""
+    with gr.Column(elem_classes="asd-examples", min_width=200):
+        gr.HTML(label("examples.title"), apply_default_css=False)
+        with gr.Row():
+            for example in offered.values():
+                button = gr.Button(example.title, size="sm", scale=0, min_width=60)
+                button.click(
+                    lambda example=example: [example.known_machine, *example.paths], None, [machine, *sounds], **QUIET
+                )
 
 
 def follow(own: gr.State, machine: gr.Dropdown, function: Any, inputs: list[Any], outputs: Any) -> None:

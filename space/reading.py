@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from texts import Told
 
 
-# Gradio's name for a recording of the microphone.
-MICROPHONE_FILE = "audio.wav"
+# Gradio's name for a recording of the microphone, and the app's, which pictures/words.js says in the page's language.
+MICROPHONE_FILE, RECORDED = "audio.wav", "The recording"
 # Over all channels at the file's own rate: ten minutes of stereo at 192 kHz. 343 kB of FLAC can hold 8 channels at 655 kHz,
 # which would take tens of seconds to decode.
 MAX_DECODED_SAMPLES = 10 * 60 * 2 * 192_000
@@ -45,18 +46,14 @@ def read(extractor: Any, path: str, max_seconds: int) -> Sound:
             blocks.append(block)
             total += len(block)
             if total > limit:
-                raise ValueError(
-                    f"{name}: longer than {max_seconds // 60} minutes. Cut it, or score it with score.py, which takes "
-                    "24 hours."
-                )
+                raise Told("reading.too_long", name=name, minutes=max_seconds // 60)
             if total * width > MAX_DECODED_SAMPLES:
-                raise ValueError(
-                    f"{name}: holds more than {MAX_DECODED_SAMPLES / 1e6:.0f} million samples in all its channels. Save "
-                    "it with one channel at 48 kHz or less, or cut it."
-                )
+                raise Told("reading.too_wide", name=name, millions=round(MAX_DECODED_SAMPLES / 1e6))
+    except Told:
+        raise
     except ValueError as error:
         raise ValueError(str(error).replace(path, name)) from None
-    return Sound("The recording" if name == MICROPHONE_FILE else name, np.concatenate(blocks))
+    return Sound(RECORDED if name == MICROPHONE_FILE else name, np.concatenate(blocks))
 
 
 def source_samples_per_second(path: str) -> int:
@@ -91,14 +88,11 @@ def read_all(extractor: Any, paths: list[str], max_seconds: int, max_total: int)
         try:
             os.utime(path)  # used: the file is kept for another while
         except OSError:
-            raise ValueError(f"{name}: was deleted half an hour after its last use. Add it again.") from None
+            raise Told("reading.deleted", name=name) from None
         sound = read(extractor, path, max_seconds)
         total += seconds(extractor, sound)
         if total > max_total:
-            raise ValueError(
-                f"{name}: with it the recordings last longer than {max_total // 60} minutes in all. Leave some out, or "
-                "cut them."
-            )
+            raise Told("reading.too_long_together", name=name, minutes=max_total // 60)
         yield sound
 
 

@@ -6,21 +6,35 @@ import gradio as gr
 from beside import with_normal
 from errors import on_page, to_json
 from history import remember
-from parts import FOLLOWS, Session, examples, file_url, follow, machine_choice, pictures, rate_choice, sound_input
+from parts import (
+    FOLLOWS,
+    Example,
+    Place,
+    Session,
+    examples,
+    file_url,
+    follow,
+    machine_choice,
+    pictures,
+    rate_choice,
+    sound_input,
+)
 from service import answer, answer_window, read_sound
 from settings import MAX_SECONDS, SESSION_SECONDS
+from texts import told
+from wording import label
 
 
-def timeline_tab(session: Session, offered: dict[str, Any]) -> None:
+def timeline_tab(session: Session, offered: dict[str, Example]) -> Place:
     own = session.detector
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
-            recording = sound_input(f"Recording of up to {MAX_SECONDS // 60} minutes")
+        with gr.Column(scale=1, min_width=240):
+            recording = sound_input(label("timeline.sound", minutes=MAX_SECONDS // 60))
             machine = machine_choice()
-            examples(offered, recording, machine)
+            examples(offered, machine, recording)
             rate = rate_choice()
         with gr.Column(scale=3, min_width=320):
-            timeline = pictures("timeline", "Every window of the recording gets its score; alarms are marked.")
+            timeline = pictures("timeline", told("timeline.hint"))
             window = pictures("part")
     result = gr.State(None, time_to_live=SESSION_SECONDS)
     inputs, outputs = [recording, machine, rate, own, session.recordings], [timeline, window, result]
@@ -29,6 +43,7 @@ def timeline_tab(session: Session, offered: dict[str, Any]) -> None:
     timeline.select(
         show_window, [recording, result, own, session.recordings], window, show_progress="minimal", **FOLLOWS
     )
+    return Place(machine, rate, (recording,), offered)
 
 
 @on_page("", None)

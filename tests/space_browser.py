@@ -8,10 +8,14 @@ import os
 from typing import NoReturn
 
 import pytest
+from space_app import until
 
 from research.space.page import choose_machine as choose
 from research.space.page import chromium as run_chromium
 from research.space.page import give, open_page, open_tab, panel
+
+
+TABS = ["Listen", "Live", "Compare", "Files", "Timeline", "Enroll", "History", "About"]
 
 
 def lacking(what: str) -> NoReturn:
@@ -46,10 +50,13 @@ class Visits:
         self.browser, self.url = browser, url
         self.contexts, self.complaints, self.provoked, self.foreign = [], [], [], []
 
-    def __call__(self, width: int = 1280, height: int = 900, scheme: str = "light"):
+    def __call__(
+        self, width: int = 1280, height: int = 900, scheme: str = "light", query: str = "", locale: str = "en-US"
+    ):
         context = self.browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
+            locale=locale,
             permissions=["microphone"],
             has_touch=width < 700,
         )
@@ -58,7 +65,7 @@ class Visits:
         page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self.note_request)
-        open_page(page, self.url)
+        open_page(page, self.url + query)
         return page
 
     def note_request(self, request) -> None:
@@ -97,4 +104,44 @@ def colors(page, index: int) -> int:
     )  # fmt: skip
 
 
-__all__ = ["Visits", "answer", "choose_machine", "colors", "give", "lacking", "open_tab", "panel", "verdict"]
+def is_dark(page) -> bool:
+    return page.evaluate("document.body.classList.contains('dark')")
+
+
+def in_both_themes(page):
+    """Yield "light" and "dark" while the page is so, and leave it light as it was."""
+    for name, other_is_dark in (("light", True), ("dark", False)):
+        yield name
+        page.get_by_role("button", name="Theme").click()
+        until(lambda dark=other_is_dark: is_dark(page) == dark)
+        page.wait_for_timeout(300)  # the pictures are drawn again
+
+
+def serious_faults(page) -> list[tuple[str, list]]:
+    """What axe finds on the page as it is, each with the elements."""
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        lacking("axe-playwright-python is missing: pip install -e .[test]")
+    return [
+        (fault["id"], [node["target"] for node in fault["nodes"]])
+        for fault in Axe().run(page).response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+__all__ = [
+    "TABS",
+    "Visits",
+    "answer",
+    "choose_machine",
+    "colors",
+    "give",
+    "in_both_themes",
+    "is_dark",
+    "lacking",
+    "open_tab",
+    "panel",
+    "serious_faults",
+    "verdict",
+]

@@ -3,6 +3,7 @@
 import base64
 import copy
 import csv
+import functools
 import json
 import os
 import pickle
@@ -16,14 +17,24 @@ import soundfile
 import torch
 from small_detector import RATE, machine_sound, small_pipeline
 from space_app import MEASURED, until
-from space_browser import answer, choose_machine, colors, give, lacking, open_tab, panel, verdict
+from space_browser import (
+    TABS,
+    answer,
+    choose_machine,
+    colors,
+    give,
+    in_both_themes,
+    is_dark,
+    open_tab,
+    panel,
+    serious_faults,
+    verdict,
+)
 from space_server import SPACE
 
 
 pytest_plugins = ["space_app", "space_browser"]
 pytest.importorskip("gradio", reason="needs gradio: pip install -e .[space]")
-
-TABS = ["Listen", "Live", "Compare", "Files", "Timeline", "Enroll", "History", "About"]
 
 
 # Listen
@@ -152,7 +163,7 @@ def test_boxes_of_regions_never_hide_their_numbers_and_a_click_on_one_plays_it(v
       window.badges = [];
       CanvasRenderingContext2D.prototype.arc = function (x, y, ...rest) { badges.push([x, y]); arc.call(this, x, y, ...rest); };
     }""")
-    page.evaluate("payload => asd.show(document.querySelector('.asd'), 'listen', payload)", payload)
+    page.evaluate("payload => asd.show(document.querySelector('[role=tabpanel] .asd'), 'listen', payload)", payload)
     picture = panel(page).locator(".asd-plot canvas:not(.asd-over)").first
     until(lambda: page.evaluate("badges.length") >= 2)
     around = picture.evaluate("""canvas => [...Array(24).keys()].map(i => {
@@ -453,14 +464,14 @@ def test_a_score_of_zero_has_its_place_in_the_pictures(visit):
     shared = {"threshold": 1.0, "false_alarm_rate": 0.01, "machine": "fan", "backend": "nearest", "note": None}
     result = {**windows[1], **shared, "duration_s": 2.0, "windows": windows, "reason": None, "regions": []}
     payload = {"name": "two.wav", "typical": 0.5, "chosen": 1, "result": result}
-    page.evaluate("payload => asd.show(document.querySelector('.asd'), 'timeline', payload)", payload)
+    page.evaluate("payload => asd.show(document.querySelector('[role=tabpanel] .asd'), 'timeline', payload)", payload)
     until(lambda: panel(page).locator(".asd-timeline canvas").evaluate(
         "c => { const x = (58 + (c.clientWidth - 70) * 0.9) * c.width / c.clientWidth, y = 100 * c.width / c.clientWidth;"
         " const at = place => c.getContext('2d').getImageData(place, y, 1, 1).data[3];"
         " return at(x) > 0 && at(x * 0.3) === 0 }"
     ))  # fmt: skip
     result["score"], result["threshold"] = 0.0, 0.0
-    page.evaluate("payload => asd.show(document.querySelector('.asd'), 'timeline', payload)", payload)
+    page.evaluate("payload => asd.show(document.querySelector('[role=tabpanel] .asd'), 'timeline', payload)", payload)
     places = panel(page).locator(".asd-mark").evaluate_all("marks => marks.map(mark => mark.style.left)")
     assert len(places) >= 2 and all(place.endswith("%") and "NaN" not in place for place in places)
 
@@ -542,10 +553,10 @@ def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_pa
         saved.value.save_as(tmp_path / name)
     open_tab(page, "Listen")
     assert machines_offered(page)[-2:] == ["press_3", "press_4"]
-    page.reload()
+    page.goto(f"{visit.url}/?machine=press_3")  # a link knows a machine that this browser kept
     page.get_by_role("tab", name="Listen").wait_for()
-    until(lambda: machines_offered(page)[-2:] == ["press_3", "press_4"])
-    choose_machine(page, "press_3")
+    until(lambda: panel(page).get_by_role("combobox", name="Machine").input_value() == "press_3")
+    assert machines_offered(page)[-2:] == ["press_3", "press_4"]
     give(page, sounds / "mine_faulty.wav")
     until(lambda: answer(page)["machine"] == "press_3")
     assert answer(page) == before
@@ -611,10 +622,12 @@ def test_about_tells_the_measured_figures_and_that_the_data_are_synthetic(visit)
 def test_about_has_the_figures_of_the_score_that_decides(monkeypatch):
     monkeypatch.syspath_prepend(SPACE)
     from about import about_text  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
+    from texts import say  # pyright: ignore[reportMissingImports]
 
+    in_english = functools.partial(say, "en")
     decisions = json.loads((SPACE / "demo_model" / "all_results.json").read_text())["test"]["decisions"]
     official = decisions["back_ends"][decisions["default"]]["auc"]["mean"]["official"]
-    text = about_text(str(SPACE / "demo_model"))
+    text = about_text(str(SPACE / "demo_model"), in_english)
     assert f"| **mean** | **{100 * official:.1f} (" in text and "The paper's score, by the network alone" in text
     assert "asked for: 1 %: " in text
 
@@ -623,7 +636,9 @@ def test_about_has_the_figures_of_the_score_that_decides(monkeypatch):
 def test_about_is_shown_where_a_figure_could_not_be_measured(lack, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(SPACE)
     from about import about_text  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
+    from texts import say  # pyright: ignore[reportMissingImports]
 
+    in_english = functools.partial(say, "en")
     small_pipeline().save_pretrained(tmp_path)
     measured = copy.deepcopy(MEASURED)
     if lack == "labels":
@@ -636,7 +651,7 @@ def test_about_is_shown_where_a_figure_could_not_be_measured(lack, tmp_path, mon
         "labels": "none of the test clips of machine_room (synthetic) is labelled",
         "figures": "| pump | undefined | undefined | undefined |",
     }
-    assert expected[lack] in about_text(str(tmp_path))
+    assert expected[lack] in about_text(str(tmp_path), in_english)
 
 
 # Phones, themes and people who see or point in other ways
@@ -684,19 +699,6 @@ def open_details(page) -> None:
     for summary in panel(page).locator("summary").filter(visible=True).all():
         summary.click()
     page.wait_for_timeout(300)
-
-
-def is_dark(page) -> bool:
-    return page.evaluate("document.body.classList.contains('dark')")
-
-
-def in_both_themes(page):
-    """Yield "light" and "dark" while the page is so, and leave it light as it was."""
-    for name, other_is_dark in (("light", True), ("dark", False)):
-        yield name
-        page.get_by_role("button", name="Theme").click()
-        until(lambda dark=other_is_dark: is_dark(page) == dark)
-        page.wait_for_timeout(300)  # the pictures are drawn again
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

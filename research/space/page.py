@@ -42,7 +42,7 @@ def open_page(page: Any, url: str) -> None:
     """Open the app, and wait until it can be used."""
     page.set_default_timeout(60_000)
     page.goto(url)
-    page.get_by_role("tab", name="Listen").wait_for()
+    page.get_by_role("tab").first.wait_for()
     page.wait_for_timeout(500)  # Gradio's own start
 
 

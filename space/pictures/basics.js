@@ -10,7 +10,10 @@ const COLORS = Object.fromEntries(Object.entries({
     "0530611752902a71b23f8ec06bacd19bc9e0c2ddece0ecf3f7f6f6fbe5d8fbccb4f5aa89e48066d05548ba2832930e2667001f",
 }).map(([name, hex]) => [name, palette(hex)]));
 const NORMAL = "normal", ANOMALOUS = "anomalous";
-const WORDS = { [NORMAL]: "Normal", [ANOMALOUS]: "Anomalous", "cannot tell": "Cannot tell" };
+const WORDS = {
+  get [NORMAL]() { return say("verdict.normal"); }, get [ANOMALOUS]() { return say("verdict.anomalous"); },
+  get "cannot tell"() { return say("verdict.unknown"); },
+};
 const KEYS = { [NORMAL]: "normal", [ANOMALOUS]: "anomalous", "cannot tell": "unknown" };
 const ICONS = {
   [NORMAL]: "M9 16.2 4.8 12l-1.9 1.9L9 20 21.1 7.9 19.2 6z",
@@ -48,23 +51,23 @@ function bytes(text) {
 }
 
 function seconds(value, digits = 2) {
-  if (value < 60) return `${value.toFixed(digits)} s`;
-  return `${Math.floor(value / 60)}:${(value % 60).toFixed(digits > 1 ? 1 : 0).padStart(digits > 1 ? 4 : 2, "0")} min`;
+  if (value < 60) return `${fixed(value, digits)} s`;
+  return `${Math.floor(value / 60)}:${fixed(value % 60, digits > 1 ? 1 : 0).padStart(digits > 1 ? 4 : 2, "0")} min`;
 }
 
 function hertz(value) {
-  return value >= 1000 ? `${(value / 1000).toFixed(value >= 9950 ? 0 : 1).replace(/\.0$/, "")} kHz` : `${Math.round(value)} Hz`;
+  return value >= 1000 ? `${local((value / 1000).toFixed(value >= 9950 ? 0 : 1).replace(/\.0$/, ""))} kHz` : `${Math.round(value)} Hz`;
 }
 
 function number(value, digits = 3) {
   if (value === null || value === undefined) return "–";
-  return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(1) : String(Number(value.toPrecision(digits)));
+  return local(value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(1) : Number(value.toPrecision(digits)));
 }
 
 function oneIn(share) {
-  if (share >= 0.995) return "every";
   const count = 1 / share, digits = Math.pow(10, Math.max(0, Math.floor(Math.log10(count)) - 1));
-  return share > 0.3 ? `${Math.round(share * 100)} in 100` : `1 in ${(Math.round(count / digits) * digits).toLocaleString("en")}`;
+  return share > 0.3 ? say("rate.in", { share: Math.round(share * 100), all: 100 })
+    : say("rate.in", { share: 1, all: (Math.round(count / digits) * digits).toLocaleString(language()) });
 }
 
 function niceStep(span, wanted) {

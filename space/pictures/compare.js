@@ -9,8 +9,8 @@ function compare(payload) {
   const { view } = payload.a;
   const difference = new Stack({ ...view, samples: payload.difference_samples || view.samples }, [
     {
-      title: "Difference", hint: "second minus first: red is louder in the second, blue in the first", colors: "difference", size: 200,
-      layer: decoded(payload.difference), above: "louder in the second", below: "louder in the first",
+      title: say("compare.difference"), hint: say("compare.difference_hint"), colors: "difference", size: 200,
+      layer: decoded(payload.difference), above: say("compare.above"), below: say("compare.below"),
     },
   ], { hasPlayer: false });
   return el("div", { class: "asd-answer" }, el("div", { class: "asd-sides" }, ...sides), difference.node,

@@ -1,13 +1,11 @@
 /* The verdicts on one machine over days: p-values, and below them the evidence that its sound has changed for good. */
 
-const DAYS = {
-  title: "P-values over time", unusual: "higher up is more unusual; ▲ is an alarm; the line is the median of 9", alarm: "alarm", evidence: "Evidence of a lasting change",
-  kinds: "solid: score, dashed: level; reported at the line", since: "changed", version: "new model or enrollment",
-};
 const LEAST_P = 1e-4, DAY_MS = 86_400_000, MEDIAN_OF = 9;
 
-const day = when => new Date(when).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
-const dayAndTime = when => new Date(when).toLocaleString("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
+// British, as the page's English is of the day before the month.
+const dates = () => language() === "en" ? "en-GB" : language();
+const day = when => new Date(when).toLocaleDateString(dates(), { day: "numeric", month: "short" });
+const dayAndTime = when => new Date(when).toLocaleString(dates(), { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 
 // Places of rows from 0 to 1: by their times, or one after the other.
 function placesOf(rows, isByTime) {
@@ -18,7 +16,7 @@ function placesOf(rows, isByTime) {
 // Labels at the starts of days, or of hours where all is within a day.
 function timeTicks(rows, places, width) {
   const ticks = [], isDays = rows.at(-1).when - rows[0].when > DAY_MS;
-  const label = when => isDays ? day(when) : new Date(when).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const label = when => isDays ? day(when) : new Date(when).toLocaleTimeString(dates(), { hour: "2-digit", minute: "2-digit" });
   rows.forEach((row, index) => {
     const x = LEFT + places[index] * width, text = label(row.when), last = ticks.at(-1);
     if (!last || (x - last.x > 74 && text !== last.text)) ticks.push({ x, text });
@@ -43,8 +41,8 @@ class Days {
     this.below = el("canvas", { role: "img", "aria-label": this.wordsOfEvidence() });
     const caption = (title, hint, ...more) => el("figcaption", {}, el("strong", {}, title), el("span", { class: "asd-hint" }, hint), ...more);
     this.node = el("div", { class: "asd-stack" },
-      el("figure", { class: "asd-row" }, caption(DAYS.title, DAYS.unusual), el("div", { class: "asd-plot asd-timeline" }, this.canvas)),
-      this.hasEvidence ? el("figure", { class: "asd-row" }, caption(DAYS.evidence, DAYS.kinds), el("div", { class: "asd-plot" }, this.below)) : null);
+      el("figure", { class: "asd-row" }, caption(say("days.title"), say("days.hint")), el("div", { class: "asd-plot asd-timeline" }, this.canvas)),
+      this.hasEvidence ? el("figure", { class: "asd-row" }, caption(say("days.evidence"), say("days.evidence_hint")), el("div", { class: "asd-plot" }, this.below)) : null);
     this.canvas.addEventListener("click", event => pick(this.nearest(event)));
     keepDrawn(this.node, () => this.draw());
   }
@@ -80,7 +78,7 @@ class Days {
       context.fillStyle = color(this.canvas, "--asd-line");
       context.fillRect(LEFT, this.y(p), width, 1);
       context.fillStyle = color(this.canvas, "--asd-muted");
-      context.fillText(p === LEAST_P ? `≤ ${LEAST_P.toFixed(4)}` : String(p), LEFT - 6, this.y(p));
+      context.fillText(p === LEAST_P ? `≤ ${fixed(LEAST_P, 4)}` : local(p), LEFT - 6, this.y(p));
     }
     context.textAlign = "center";
     context.textBaseline = "top";
@@ -100,15 +98,15 @@ class Days {
     context.setLineDash([]);
     context.textAlign = "left";
     context.textBaseline = "alphabetic";
-    context.fillText(DAYS.alarm, LEFT + 4, this.y(this.rows[0].false_alarm_rate) - 4);
+    context.fillText(say("days.alarm"), LEFT + 4, this.y(this.rows[0].false_alarm_rate) - 4);
   }
 
   // Where the sound changed for good, and where another model or enrollment came.
   drawChanges(context, bottom) {
     const lines = [];
-    for (const kind of ["score", "level"]) for (const { since } of this.found[kind]?.changes ?? []) lines.push([since, DAYS.since, "--asd-anomalous", []]);
+    for (const kind of ["score", "level"]) for (const { since } of this.found[kind]?.changes ?? []) lines.push([since, say("days.since"), "--asd-anomalous", []]);
     this.rows.forEach((row, index) => {
-      if (index && row.version !== this.rows[index - 1].version) lines.push([index, DAYS.version, "--asd-muted", [2, 3]]);
+      if (index && row.version !== this.rows[index - 1].version) lines.push([index, say("days.version"), "--asd-muted", [2, 3]]);
     });
     let height = 0;
     for (const [index, words, name, dash] of lines) {
@@ -182,14 +180,14 @@ class Days {
   words() {
     const { rows } = this, judged = rows.filter(row => row.p_value !== null);
     const lowest = judged.reduce((least, row) => least && least.p_value <= row.p_value ? least : row, null);
-    return `${DAYS.title}: ${rows.length} recordings from ${dayAndTime(rows[0].when)} to ${dayAndTime(rows.at(-1).when)}. ` +
-      `${rows.filter(row => row.verdict === ANOMALOUS).length} alarms. ` +
-      (lowest ? `The lowest is ${bare(lowest.p_value)}, on ${dayAndTime(lowest.when)}. ` : "") + "The table below has the values.";
+    return [say("days.words", { title: say("days.title"), recordings: counted(rows.length, "recordings"), from: dayAndTime(rows[0].when), to: dayAndTime(rows.at(-1).when),
+      alarms: counted(rows.filter(row => row.verdict === ANOMALOUS).length, "alarm_count") }),
+    lowest ? say("days.lowest", { p: bare(lowest.p_value), day: dayAndTime(lowest.when) }) : null, say("days.below")].filter(Boolean).join(" ");
   }
 
   wordsOfEvidence() {
     if (!this.hasEvidence) return "";
     const latest = kind => Math.round(this.found[kind].evidence.filter(value => value !== null).at(-1) ?? 1);
-    return `${DAYS.evidence}, reported at ${this.found.limit}. It is now ${latest("score")} for the score and ${latest("level")} for the level.`;
+    return say("days.evidence_words", { title: say("days.evidence"), limit: this.found.limit, score: latest("score"), level: latest("level") });
   }
 }

@@ -1,31 +1,17 @@
 /* The tab History: the verdicts on each machine over days, and whether its sound has changed for good. */
 
-const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+// "12 verdicts", in the page's language.
+const counted = (number, what) => say(`history.${what}`, { count: number }).replace(String(number), number.toLocaleString(language()));
 const HISTORY_TEXT = {
-  empty: "Verdicts of Listen, Files and Timeline appear here, and the alarms of Live. Results of score.py can be imported.",
-  browser: "This browser alone keeps them, until you delete them.",
-  folder: "The owner of this app keeps them in a folder: all who open the app see them. Rows of the folder are deleted there.",
-  silent: "The app does not answer. Load the page again.",
-  confirm: (rows, machine) => `Delete ${count(rows, "verdict")} of ${machine} from this browser?`,
-  imported: (rows, broken) => `${count(rows, "verdict")} imported.` +
-    (broken ? ` ${count(broken, "line is", "lines are")} left out: a verdict needs a machine, a time and a false-alarm rate.` : ""),
-  nothing: name => `${name}: holds no verdict. Expected CSV or JSON that this tab or score.py --output wrote.`,
-  tooLarge: name => `${name}: larger than 100 MB. Split it.`,
-  span: (rows, alarms, expected) => `${count(rows.length, "recording")}, ${day(rows[0].when) === day(rows.at(-1).when) ? "" : `${day(rows[0].when)} to `}${dayAndTime(rows.at(-1).when)}. ` +
-    `${count(alarms, "alarm")}; by chance about ${number(expected, 2)} would be expected.`,
-  live: alarms => `Besides, ${count(alarms, "alarm")} of Live. They play no part in what follows.`,
-  last: row => `Last: ${WORDS[row.verdict].toLowerCase()}${row.p_value === null ? "" : `, ${pValue(row.p_value)}`}.` + (row.reason ? ` ${row.reason}` : ""),
-  few: rows => `${count(rows, "recording")}: too few to see a lasting change. About 20 are needed.`,
-  steady: (score, level, limit) => `No lasting change. Evidence for one: ${score} of ${limit} in the score, ${level} of ${limit} in the level.`,
-  drifted: (row, shift) => `The score has drifted since ${baseName(row)} (${day(row.when)}): ${shift > 0 ? "higher" : "lower"} scores. ` +
-    (shift > 0 ? "Look at the machine. Is this its new normal sound? Then enroll it anew." : "Was the machine repaired, or its recording changed?"),
-  louder: (row, shift) => `The level has changed since ${baseName(row)} (${day(row.when)}): ${Math.abs(shift).toFixed(1)} dB ${shift > 0 ? "louder" : "softer"}. ` +
-    "The score does not hear the level: look at the microphone and its gain, too.",
-  times: (names, files, verdicts) => `Times: ${[[names, "from the file's name"], [files, "of the file"], [verdicts, "of the verdict"]]
-    .filter(([number]) => number).map(([number, words]) => `${number} ${words}`).join(", ")}.`,
-  method: "A test compares every recording with all before it. A change is reported when the evidence reaches 100; without a change " +
-    "that happens to 1 machine in 100, however long one looks. Recordings that follow one another closely resemble one another: then it happens more often.",
-  shown: (shown, all) => `The last ${shown} of ${all} rows are shown; the downloads have all.`,
+  imported: (rows, broken) => say("history.imported", { verdicts: counted(rows, "verdicts") }) + (broken ? ` ${say("history.left_out", { count: broken })}` : ""),
+  span: (rows, alarms, expected) => say(day(rows[0].when) === day(rows.at(-1).when) ? "history.span_day" : "history.span", { recordings: counted(rows.length, "recordings"), from: day(rows[0].when), to: dayAndTime(rows.at(-1).when),
+    alarms: counted(alarms, "alarm_count"), expected: number(expected, 2) }),
+  last: row => [say("history.last", { verdict: WORDS[row.verdict].toLowerCase() + (row.p_value === null ? "" : `, ${pValue(row.p_value)}`) }),
+    ...row.reason ? [" ", english(row.reason)] : []],
+  drifted: (row, shift) => say(shift > 0 ? "history.higher" : "history.lower", { file: baseName(row), day: day(row.when) }),
+  louder: (row, shift) => say(shift > 0 ? "history.louder" : "history.softer", { file: baseName(row), day: day(row.when), shift: fixed(Math.abs(shift), 1) }),
+  times: numbers => say("history.times", { times: Object.entries(numbers).filter(([, number]) => number)
+    .map(([of, number]) => say(`history.time_of_${of}`, { number })).join(", ") }),
 };
 const MOST_ROWS = 20_000, MOST_SHOWN = 500, FEW = 20, MOST_BYTES = 100 * 2 ** 20;
 const KINDS_OF_DRIFT = { score: "score", level: "level_db" };
@@ -35,13 +21,14 @@ class History {
     Object.assign(this, { root, server, machine: null, own: new Set(), folder: [] });
     this.status = el("p", { role: "status", class: "asd-hint" });
     new IntersectionObserver(([entry]) => entry.isIntersecting && this.load()).observe(root);
-    document.addEventListener("asd-remembered", () => root.offsetParent && this.load());
+    for (const event of ["asd-remembered", "asd-language"])
+      document.addEventListener(event, () => root.offsetParent && this.load());
   }
 
   // Read everything, ask for the drift, and draw. Of several calls the last one draws.
   async load() {
     const turn = this.turn = {}, own = (await remembered()).map(checkedRow).filter(row => row !== null);
-    const { texts, error } = await this.server.kept_in_folder() ?? { texts: null, error: HISTORY_TEXT.silent };
+    const { texts, error } = await this.server.kept_in_folder() ?? { texts: null, error: ["history.silent", {}] };
     const rows = mergedRows([...(texts ?? []).map(({ name, text }) => rowsOfText(name, text).rows), own]);
     const machines = Map.groupBy(rows.slice(-MOST_ROWS), row => row.machine);
     const drift = await this.drift(machines);
@@ -63,7 +50,7 @@ class History {
         for (const values of Map.groupBy(used, ({ row }) => row.version).values()) series.push({ to: found.get(machine)[kind], values, name });
       }
     }
-    const answer = await this.server.drift(series.map(({ values, name }) => values.map(({ row }) => row[name]))) ?? { error: HISTORY_TEXT.silent };
+    const answer = await this.server.drift(series.map(({ values, name }) => values.map(({ row }) => row[name]))) ?? { error: ["history.silent", {}] };
     if (answer.error) return new Map([...machines.keys()].map(machine => [machine, { error: answer.error }]));
     answer.found.forEach((one, at) => {
       const { to, values } = series[at];
@@ -76,54 +63,56 @@ class History {
 
   draw() {
     const all = [...this.machines.values()].flat(), rows = this.machines.get(this.machine);
-    const kept = el("p", {}, all.length ? `${count(all.length, "verdict")} of ${count(this.machines.size, "machine")}. ` : "",
-      all.length ? HISTORY_TEXT[this.isFolder ? "folder" : "browser"] : HISTORY_TEXT.empty);
-    const problem = this.error ? el("p", { role: "alert" }, this.error) : null;
+    const kept = el("p", {}, all.length
+      ? `${say("history.all", { verdicts: counted(all.length, "verdicts"), machines: counted(this.machines.size, "machines") })} ` : "",
+      say(all.length ? this.isFolder ? "history.folder" : "history.browser" : "history.empty"));
+    const problem = this.error ? el("p", { role: "alert" }, telling(this.error)) : null;
     this.root.replaceChildren(el("div", { class: "asd-answer" }, el("div", { class: "asd-downloads" }, this.importing(), ...this.exports(all)),
       this.status, problem, kept, this.machines.size > 1 ? this.overview() : null, ...(rows ? this.about(rows) : [])));
   }
 
   importing() {
     const input = el("input", { type: "file", class: "asd-unseen", accept: ".csv,.json,.jsonl", multiple: "", onchange: () => this.import([...input.files]) });
-    return el("label", { class: "asd-button asd-file" }, "Import", input);
+    return el("label", { class: "asd-button asd-file" }, say("history.import"), input);
   }
 
   exports(rows) {
     if (!rows.length) return [];
     const columns = rows.map(row => Object.fromEntries(HISTORY_COLUMNS.map(name => [name, row[name]])));
     const button = (words, name, type, content) => el("button", { type: "button", class: "asd-button", onclick: () => save(name, type, content()) }, words);
-    return [button("Save CSV", "history.csv", "text/csv", () => asCsv(HISTORY_COLUMNS, columns)),
-      button("Save JSON", "history.json", "application/json", () => JSON.stringify(columns, null, 2))];
+    return [button(say("save.csv"), "history.csv", "text/csv", () => asCsv(HISTORY_COLUMNS, columns)),
+      button(say("save.json"), "history.json", "application/json", () => JSON.stringify(columns, null, 2))];
   }
 
   async import(files) {
-    const told = [];
+    const words = [];
     for (const file of files) {
       const { rows, broken } = file.size > MOST_BYTES ? { rows: [], broken: 0 } : rowsOfText(file.name, await file.text());
-      told.push(file.size > MOST_BYTES ? HISTORY_TEXT.tooLarge(file.name) : rows.length ? HISTORY_TEXT.imported(rows.length, broken) : HISTORY_TEXT.nothing(file.name));
+      words.push(file.size > MOST_BYTES ? say("history.too_large", { name: file.name })
+        : rows.length ? HISTORY_TEXT.imported(rows.length, broken) : say("history.nothing", { name: file.name }));
       await remember(rows);
     }
-    this.status.textContent = told.join(" ");
+    this.status.textContent = words.join(" ");
   }
 
   async delete(rows) {
     const keys = rows.map(row => row.key).filter(key => this.own.has(key));
-    if (!window.confirm(HISTORY_TEXT.confirm(keys.length, this.machine))) return;
+    if (!window.confirm(say("history.confirm", { verdicts: counted(keys.length, "verdicts"), machine: this.machine }))) return;
     await forget(keys);
     this.load();
   }
 
   overview() {
     const alarms = rows => rows.filter(row => row.verdict === ANOMALOUS).length, last = rows => rows.at(-1);
-    const change = machine => Object.entries(this.found.get(machine)).filter(([, kind]) => kind.changes?.length).map(([kind]) => kind).join(", ") || null;
-    return table("Machines", [
-      { title: "Machine", isName: true, value: ([machine]) => machine, node: ([machine]) => el("button", { type: "button", class: "asd-link",
+    const change = machine => Object.entries(this.found.get(machine)).filter(([, kind]) => kind.changes?.length).map(([kind]) => say(`history.of_${kind}`)).join(", ") || null;
+    return table(say("history.table"), [
+      { title: say("column.machine"), isName: true, value: ([machine]) => machine, node: ([machine]) => el("button", { type: "button", class: "asd-link",
         "aria-current": String(machine === this.machine), onclick: () => { this.machine = machine; this.draw(); } }, machine) },
-      { title: "Last verdict", value: ([, rows]) => String(ORDER[last(rows).verdict]), node: ([, rows]) => mini(last(rows).verdict) },
-      { title: "Alarms", isNumber: true, value: ([, rows]) => alarms(rows) },
-      { title: "Changed for good", value: ([machine]) => change(machine) },
-      { title: "Recordings", isNumber: true, value: ([, rows]) => rows.length },
-      { title: "Last recording", value: ([, rows]) => last(rows).when, text: ([, rows]) => dayAndTime(last(rows).when) },
+      { title: say("history.last_verdict"), value: ([, rows]) => String(ORDER[last(rows).verdict]), node: ([, rows]) => mini(last(rows).verdict) },
+      { title: say("history.alarms"), isNumber: true, value: ([, rows]) => alarms(rows) },
+      { title: say("history.changed"), value: ([machine]) => change(machine) },
+      { title: say("history.recordings_column"), isNumber: true, value: ([, rows]) => rows.length },
+      { title: say("history.last_recording"), value: ([, rows]) => last(rows).when, text: ([, rows]) => dayAndTime(last(rows).when) },
     ], [...this.machines]);
   }
 
@@ -131,7 +120,7 @@ class History {
   about(rows) {
     const found = this.found.get(this.machine), pick = index => { slider.value = String(index + 1); choose(); };
     const days = new Days(rows, found, pick), own = rows.filter(row => this.own.has(row.key));
-    const slider = el("input", { type: "range", min: "1", max: String(rows.length), step: "1", value: String(rows.length), "aria-label": "Recording to read", oninput: () => choose() });
+    const slider = el("input", { type: "range", min: "1", max: String(rows.length), step: "1", value: String(rows.length), "aria-label": say("history.read"), oninput: () => choose() });
     const label = el("span", { class: "asd-clock" });
     const choose = () => {
       const row = rows[Number(slider.value) - 1];
@@ -140,12 +129,12 @@ class History {
       days.choose(Number(slider.value) - 1);
     };
     choose();
-    const spread = el("select", { "aria-label": "Recordings across the picture", onchange: () => days.spread(spread.value === "time") },
-      ...[["time", "by time"], ["order", "one after the other"]].map(([value, words]) => el("option", { value, ...((value === "time") === days.isByTime ? { selected: "" } : {}) }, words)));
+    const spread = el("select", { "aria-label": say("history.across_label"), onchange: () => days.spread(spread.value === "time") },
+      ...[["time", say("history.by_time")], ["order", say("history.by_order")]].map(([value, words]) => el("option", { value, ...((value === "time") === days.isByTime ? { selected: "" } : {}) }, words)));
     return [this.card(rows, found), days.node,
-      el("div", { class: "asd-player" }, el("span", {}, "Recording"), slider, label, el("label", { class: "asd-hint" }, "Across ", spread)),
+      el("div", { class: "asd-player" }, el("span", {}, say("history.recording")), slider, label, el("label", { class: "asd-hint" }, say("history.across"), " ", spread)),
       this.rowsTable(rows), el("p", { class: "asd-hint" }, this.times(rows)),
-      own.length ? el("div", {}, el("button", { type: "button", class: "asd-button", onclick: () => this.delete(own) }, `Delete ${this.machine}'s verdicts`)) : null];
+      own.length ? el("div", {}, el("button", { type: "button", class: "asd-button", onclick: () => this.delete(own) }, say("history.delete_all", { machine: this.machine }))) : null];
   }
 
   card(rows, found) {
@@ -155,37 +144,38 @@ class History {
     const verdict = found.score?.changes.length ? ANOMALOUS : rows.at(-1).verdict;
     return el("section", { class: `asd-card asd-is-${KEYS[verdict]}` }, el("div", { class: "asd-icon" }, icon(verdict)),
       el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, this.machine), ...this.driftWords(rows, found).map(words => el("p", { class: isChanged ? "asd-reason" : "" }, words)),
-        heard.length ? el("p", {}, HISTORY_TEXT.span(heard, alarms, expected)) : null, fromLive ? el("p", {}, HISTORY_TEXT.live(fromLive)) : null,
-        el("p", {}, HISTORY_TEXT.last(rows.at(-1))),
-        el("details", { class: "asd-hint" }, el("summary", {}, "How a lasting change is found"), HISTORY_TEXT.method)));
+        heard.length ? el("p", {}, HISTORY_TEXT.span(heard, alarms, expected)) : null, fromLive ? el("p", {}, say("history.live", { alarms: counted(fromLive, "alarm_count") })) : null,
+        el("p", {}, ...HISTORY_TEXT.last(rows.at(-1))),
+        el("details", { class: "asd-hint" }, el("summary", {}, say("history.how")), say("history.method"))));
   }
 
   driftWords(rows, { error, score, level, limit }) {
-    if (error) return [error];
-    const told = [...score.changes.map(({ since, shift }) => HISTORY_TEXT.drifted(rows[since], shift)),
+    if (error) return [telling(error)];
+    const changes = [...score.changes.map(({ since, shift }) => HISTORY_TEXT.drifted(rows[since], shift)),
       ...level.changes.map(({ since, shift }) => HISTORY_TEXT.louder(rows[since], shift))];
     const values = score.evidence.filter(value => value !== null), latest = ({ evidence }) => Math.max(Math.round(evidence.filter(value => value !== null).at(-1) ?? 1), 1);
-    if (told.length) return told;
-    return [values.length < FEW ? HISTORY_TEXT.few(values.length) : HISTORY_TEXT.steady(latest(score), latest(level), limit)];
+    if (changes.length) return changes;
+    return [values.length < FEW ? say("history.few", { recordings: counted(values.length, "recordings") })
+      : say("history.steady", { score: latest(score), level: latest(level), limit })];
   }
 
   times(rows) {
     const of = name => rows.filter(row => row.time_of === name).length;
-    return (rows.length > MOST_SHOWN ? `${HISTORY_TEXT.shown(MOST_SHOWN, rows.length)} ` : "") + HISTORY_TEXT.times(of("name"), of("file"), of("verdict"));
+    return (rows.length > MOST_SHOWN ? `${say("history.shown", { shown: MOST_SHOWN, all: rows.length })} ` : "") + HISTORY_TEXT.times({ name: of("name"), file: of("file"), verdict: of("verdict") });
   }
 
   rowsTable(rows) {
     const columns = [
-      { title: "Time", isName: true, value: row => row.when, text: row => dayAndTime(row.when) },
-      { title: "File", isName: true, value: baseName },
-      { title: "Verdict", value: row => String(ORDER[row.verdict]), node: row => mini(row.verdict) },
+      { title: say("column.time"), isName: true, value: row => row.when, text: row => dayAndTime(row.when) },
+      { title: say("column.file"), isName: true, value: baseName },
+      { title: say("column.verdict"), value: row => String(ORDER[row.verdict]), node: row => mini(row.verdict) },
       { title: "p", isNumber: true, value: row => row.p_value, text: row => bare(row.p_value) },
-      { title: "Score / alarm from", isNumber: true, value: row => row.score === null ? null : row.score / row.threshold, text: row => `${number(row.score)} / ${number(row.threshold)}` },
-      { title: "Why", isLong: true, value: row => row.reason || row.note },
-      ...new Set(rows.map(row => row.version)).size > 1 ? [{ title: "Version", value: row => row.version }] : [],
-      { unseen: "Delete", node: row => this.own.has(row.key) ? el("button", { type: "button", class: "asd-button", "aria-label": `Delete ${row.file}`, onclick: () => this.delete([row]) }, "Delete") : "" },
+      { title: say("history.score_of"), isNumber: true, value: row => row.score === null ? null : row.score / row.threshold, text: row => `${number(row.score)} / ${number(row.threshold)}` },
+      { title: say("column.why"), isLong: true, value: row => row.reason || row.note, node: row => english(row.reason || row.note || "–") },
+      ...new Set(rows.map(row => row.version)).size > 1 ? [{ title: say("column.version"), value: row => row.version }] : [],
+      { unseen: say("history.delete"), node: row => this.own.has(row.key) ? el("button", { type: "button", class: "asd-button", "aria-label": `${say("history.delete")} ${row.file}`, onclick: () => this.delete([row]) }, say("history.delete")) : "" },
     ];
-    return table(`Verdicts on ${this.machine}`, columns, rows.slice(-MOST_SHOWN).reverse());
+    return table(say("history.rows", { machine: this.machine }), columns, rows.slice(-MOST_SHOWN).reverse());
   }
 }
 

@@ -2,13 +2,12 @@
 
 const ROWS = {
   above_normal: {
-    title: "Difference from normal", hint: "red is louder than this machine's normal level, blue is softer", colors: "difference", size: 210,
-    hasRegions: true, above: "above normal", below: "below normal",
+    colors: "difference", size: 210, hasRegions: true,
   },
-  log_mel: { title: "Log-mel", hint: "level by time and frequency", colors: "level", size: 180, hasRegions: true },
-  wavegram: { title: "Wavegram", hint: "what the learned filters detect", colors: "level", size: 120, isResearch: true },
-  attention_log_mel: { title: "Attention on the log-mel", hint: "where the network looks", colors: "attention", size: 150, hasRegions: true, valueName: "weight", isResearch: true },
-  attention_wavegram: { title: "Attention on the Wavegram", hint: "which filters it follows, when", colors: "attention", size: 120, valueName: "weight", isResearch: true },
+  log_mel: { colors: "level", size: 180, hasRegions: true },
+  wavegram: { colors: "level", size: 120, isResearch: true },
+  attention_log_mel: { colors: "attention", size: 150, hasRegions: true, isWeight: true, isResearch: true },
+  attention_wavegram: { colors: "attention", size: 120, isWeight: true, isResearch: true },
 };
 
 function decoded(layer) {
@@ -17,8 +16,11 @@ function decoded(layer) {
 
 // The pictures of a window, from the difference to the attention maps; those that the window lacks are left out.
 function rowsOf(view, names = Object.keys(ROWS)) {
-  const wave = { title: "Waveform", hint: "as the model gets it", size: 70, peak: view.peak };
-  const rows = names.filter(name => view.layers[name]).map(name => ({ ...ROWS[name], name, layer: decoded(view.layers[name]) }));
+  const wave = { title: say("row.waveform"), hint: say("row.waveform_hint"), size: 70, peak: view.peak };
+  const rows = names.filter(name => view.layers[name]).map(name => ({
+    ...ROWS[name], name, title: say(`row.${name}`), hint: say(`row.${name}_hint`), above: say("row.above"), below: say("row.below"),
+    layer: decoded(view.layers[name]),
+  }));
   const research = rows.findIndex(row => row.isResearch);
   rows.splice(research < 0 ? rows.length : research, 0, wave);
   return rows;

@@ -3,10 +3,9 @@
 function listen(payload, choose) {
   const { view, result } = payload;
   const [list, stack] = regionsAndStack(view, result);
-  const which = result.score === null ? "first window" : "window with the highest score";
   const whole = result.windows.length
-    ? el("p", { class: "asd-hint" }, `The pictures show the ${which}, from ${seconds(view.start_s, 1)}. ` +
-      `Under Timeline, all ${result.windows.length} can be looked at.`) : null;
+    ? el("p", { class: "asd-hint" }, say(result.score === null ? "listen.first" : "listen.highest",
+      { from: seconds(view.start_s, 1), all: result.windows.length })) : null;
   return el("div", { class: "asd-answer" }, card(payload), falseAlarm(payload, choose), list, whole, stack.node,
     downloads(payload, "listen"));
 }
@@ -15,7 +14,7 @@ function listen(payload, choose) {
 function falseAlarm(payload, choose) {
   if (!payload.addable) return null;
   return el("p", {}, el("button", { type: "button", class: "asd-button", onclick: () => choose(0) },
-    `It was a false alarm: add it to ${payload.addable}'s normal sounds`));
+    say("listen.false_alarm", { machine: payload.addable })));
 }
 
 // A click on a region in a picture plays it, as its button does.

@@ -15,11 +15,11 @@ class LiveAnswer {
     const { view, latest, counts, alarms } = payload, total = Object.values(counts).reduce((sum, count) => sum + count, 0);
     this.stack.update(view);
     const words = [ANOMALOUS, NORMAL, "cannot tell"].filter(verdict => counts[verdict]).map(verdict => `${counts[verdict]} ${WORDS[verdict].toLowerCase()}`);
-    this.clock.textContent = `Listening for ${seconds(payload.heard_s, 0)}; next verdict in ${Math.ceil(payload.next_s)} s.` +
-      (total ? ` ${total} ${total === 1 ? "window" : "windows"}: ${words.join(", ")}.` : "");
+    this.clock.textContent = say("live.clock", { heard: seconds(payload.heard_s, 0), next: Math.ceil(payload.next_s) }) +
+      (total ? ` ${say("live.counts", { count: total, verdicts: words.join(", ") })}` : "");
     if (total !== this.judged) {
       this.judged = total;
-      this.status.replaceChildren(latest ? this.verdict(latest) : el("p", { class: "asd-empty" }, "The first verdict comes with the first whole window."));
+      this.status.replaceChildren(latest ? this.verdict(latest) : el("p", { class: "asd-empty" }, say("live.first")));
     }
     const last = alarms.length ? alarms[alarms.length - 1].time : 0;
     if (last !== this.alarms) {
@@ -29,10 +29,10 @@ class LiveAnswer {
   }
 
   verdict(latest) {
-    const name = `The sound from ${seconds(latest.start_s, 0)} to ${seconds(latest.end_s, 0)}`;
+    const name = say("live.sound", { from: seconds(latest.start_s, 0), to: seconds(latest.end_s, 0) });
     return el("section", { class: `asd-card asd-is-${KEYS[latest.verdict]}` }, el("div", { class: "asd-icon" }, icon(latest.verdict)),
-      el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, WORDS[latest.verdict]), el("p", {}, explanation(latest, name)),
-        latest.reason ? el("p", { class: "asd-reason" }, latest.reason) : null, gauge(latest)));
+      el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, WORDS[latest.verdict]), el("p", {}, ...explanation(latest, name)),
+        latest.reason ? el("p", { class: "asd-reason", lang: "en" }, latest.reason) : null, gauge(latest)));
   }
 
   table(alarms, counts) {
@@ -41,15 +41,15 @@ class LiveAnswer {
     const lines = alarms.map(alarm => ({ ...alarm, time: time(alarm).toISOString() }));
     const left = counts[ANOMALOUS] - alarms.length;
     return [
-      el("div", { class: "asd-downloads" }, el("strong", {}, "Alarms"),
-        el("button", { type: "button", class: "asd-button", onclick: () => save("alarms.json", "application/json", JSON.stringify(lines, null, 2)) }, "Save JSON")),
-      left ? el("p", { class: "asd-hint" }, `The last ${alarms.length} are shown; ${left} came before.`) : null,
-      table("Alarms", [
-        { title: "Time", value: alarm => alarm.time, isName: true, text: alarm => time(alarm).toLocaleTimeString() },
-        { title: "From", value: alarm => alarm.start_s, isNumber: true, text: alarm => seconds(alarm.start_s, 0) },
+      el("div", { class: "asd-downloads" }, el("strong", {}, say("live.alarms")),
+        el("button", { type: "button", class: "asd-button", onclick: () => save("alarms.json", "application/json", JSON.stringify(lines, null, 2)) }, say("save.json"))),
+      left ? el("p", { class: "asd-hint" }, say("live.left", { shown: alarms.length, left })) : null,
+      table(say("live.alarms"), [
+        { title: say("column.time"), value: alarm => alarm.time, isName: true, text: alarm => time(alarm).toLocaleTimeString(dates()) },
+        { title: say("column.from"), value: alarm => alarm.start_s, isNumber: true, text: alarm => seconds(alarm.start_s, 0) },
         { title: "p", value: alarm => alarm.p_value, isNumber: true, text: alarm => bare(alarm.p_value) },
-        { title: "Machine", value: alarm => alarm.machine, isName: true },
-        { title: "Why, in seconds of its window", value: alarm => alarm.reason, isLong: true },
+        { title: say("column.machine"), value: alarm => alarm.machine, isName: true },
+        { title: say("live.why"), value: alarm => alarm.reason, isLong: true, node: alarm => english(alarm.reason ?? "–") },
       ], rows),
     ].filter(Boolean);
   }

@@ -29,26 +29,29 @@ class Microphone {
     this.words = el("span", { class: "asd-hint", role: "alert" });
     this.node = el("div", { class: "asd-player" }, this.button, this.words);
     this.stop();
+    document.addEventListener("asd-language", () => this.named());
   }
+
+  named() { this.button.textContent = this.context ? `■ ${say("microphone.stop")}` : `● ${say("microphone.start")}`; }
 
   async start() {
     this.words.textContent = "";
     try {
-      if (!devices) throw new Error("this page was not opened by https");
+      if (!devices) throw new Error(say("microphone.https"));
       this.stream = await devices.getUserMedia({ audio: true });
     } catch (error) {
-      this.words.textContent = `The microphone cannot be opened: ${error.message}. Allow it for this page, and try again.`;
+      this.words.textContent = say("microphone.closed", { why: error.message });
       return;
     }
     const context = this.context = new AudioContext(), code = URL.createObjectURL(new Blob([TAP], { type: "text/javascript" }));
     Object.assign(this, { blocks: [], length: 0, lost: 0, begins: true, isWaiting: false });
-    this.button.textContent = "■ Stop listening";
+    this.named();
     await context.audioWorklet.addModule(code);
     URL.revokeObjectURL(code);
     const tap = new AudioWorkletNode(context, "asd-tap");
     tap.port.onmessage = ({ data }) => this.context === context && this.take(data);
     context.createMediaStreamSource(this.stream).connect(tap).connect(context.destination);  // which gets silence
-    this.stream.getTracks()[0].addEventListener("ended", () => this.stop("The microphone is gone."));
+    this.stream.getTracks()[0].addEventListener("ended", () => this.stop(say("microphone.gone")));
   }
 
   stop(why = "") {
@@ -56,7 +59,7 @@ class Microphone {
     this.stream?.getTracks().forEach(track => track.stop());
     this.context?.close();
     this.context = this.stream = null;
-    this.button.textContent = "● Start listening";
+    this.named();
     this.words.textContent = why;
   }
 
@@ -78,7 +81,7 @@ class Microphone {
     for (let i = 0; i < raw.length; i += 8192) text.push(String.fromCharCode(...raw.subarray(i, i + 8192)));
     const { begins, lost } = this;
     Object.assign(this, { blocks: [], length: 0, lost: 0, begins: false, isWaiting: true });
-    this.timer = setTimeout(() => this.stop("The app does not answer. Start again."), NO_ANSWER_MS);
+    this.timer = setTimeout(() => this.stop(say("microphone.silent")), NO_ANSWER_MS);
     this.send({ begins, lost, rate: this.context.sampleRate, samples: btoa(text.join("")) });
   }
 

@@ -3,10 +3,11 @@
 function problem(payload) {
   return el("section", { class: "asd-card asd-is-unknown", role: "alert" },
     el("div", { class: "asd-icon" }, icon("cannot tell")),
-    el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, "This did not work"), el("p", {}, payload.error)));
+    el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, say("page.problem")), el("p", {}, telling(payload.error)),
+      inEnglish(typeof payload.error === "string")));
 }
 
-const KINDS = { listen, part, compare, timeline, many, enrolled, studied, live };
+const KINDS = { listen, part, compare, timeline, many, enrolled, studied, live, unknown };
 
 function show(root, kind, payload, choose = () => {}) {
   const node = payload.error ? problem(payload) : KINDS[kind](payload, choose, root);
@@ -15,24 +16,27 @@ function show(root, kind, payload, choose = () => {}) {
 
 // For a component of the app: draw its value now and whenever it changes. An empty value clears it.
 function mount(element, kind, props, watch, trigger, server) {
-  const root = element.querySelector(".asd"), hint = [...root.children];
+  const root = element.querySelector(".asd"), hint = JSON.parse(root.dataset.hint);
   const microphone = kind === "live" ? new Microphone(sound => trigger("select", sound)) : null;
   if (microphone) root.before(el("div", { class: "asd" }, microphone.node));
   if (kind === "history") return openHistory(root, server);
+  const read = () => props.value ? JSON.parse(props.value) : null;
   const draw = () => {
+    const payload = read();
     if (!microphone) stopPlaying();
-    const payload = props.value ? JSON.parse(props.value) : null;
     microphone?.answered(payload);
     remember([payload, ...(payload?.rows ?? [])].flatMap(one => one?.remember ?? []).map(withKnownTime));
     if (kind === "part") shownPart = payload;
-    if (!payload) return root.replaceChildren(...hint);
-    show(root, kind, payload, index => trigger("select", { index }));
+    paint(payload);
     // On a phone the answer is below what was asked.
-    if (window.innerWidth < 700 && (kind === "listen" || kind === "compare" || kind === "timeline"))
+    if (payload && window.innerWidth < 700 && (kind === "listen" || kind === "compare" || kind === "timeline"))
       root.scrollIntoView({ behavior: "smooth" });
   };
+  const paint = payload => payload ? show(root, kind, payload, index => trigger("select", { index }))
+    : root.replaceChildren(el("p", { class: "asd-empty" }, hint ? say(...hint) : ""));
   watch("value", draw);
+  document.addEventListener("asd-language", () => { root.replaceChildren(); paint(read()); });
   draw();
 }
 
-return { mount, show, showReport, keep, kept, Microphone };
+return { mount, show, showReport, keep, kept, tools, beginAddress, inAddress, tabInAddress, Microphone };

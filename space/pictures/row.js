@@ -6,7 +6,7 @@ class Row {
     Object.assign(this, options);
     this.stack = stack;
     this.base = el("canvas", { role: "img" });
-    this.over = el("canvas", { tabindex: "0", role: "group", class: "asd-over", "aria-label": `${options.title}: read values with the arrow keys` });
+    this.over = el("canvas", { tabindex: "0", role: "group", class: "asd-over", "aria-label": say("row.keys", { title: options.title }) });
     this.key = this.layer ? this.colorBar() : null;
     this.node = el("figure", { class: "asd-row" },
       el("figcaption", {}, el("strong", {}, options.title), el("span", { class: "asd-hint" }, options.hint), this.key),
@@ -48,18 +48,23 @@ class Row {
   // The picture in words, with its values.
   words() {
     const { stack, layer } = this;
-    const times = `${seconds(stack.start, 1)} to ${seconds(stack.start + stack.seconds, 1)}`;
-    if (!layer) return `${this.title}, ${times}. Peak ${Math.round(20 * Math.log10(this.peak / 32768))} dBFS.`;
+    const times = { title: this.title, from: seconds(stack.start, 1), to: seconds(stack.start + stack.seconds, 1) };
+    if (!layer) return say("row.wave_words", { ...times, peak: Math.round(20 * Math.log10(this.peak / 32768)) });
     const { rows, frames, low, high, unit, cells } = layer, sums = new Float64Array(rows);
     for (let row = 0; row < rows; row++)
       for (let frame = 0; frame < frames; frame++) sums[row] += cells[row * frames + frame];
-    const at = row => layer.axis === "hertz" ? hertz(stack.hertz[row]) : `filter № ${row + 1}`;
+    const at = row => layer.axis === "hertz" ? hertz(stack.hertz[row]) : say("row.filter", { number: row + 1 });
     const value = row => low + sums[row] / frames / 255 * (high - low);
-    const shown = row => `${unit === "dB" ? `${value(row).toFixed(0)} dB` : value(row).toFixed(2)} at ${at(row)}`;
+    const shown = row => say("row.at", { value: unit === "dB" ? `${value(row).toFixed(0)} dB` : fixed(value(row), 2), place: at(row) });
     const highest = sums.indexOf(Math.max(...sums)), lowest = sums.indexOf(Math.min(...sums));
     const regions = this.hasRegions ? stack.regions.map((region, index) =>
-      ` Region ${index + 1}: ${regionWords(region, stack.start)}, ${Math.abs(region.level_db).toFixed(0)} dB ${region.level_db > 0 ? "above" : "below"} normal.`) : [];
-    return `${this.title}, ${times}: ${this.hint}. Averaged over time it is highest with ${shown(highest)}, lowest with ${shown(lowest)}.${regions.join("")}`;
+      ` ${say("row.region", { number: index + 1, place: regionWords(region, stack.start), level: this.fromNormal(region.level_db) })}`) : [];
+    return say("row.words", { ...times, hint: this.hint, highest: shown(highest), lowest: shown(lowest) }) + regions.join("");
+  }
+
+  // A level in dB as so much above or below.
+  fromNormal(level, above = say("row.above"), below = say("row.below")) {
+    return `${Math.abs(level).toFixed(0)} dB ${level > 0 ? above : below}`;
   }
 
   get height() { return (window.innerWidth < 700 ? 0.8 : 1) * this.size; }
@@ -71,7 +76,7 @@ class Row {
       stops.push(`rgb(${table[at]},${table[at + 1]},${table[at + 2]})`);
     }
     const { unit } = this.layer, sign = value => this.colors === "difference" && value > 0 ? "+" : "";
-    const text = value => unit === "dB" ? `${sign(value)}${value.toFixed(0)} dB` : Number(value.toPrecision(3));
+    const text = value => unit === "dB" ? `${sign(value)}${value.toFixed(0)} dB` : local(Number(value.toPrecision(3)));
     return el("span", { class: "asd-key" }, text(this.layer.low),
       el("i", { style: `background:linear-gradient(to right,${stops.join(",")})` }), text(this.layer.high));
   }
@@ -164,7 +169,7 @@ class Row {
     for (let time = Math.ceil(start / step - 1e-9) * step; time <= start + span + 1e-9; time += step) {
       const x = this.x(time - start);
       context.fillRect(x, y, 1, 4);
-      if (x < LEFT + this.plotWidth - 14) context.fillText(time.toFixed(digits), x, y + 6);
+      if (x < LEFT + this.plotWidth - 14) context.fillText(fixed(time, digits), x, y + 6);
     }
     context.textAlign = "right";
     context.fillText("s", LEFT + this.plotWidth, y + 6);
@@ -248,17 +253,18 @@ class Row {
     const at = seconds(this.stack.start + time);
     if (!this.layer) {
       const sample = this.stack.samples[Math.min(Math.floor(time * this.stack.rate), this.stack.samples.length - 1)];
-      return [at, `amplitude ${(sample / 32768).toFixed(3)}`];
+      return [at, say("row.amplitude", { value: fixed(sample / 32768, 3) })];
     }
     const { rows, frames, low, high, unit } = this.layer, isDifference = this.colors === "difference";
     const bin = Math.min(Math.max(Math.floor(this.bin(y)), 0), rows - 1);
     const frame = Math.min(Math.round(time / this.stack.hop), frames - 1);
     const value = low + this.layer.cells[bin * frames + frame] / 255 * (high - low);
-    const words = [at, this.layer.axis === "hertz" ? hertz(this.stack.hertz[bin]) : `filter № ${bin + 1}`];
-    words.push(isDifference ? `${Math.abs(value).toFixed(0)} dB ${value > 0 ? this.above : this.below}` : unit === "dB" ? `${value.toFixed(0)} dB` : `${this.valueName || "value"} ${value.toFixed(2)}`);
+    const words = [at, this.layer.axis === "hertz" ? hertz(this.stack.hertz[bin]) : say("row.filter", { number: bin + 1 })];
+    words.push(isDifference ? this.fromNormal(value, this.above, this.below) : unit === "dB" ? `${value.toFixed(0)} dB`
+      : say(this.isWeight ? "row.weight" : "row.value", { value: fixed(value, 2) }));
     if (this.hasRegions && unit === "dB" && !isDifference && this.stack.normal) {
       const above = Math.round(value - this.stack.normal[bin]);
-      words.push(above === 0 ? "at its normal level" : `${Math.abs(above)} dB ${above > 0 ? "above" : "below"} normal`);
+      words.push(above === 0 ? say("row.at_normal") : this.fromNormal(above));
     }
     return words;
   }

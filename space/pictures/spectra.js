@@ -4,11 +4,11 @@
 function spectra(payload) {
   const lines = [payload.a.view.mean_db, payload.b.view.mean_db], centers = payload.a.view.mel_hz;
   const values = TICKS_HZ.map(tick => [tick, centers.findIndex(center => center >= tick)]).filter(([, at]) => at >= 0)
-    .map(([tick, at]) => `${hertz(tick)}: ${lines[0][at].toFixed(0)} and ${lines[1][at].toFixed(0)} dB`);
-  const canvas = el("canvas", { role: "img", "aria-label": `Mean level of the first and of the second sound. ${values.join("; ")}.` });
+    .map(([tick, at]) => say("spectra.value", { at: hertz(tick), first: lines[0][at].toFixed(0), second: lines[1][at].toFixed(0) }));
+  const canvas = el("canvas", { role: "img", "aria-label": say("spectra.words", { values: values.join("; ") }) });
   const node = el("figure", { class: "asd-row" },
-    el("figcaption", {}, el("strong", {}, "Mean level by frequency"),
-      el("span", { class: "asd-hint" }, "solid: first, dashed: second")), el("div", { class: "asd-plot" }, canvas));
+    el("figcaption", {}, el("strong", {}, say("spectra.title")),
+      el("span", { class: "asd-hint" }, say("spectra.hint"))), el("div", { class: "asd-plot" }, canvas));
   const draw = () => {
     const height = 200, bottom = height - 20, [context, width] = fit(canvas, height), wide = width - LEFT - RIGHT;
     const all = lines.flat(), low = Math.floor(Math.min(...all) / 10) * 10, high = Math.ceil(Math.max(...all) / 10) * 10;

@@ -29,9 +29,8 @@ class Stack {
 
   forResearchers(rows) {
     return el("details", { class: "asd-research", ontoggle: () => this.draw() },
-      el("summary", {}, "For researchers: Wavegram and attention maps"),
-      el("p", { class: "asd-hint" }, "What the network gets besides the log-mel, and where it looks. An attention map weighs the " +
-        "network's input. It does not show what is wrong: the difference and the regions above do."),
+      el("summary", {}, say("stack.research")),
+      el("p", { class: "asd-hint" }, say("stack.research_hint")),
       ...rows.map(row => row.node));
   }
 
@@ -42,9 +41,9 @@ class Stack {
     const load = () => {
       if (!this.audio.src) this.audio.src = URL.createObjectURL(wav(this.samples, this.rate, gain));
     };
-    const button = el("button", { type: "button", class: "asd-button", "aria-label": "Play" }, "▶ Play");
+    const button = el("button", { type: "button", class: "asd-button", "aria-label": say("play.play") }, `▶ ${say("play.play")}`);
     const slider = el("input", {
-      type: "range", min: "0", max: String(this.seconds), step: "0.01", value: "0", "aria-label": "Play head, seconds",
+      type: "range", min: "0", max: String(this.seconds), step: "0.01", value: "0", "aria-label": say("play.head"),
     });
     const clock = el("span", { class: "asd-clock" }, seconds(this.start));
     this.follow = () => {
@@ -62,15 +61,15 @@ class Stack {
       if (!this.audio.paused) requestAnimationFrame(tick);
     };
     const show = playing => {
-      button.textContent = playing ? "❚❚ Pause" : "▶ Play";
-      button.setAttribute("aria-label", playing ? "Pause" : "Play");
+      button.textContent = playing ? `❚❚ ${say("play.pause")}` : `▶ ${say("play.play")}`;
+      button.setAttribute("aria-label", say(playing ? "play.pause" : "play.play"));
     };
     this.audio.addEventListener("play", () => { show(true); tick(); });
     this.audio.addEventListener("pause", () => show(false));
     button.addEventListener("click", () => { load(); if (this.audio.paused) this.audio.play(); else this.audio.pause(); });
     const louder = Math.round(20 * Math.log10(gain));
     return el("div", { class: "asd-player" }, button, slider, clock,
-      louder > 0 ? el("span", { class: "asd-hint" }, `played ${louder} dB louder`) : null);
+      louder > 0 ? el("span", { class: "asd-hint" }, say("play.louder", { louder })) : null);
   }
 
   seekTo(x, row) { if (this.audio && x >= LEFT) this.seek(row.time(x)); }

@@ -8,12 +8,13 @@ function timeline(payload, choose) {
   const alarms = windows.flatMap((window, index) => window.verdict === ANOMALOUS ? [index] : []);
   let chosen = payload.chosen;
   const highest = windows[payload.chosen], hasScores = scores.length > 0;
-  const canvas = el("canvas", { role: "img", "aria-label": `Scores of ${windows.length} windows. ` +
-    (hasScores ? `The highest is ${number(highest.score)}, at ${seconds(highest.start_s, 1)}. ` : "None has a score. ") +
-    (result.threshold === null ? "" : `An alarm is raised from ${number(result.threshold)}. `) + "The table below has the values." });
+  const canvas = el("canvas", { role: "img", "aria-label": [
+    say("timeline.scores", { count: windows.length }),
+    hasScores ? say("timeline.highest", { score: number(highest.score), at: seconds(highest.start_s, 1) }) : say("timeline.no_score"),
+    result.threshold === null ? null : say("timeline.from", { threshold: number(result.threshold) }), say("timeline.below")].filter(Boolean).join(" ") });
   const low = Math.min(...scores, result.threshold ?? Infinity) / 1.3, high = Math.max(...scores, result.threshold ?? 0, FAINTEST) * 1.15;
   const slider = el("input", {
-    type: "range", min: "1", max: String(windows.length), step: "1", value: String(chosen + 1), "aria-label": "Window to look at",
+    type: "range", min: "1", max: String(windows.length), step: "1", value: String(chosen + 1), "aria-label": say("timeline.window_label"),
   });
   const label = el("span", { class: "asd-clock" });
   const height = 190, bottom = height - 20;
@@ -54,7 +55,7 @@ function timeline(payload, choose) {
       context.textBaseline = "middle";
       context.fillText(number(result.threshold, 2), LEFT - 6, y(result.threshold));
       context.textAlign = "left";
-      context.fillText("alarm", LEFT + 4, y(result.threshold) - 8);
+      context.fillText(say("timeline.alarm"), LEFT + 4, y(result.threshold) - 8);
     }
     context.fillStyle = color(canvas, "--asd-muted");
     context.textAlign = "right";
@@ -72,7 +73,7 @@ function timeline(payload, choose) {
     slider.value = String(index + 1);
     const window = windows[index];
     label.textContent = `${seconds(window.start_s, 1)} – ${seconds(window.end_s, 1)}: ${WORDS[window.verdict].toLowerCase()}` +
-      (window.score === null ? "" : `, score ${number(window.score)}, ${pValue(window.p_value)}`);
+      scoreWords(window);
     if (canvas.isConnected) draw();
   };
   pick(chosen);
@@ -90,25 +91,25 @@ function timeline(payload, choose) {
     const last = stretches[stretches.length - 1];
     if (last && last.to === index - 1) last.to = index; else stretches.push({ from: index, to: index });
   }
-  const list = alarms.length === 0 ? el("p", {}, hasScores ? "No window raised an alarm." : "No window could be judged.")
-    : el("p", { class: "asd-alarms" }, `${alarms.length} of ${windows.length} windows raised an alarm: `,
+  const list = alarms.length === 0 ? el("p", {}, say(hasScores ? "timeline.no_alarm" : "timeline.none_judged"))
+    : el("p", { class: "asd-alarms" }, `${say("timeline.alarms", { alarms: alarms.length, count: windows.length })} `,
       ...stretches.slice(0, most).map(({ from, to }) => el(isReport ? "span" : "button", {
         type: "button", class: "asd-button", onclick: () => { pick(from); choose(from); },
       }, `${seconds(windows[from].start_s, 0)} – ${seconds(windows[to].end_s, 0)}`)),
-      stretches.length > most ? ` and ${stretches.length - most} more: see the values of the windows.` : null);
-  const values = table("Windows of the recording", [
-    { title: "From, s", value: window => window.start_s, isNumber: true, text: window => window.start_s.toFixed(1) },
-    { title: "To, s", value: window => window.end_s, isNumber: true, text: window => window.end_s.toFixed(1) },
-    { title: "Verdict", value: window => window.verdict },
-    { title: "Score", value: window => window.score, isNumber: true },
+      stretches.length > most ? ` ${say("timeline.more", { more: stretches.length - most })}` : null);
+  const values = table(say("timeline.table"), [
+    { title: say("column.from_s"), value: window => window.start_s, isNumber: true, text: window => fixed(window.start_s, 1) },
+    { title: say("column.to_s"), value: window => window.end_s, isNumber: true, text: window => fixed(window.end_s, 1) },
+    { title: say("column.verdict"), value: window => WORDS[window.verdict].toLowerCase() },
+    { title: say("column.score"), value: window => window.score, isNumber: true },
     { title: "p", value: window => window.p_value, isNumber: true, text: window => bare(window.p_value) },
   ], windows);
   const node = el("figure", { class: "asd-row" },
-    el("figcaption", {}, el("strong", {}, "Timeline"),
-      el("span", { class: "asd-hint" }, `anomaly score of each window${isReport ? "" : "; choose one to see its maps"}`)),
+    el("figcaption", {}, el("strong", {}, say("tab.timeline")),
+      el("span", { class: "asd-hint" }, say(isReport ? "timeline.row" : "timeline.row_choose"))),
     el("div", { class: "asd-plot asd-timeline" }, canvas),
-    isReport ? null : el("div", { class: "asd-player" }, payload.url ? playButton(payload, "Play all") : null, el("span", {}, "Window"), slider, label),
-    el("details", isReport ? { open: "" } : {}, el("summary", {}, "Values of the windows"), values));
+    isReport ? null : el("div", { class: "asd-player" }, payload.url ? playButton(payload, say("play.all")) : null, el("span", {}, say("timeline.window")), slider, label),
+    el("details", isReport ? { open: "" } : {}, el("summary", {}, say("timeline.values")), values));
   keepDrawn(node, draw);
   return el("div", { class: "asd-answer" }, card(payload), list, node, isReport ? part(payload.part) : null,
     downloads(payload, "timeline"));

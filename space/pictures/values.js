@@ -24,7 +24,7 @@ function table(caption, columns, rows) {
   const compared = (one, other) => {
     const [a, b] = [order.value(one), order.value(other)];
     if (a === null || a === undefined || b === null || b === undefined) return (a ?? null) === null ? ((b ?? null) === null ? 0 : 1) : -1;
-    return (isDown ? -1 : 1) * (order.isNumber ? a - b : String(a).localeCompare(String(b), "en", { numeric: true }));
+    return (isDown ? -1 : 1) * (order.isNumber ? a - b : String(a).localeCompare(String(b), language(), { numeric: true }));
   };
   const fill = () => {
     const sorted = order ? [...rows].sort(compared) : rows;

@@ -2,22 +2,20 @@
 
 function explanation(result, name) {
   const machine = result.machine;
-  if (result.verdict === NORMAL) return `${name} sounds as ${machine} does in normal operation.`;
-  if (result.verdict === ANOMALOUS) return `${name} does not sound as ${machine} does in normal operation.`;
-  return `${name}: ${result.note || "there is too little to judge by"}.`;
+  if (result.verdict !== "cannot tell") return [say(`explanation.${KEYS[result.verdict]}`, { name: named(name), machine })];
+  return [`${named(name)}: `, result.note ? english(result.note) : say("explanation.too_little"), "."];
 }
 
 // A tail fitted to a few dozen clips knows nothing of one in a million.
 function pValue(value) {
-  return value === null ? "–" : value < 1e-4 ? "p < 0.0001" : value < 1e-3 ? `p = ${value.toFixed(4)}` : `p = ${number(value, 2)}`;
+  return value === null ? "–" : value < 1e-4 ? `p < ${local("0.0001")}` : value < 1e-3 ? `p = ${fixed(value, 4)}` : `p = ${number(value, 2)}`;
 }
 
 function chance(result) {
   if (result.p_value === null) return null;
-  const words = result.p_value >= 0.995 ? "Every normal recording"
-    : result.p_value < 1e-4 ? "Fewer than 1 in 10,000 normal recordings" : `About ${oneIn(result.p_value)} normal recordings`;
-  return `${words} of this machine would sound as unusual or more so (${pValue(result.p_value)}); ` +
-    `the alarm is set to ${oneIn(result.false_alarm_rate)}.`;
+  const how = result.p_value >= 0.995 ? "every" : result.p_value < 1e-4 ? "fewer" : "about";
+  const often = oneIn(how === "fewer" ? 1e-4 : result.p_value);
+  return say(`chance.${how}`, { often, p: pValue(result.p_value), rate: oneIn(result.false_alarm_rate) });
 }
 
 // Where a score lies from low (0) to high (1) on a logarithmic scale; a score may be 0.
@@ -37,28 +35,29 @@ function gauge(result, typical) {
     el("span", { class: place(value) > 78 ? "asd-left" : place(value) < 22 ? "asd-right" : "" }, label));
   return el("div", {
     class: "asd-gauge", role: "img",
-    "aria-label": `Anomaly score ${number(result.score)}, alarm from ${number(result.threshold)}`,
+    "aria-label": say("gauge.words", { score: number(result.score), threshold: number(result.threshold) }),
   },
     el("div", { class: "asd-bar" },
       el("div", { class: "asd-bar-normal", style: `width:${place(result.threshold)}%` }),
       el("div", { class: "asd-bar-anomalous" })),
-    mark(result.score, `score asd-is-${KEYS[result.verdict]}`, `score ${number(result.score)}`),
-    mark(result.threshold, "threshold", `alarm from ${number(result.threshold)}`),
+    mark(result.score, `score asd-is-${KEYS[result.verdict]}`, say("gauge.score", { score: number(result.score) })),
+    mark(result.threshold, "threshold", say("gauge.threshold", { threshold: number(result.threshold) })),
     typical === null || typical === undefined || Math.abs(place(typical) - place(result.threshold)) < 35 ? null
-      : mark(typical, "typical", "typical of normal"));
+      : mark(typical, "typical", say("gauge.typical")));
 }
 
 function facts(result) {
   const method = {
-    "own and other machines": "how this machine and the others vary", "other machines": "how other machines vary",
+    "own and other machines": "facts.own_and_others", "other machines": "facts.others",
   }[result.method];
   const clips = result.calibration_clips;
   const rows = [
-    ["Machine", result.machine === null ? "none of the enrolled ones"
-      : result.machine + (result.machine === result.predicted_machine ? "" : (result.predicted_machine ? ` (closest: ${result.predicted_machine})` : " (close to none)"))],
-    [result.machine === null ? "Similarity to the closest" : "Similarity to it", result.similarity === null || result.similarity === undefined ? "–" : result.similarity.toFixed(2)],
-    ["Rests on", method ? `${method} (${clips} ${clips === 1 ? "clip" : "clips"})` : "–"],
-    ["Duration", seconds(result.duration_s, 1)],
+    [say("column.machine"), result.machine === null ? say("facts.no_machine")
+      : result.machine + (result.machine === result.predicted_machine ? ""
+        : ` (${result.predicted_machine ? say("facts.closest", { machine: result.predicted_machine }) : say("facts.close_to_none")})`)],
+    [say(result.machine === null ? "facts.similarity_closest" : "facts.similarity"), result.similarity === null || result.similarity === undefined ? "–" : fixed(result.similarity, 2)],
+    [say("facts.rests_on"), method ? say("facts.method", { method: say(method), clips: say("facts.clips", { count: clips }) }) : "–"],
+    [say("facts.duration"), seconds(result.duration_s, 1)],
   ];
   return el("dl", { class: "asd-facts" }, ...rows.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
 }
@@ -69,9 +68,10 @@ function card(payload) {
     el("div", { class: "asd-icon" }, icon(result.verdict)),
     el("div", { class: "asd-words" },
       el("h2", { class: "asd-verdict" }, WORDS[result.verdict]),
-      el("p", {}, explanation(result, name)),
-      result.note && KEYS[result.verdict] !== "unknown" ? el("p", {}, `But ${result.note}.`) : null,
-      result.reason ? el("p", { class: "asd-reason" }, result.reason) : null,
+      el("p", {}, ...explanation(result, name)),
+      result.note && KEYS[result.verdict] !== "unknown" ? el("p", {}, ...saying("explanation.but", { note: english(result.note) })) : null,
+      result.reason ? el("p", { class: "asd-reason", lang: "en" }, result.reason) : null,
+      inEnglish(result.note || result.reason),
       chance(result) ? el("p", { class: "asd-chance" }, chance(result)) : null,
       gauge(result, typical)),
     facts(result));
@@ -80,11 +80,15 @@ function card(payload) {
 // A p-value in a column of its own.
 const bare = value => pValue(value).replace(/^p (= )?/, "");
 
+// What follows a verdict in a line.
+const scoreWords = result => result.score === null ? "" : say("verdict.score", { score: number(result.score), p: pValue(result.p_value) });
+
 // The verdict on one window of a recording whose card stands above, in one line.
 function strip(payload) {
-  const { result, name } = payload, score = result.score === null ? "" : `, score ${number(result.score)}, ${pValue(result.p_value)}`;
+  const { result, view } = payload;
+  const name = say("timeline.part", { name: named(payload.name), from: fixed(view.start_s, 1), to: fixed(view.start_s + result.duration_s, 1) });
   return el("p", { class: `asd-strip asd-is-${KEYS[result.verdict]}`, role: "status" },
     el("span", { class: "asd-icon" }, icon(result.verdict)),
-    el("span", {}, el("strong", {}, `${name}: ${WORDS[result.verdict].toLowerCase()}`), score,
-      result.reason ? `. ${result.reason}` : ""));
+    el("span", {}, el("strong", {}, `${name}: ${WORDS[result.verdict].toLowerCase()}`), scoreWords(result),
+      ...result.reason ? [". ", english(result.reason)] : []), inEnglish(result.reason));
 }
