@@ -76,7 +76,9 @@ def evaluate_model(
         write_challenge_files(of_network, scratch)
         write_figures(loaded, scored, labelled, scratch)
         (scratch / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        for earlier in output_dir.glob("anomaly_score_*.csv"):
+        written = {path.name for path in scratch.iterdir()}
+    for earlier in output_dir.glob("anomaly_score_*.csv"):  # of machine IDs that this test set does not have
+        if earlier.name not in written:
             earlier.unlink()
     return results
 

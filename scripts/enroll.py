@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from engines import load_pipeline
 from evaluation.command import run
+from evaluation.lock import hold_folder
 from scoring.inputs import find_recordings
 
 
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     """Enroll, say what the self-test found, and write the model."""
     arguments = parse_arguments(argv)
     transformers_logging.set_verbosity_error()
+    hold_folder(arguments.output_dir)
     detect = load_pipeline(arguments.model)
     self_test = detect.enroll(arguments.machine, find_recordings(arguments.recordings).recordings)
     print(f"{arguments.machine} is enrolled from {self_test.recordings} recordings.", *self_test.sentences(), sep="\n")

@@ -8,19 +8,22 @@ from offered import NORMAL_SOUNDS
 from service import listener, read_sound
 
 
-def with_normal(found: dict[str, Any], sources: dict[str, list[str]]) -> dict[str, Any]:
+def with_normal(found: dict[str, Any], sources: dict[str, list[str]], judged: str | None) -> dict[str, Any]:
     """Return an answer with a normal recording of its machine in `view`, where one is at hand and something alarmed.
 
     Args:
         found: what the browser draws of a sound.
         sources: by machine, the recordings that it was enrolled from since the page was opened. Of the model's own
             machines there are statistics alone, and of the synthetic ones the example.
+        judged: the path of the sound itself, which is not to be heard beside itself.
     """
     result, view = found["result"], found["view"]
     if result["regions"]:
         machine = result["machine"]
         paths = [*sources.get(machine, []), *filter(None, [NORMAL_SOUNDS.get(machine)])]
-        view["normal"] = next((stretch(path, view["start_s"]) for path in paths if os.path.isfile(path)), None)
+        view["normal"] = next(
+            (stretch(path, view["start_s"]) for path in paths if path != judged and os.path.isfile(path)), None
+        )
     return found
 
 

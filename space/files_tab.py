@@ -73,5 +73,5 @@ def open_row(
     paths = recordings or []
     if not paths:
         return ""
-    sound = read_sound(paths[chosen_index(event, len(paths), "recording")])
-    return to_json(with_normal(answer(sound, machine, rate, detector), sources))
+    path = paths[chosen_index(event, len(paths), "recording")]
+    return to_json(with_normal(answer(read_sound(path), machine, rate, detector), sources, path))

@@ -9,7 +9,8 @@ from filelock import FileLock, Timeout
 from settings import MAX_HISTORY_BYTES, MAX_SENT_BYTES
 
 
-FILE, SUFFIXES = "verdicts.jsonl", (".jsonl", ".csv")
+# A name that nobody gives to the output of score.py, which holds a lock of its own.
+FILE, SUFFIXES = "app.jsonl", (".jsonl", ".csv")
 
 
 class Folder:
@@ -42,7 +43,7 @@ class Folder:
         """
         with self.lock, open(self.path / FILE, "a+b") as file:
             size = file.seek(0, os.SEEK_END)
-            if size > MAX_HISTORY_BYTES:
+            if rows and size > MAX_HISTORY_BYTES:
                 raise OSError(f"{FILE} has {size // 10**6} MB, and takes no more: move it away")
             # A process that was killed while it wrote has left a part of a line.
             file.seek(max(size - 1, 0))

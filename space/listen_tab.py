@@ -49,7 +49,7 @@ def listen(recording: str | None, machine: str, rate: float, detector: Any, sour
     if recording is None:
         return ""
     sound = read_sound(recording)
-    found = with_normal(answer(sound, machine, rate, detector), sources)
+    found = with_normal(answer(sound, machine, rate, detector), sources, recording)
     found["remember"] = remember(sound, found["result"], detector, "listen")
     is_taught = recording in sources.get(machine, [])
     if found["result"]["verdict"] == "anomalous" and machine in sources and not is_taught:

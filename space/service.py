@@ -64,9 +64,17 @@ def version_of(detector: Any, machine: str) -> str:
 
     Scores of two versions are not comparable.
     """
-    version = model_facts()["version"]
-    level = None if detector is None or machine in listener.pipe.detector.machines else detector.normal_level(machine)
-    return version if level is None else f"{version}-{hashlib.sha256(level[0].tobytes()).hexdigest()[:6]}"
+    version, own = model_facts()["version"], listener.pipe.detector
+    sound = None if detector is None else normal_sound(detector, machine)
+    # A name of the model's own enrolled machines may be enrolled anew.
+    is_own = sound is None or (machine in own.machines and normal_sound(own, machine) == sound)
+    return version if is_own else f"{version}-{sound}"
+
+
+def normal_sound(detector: Any, machine: str) -> str | None:
+    """Return a digest of a machine's normal sound; `None` where the detector knows no spectra."""
+    level = detector.normal_level(machine)
+    return None if level is None else hashlib.sha256(level[0].tobytes()).hexdigest()[:6]
 
 
 __all__ = [

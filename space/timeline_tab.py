@@ -56,7 +56,7 @@ def show_timeline(
     sound = read_sound(recording)
     whole = answer(sound, machine, rate, detector)
     result = whole["result"]
-    window = with_normal(answer_window(sound, result, whole["chosen"], detector), sources)
+    window = with_normal(answer_window(sound, result, whole["chosen"], detector), sources, recording)
     window["result"]["reason"] = None  # it stands above: the recording's reason is this window's
     timeline = {key: whole[key] for key in ("name", "result", "typical", "chosen")} | {"url": file_url(recording)}
     timeline["remember"] = remember(sound, result, detector, "timeline")
@@ -71,7 +71,7 @@ def show_window(
     if recording is None or result is None:
         return ""
     index = chosen_index(event, max(len(result["windows"]), 1), "window")
-    return to_json(with_normal(answer_window(read_sound(recording), result, index, detector), sources))
+    return to_json(with_normal(answer_window(read_sound(recording), result, index, detector), sources, recording))
 
 
 def chosen_index(event: gr.EventData, count: int, what: str) -> int:

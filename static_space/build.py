@@ -2,12 +2,14 @@
 
 import ast
 import hashlib
+import importlib.util
 import json
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from engines.export import load_fitted, read_license
@@ -182,7 +184,7 @@ def machine_facts(detector: Any, name: str, rates: Sequence[float]) -> dict[str,
         "method": calibration.method,
         "calibration_clips": len(calibration.scores),
         "normal_db": level[0].tolist(),
-        "warnings": {} if tested is None else {json.dumps(rate): tested.warning(rate) for rate in rates},
+        "warnings": [None if tested is None else tested.warning(rate) for rate in rates],
     }
 
 
@@ -198,19 +200,33 @@ def notice(machines: Sequence[str]) -> str | None:
 
 def examples(machines: Sequence[str]) -> list[dict[str, str]]:
     """The Space's synthetic sounds, if the model knows their machines."""
-    offered = {**literal(SPACE / "pages.py", "EXAMPLES"), **literal(SPACE / "pages.py", "LONG_EXAMPLE")}
+    texts = load_texts()
+    kinds = {"": literal(SPACE / "offered.py", "SOUNDS"), "long_": literal(SPACE / "offered.py", "LONG_SOUNDS")}
     return [
-        {"label": label, "file": file, "machine": machine}
-        for label, (file, machine) in offered.items()
+        {"label": texts.say(texts.ENGLISH, f"example.{kind}{name}"), "file": file, "machine": machine}
+        for kind, sounds in kinds.items()
+        for name, (file, machine) in sounds.items()
         if machine in machines
     ]
 
 
 def pictures(model: dict[str, Any]) -> str:
-    """The Space's pictures as one script, in the order in which the app has them."""
+    """The Space's pictures as one script, in the order in which the app has them, with the Space's texts."""
     names = [node.value for node in ast.walk(assigned(SPACE / "app.py", "SCRIPTS")) if isinstance(node, ast.Constant)]
     parts = [(SPACE / "pictures" / f"{name}.js").read_text(encoding="utf-8") for name in names]
-    return f"window.asd = (() => {{\nconst MODEL = {json.dumps(model)};\n" + "\n".join(parts) + "\n})();\n"
+    given = {"MODEL": model, "TEXTS": load_texts().TEXTS}
+    constants = [f"const {name} = {json.dumps(value, ensure_ascii=False)};" for name, value in given.items()]
+    return "window.asd = (() => {\n" + "\n".join([*constants, *parts]) + "\n})();\n"
+
+
+def load_texts() -> ModuleType:
+    """The Space's `texts.py`. The Space is deployed alone, and so is no package."""
+    spec = importlib.util.spec_from_file_location("space_texts", SPACE / "texts.py")
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(f"{SPACE / 'texts.py'} is missing, which has the texts of the page.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def literal(path: Path, name: str) -> Any:

@@ -137,7 +137,7 @@ def test_a_folder_that_the_owner_names_keeps_the_verdicts_of_all(chromium, model
     folder = tmp_path / "history"
     folder.mkdir()
     (folder / "watch.jsonl").write_text("\n".join([*map(as_json, watched_rows(count=5)), ""]))
-    (folder / "verdicts.jsonl").write_text(as_json(watched_rows("fan_id_00", 1)[0]) + "\n" + '{"file": "cut o')
+    (folder / "app.jsonl").write_text(as_json(watched_rows("fan_id_00", 1)[0]) + "\n" + '{"file": "cut o')
     server = SpaceServer(tmp_path, copy_space(tmp_path / "space"), MODEL_ID=str(model), HISTORY_DIR=str(folder))
     visit = Visits(chromium, server.url)
     try:
@@ -150,7 +150,7 @@ def test_a_folder_that_the_owner_names_keeps_the_verdicts_of_all(chromium, model
         open_tab(other, "History")
         panel(other).get_by_text("7 verdicts of 2 machines. The owner of this app keeps them in a folder").wait_for()
         assert "Anomalous" in rows_shown(other)[0] and "Delete" not in rows_shown(other)[0]
-        row = json.loads((folder / "verdicts.jsonl").read_text().splitlines()[-1])
+        row = json.loads((folder / "app.jsonl").read_text().splitlines()[-1])
         assert row["file"] == "faulty.wav" and row["verdict"] == "anomalous" and row["heard_by"] == "listen"
     finally:
         server.stop()
@@ -166,7 +166,7 @@ def test_rows_of_several_processes_are_whole_in_the_folder(monkeypatch, tmp_path
         list(
             writers.map(lambda index: folders[index % 4].add([{"file": f"{index}.wav", "note": "x" * 5000}]), range(80))
         )
-    rows = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "app.jsonl").read_text().splitlines()]
     assert sorted(row["file"] for row in rows) == sorted(f"{index}.wav" for index in range(80))
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ValueError, match="HISTORY_DIR=.*file: cannot be written"):

@@ -120,7 +120,7 @@ function notesOf(facts, decided, conditions, rate) {
     duration_s: conditions.seconds + conditions.silentSeconds,
   };
   values.limit = filled(facts.band_limit, values);
-  const warning = decided.judged_as < 0 ? null : facts.machines[decided.judged_as].warnings[String(rate)];
+  const warning = decided.judged_as < 0 ? null : facts.machines[decided.judged_as].warnings[facts.false_alarm_rates.findIndex(one => one.rate === rate)];
   return facts.note_keys.flatMap((key, place) => {
     const template = key === null ? warning : facts.notes[key];
     return decided.notes[place] && template ? [key === null ? template : filled(template, values)] : [];
