@@ -174,13 +174,13 @@ def test_rows_of_several_processes_are_whole_in_the_folder(monkeypatch, tmp_path
 
 
 @pytest.mark.slow
-def test_an_engineers_day_ends_with_the_same_verdicts_in_another_browser(space, nothing_goes_through_a_proxy, tmp_path):
+def test_an_engineers_day_ends_with_the_same_verdicts_in_another_browser(space, chromium, tmp_path):
     for split, name, count, hiss in (("train", "normal", 8, 0), ("test", "normal", 2, 0), ("test", "anomaly", 2, 0.3)):
         (tmp_path / "press" / split).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             path = tmp_path / "press" / split / f"{name}_id_03_{i:08}.wav"
             soundfile.write(path, machine_sound(900.0, 2000 + i + 10 * (split == "test"), hiss=hiss), RATE)
-    day = Day(space.url, "press_id_03", machine_clips(tmp_path, "press_id_03"), tmp_path / "downloaded").play()
+    day = Day(space.url, "press_id_03", machine_clips(tmp_path, "press_id_03"), tmp_path / "downloaded").play(chromium)
     assert day["is_same"] and len(day["rows"]) == 4 and len(day["steps"]) == 9
     row = verdict_row(day)
     assert row["faulty recordings"] == "2 anomalous" and "anomalous" not in row["normal recordings"]

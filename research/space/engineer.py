@@ -38,11 +38,12 @@ def main() -> int:
         server = SpaceServer(Path(folder), SPACE, MODEL_ID=str(arguments.model.resolve()) if arguments.model else "")
         try:
             known = server.client().predict(api_name="/machines")
-            days = [
-                Day(server.url, machine, machine_clips(arguments.data_dir, machine), Path(folder) / machine).play()
-                | {"known": machine in known}
-                for machine in arguments.machines
-            ]
+            clips = {machine: machine_clips(arguments.data_dir, machine) for machine in arguments.machines}
+            with chromium(next(iter(clips.values()))["test"][0]) as browser:
+                days = [
+                    Day(server.url, machine, found, Path(folder) / machine).play(browser) | {"known": machine in known}
+                    for machine, found in clips.items()
+                ]
         finally:
             server.stop()
     text = page_of(days)
@@ -93,26 +94,22 @@ class Day:
         self.steps: dict[str, float] = {}
         folder.mkdir()
 
-    def play(self) -> dict[str, Any]:
+    def play(self, browser: Any) -> dict[str, Any]:
         """Do all steps; return their seconds, what Enroll said, the rows of Files, and whether they came out alike."""
-        with chromium(self.clips["test"][0]) as browser:
-            page = self.timed("Open the page", lambda: self.visit(browser))
-            self.timed(f"Add {NORMAL} recordings, see each judged by the others", lambda: self.add(page))
-            said = self.timed("Enroll", lambda: self.enroll(page))
-            first = self.timed("Judge all test recordings", lambda: self.judge(page))
-            self.timed("Download the detector", lambda: self.download(page))
-            self.timed("Load the page again: the machine is back", lambda: self.reload(page))
-            second = self.timed("Judge again", lambda: self.judge(page))
-            other = self.visit(browser)
-            self.timed("Upload the detector in another browser", lambda: self.upload(other))
-            third = self.timed("Judge there", lambda: self.judge(other))
-        return {
-            "machine": self.machine,
-            "steps": self.steps,
-            "said": said,
-            "rows": first,
-            "is_same": first == second == third,
-        }
+        page = self.timed("Open the page", lambda: self.visit(browser))
+        self.timed(f"Add {NORMAL} recordings, see each judged by the others", lambda: self.add(page))
+        said = self.timed("Enroll", lambda: self.enroll(page))
+        first = self.timed("Judge all test recordings", lambda: self.judge(page))
+        self.timed("Download the detector", lambda: self.download(page))
+        self.timed("Load the page again: the machine is back", lambda: self.reload(page))
+        second = self.timed("Judge again", lambda: self.judge(page))
+        other = self.visit(browser)
+        self.timed("Upload the detector in another browser", lambda: self.upload(other))
+        third = self.timed("Judge there", lambda: self.judge(other))
+        for opened in (page, other):
+            opened.context.close()
+        is_same = first == second == third
+        return {"machine": self.machine, "steps": self.steps, "said": said, "rows": first, "is_same": is_same}
 
     def timed(self, step: str, act: Any) -> Any:
         began = time.monotonic()

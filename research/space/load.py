@@ -39,25 +39,24 @@ def main() -> int:
     """Measure, print or write the page, and return 1 where somebody was not answered."""
     arguments = parse_arguments()
     clips = machine_clips(arguments.data_dir)
+    began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    parts = [f"Measured {began}: `{' '.join(['python -m research.space.load', *sys.argv[1:]])}`", machine_line()]
+    users: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="space-load-") as folder:
         server = SpaceServer(Path(folder), SPACE, MODEL_ID=arguments.model or "")
         try:
-            began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-            parts = [
-                f"Measured {began}: `{' '.join(['python -m research.space.load', *sys.argv[1:]])}`",
-                machine_line(),
-            ]
-            users = serve_users(server, clips, arguments.users) if arguments.users else []
-            if users:
+            if arguments.users:
+                users = serve_users(server, clips, arguments.users)
                 parts += [*users_section(users), f"Memory of the app after the users: {resident_mib(server):.0f} MiB."]
             if arguments.live_minutes:
                 parts += live_section(listen_live(server, clips, arguments.live_minutes, Path(folder)))
         finally:
+            # What was measured is not lost, whatever ends it.
+            text = "\n\n".join(parts) + "\n"
+            print(text, flush=True)
+            if arguments.output:
+                arguments.output.write_text(text, encoding="utf-8")
             server.stop()
-    text = "\n\n".join(parts) + "\n"
-    if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
-    print(text)
     return int(any(user["error"] for user in users))
 
 
@@ -184,6 +183,7 @@ def listen_live(
             clock = panel(page).locator(".asd-answer .asd-hint").first.inner_text()
             row = {"minutes": passed / 60, "app_mib": resident_mib(server), "heap_mib": heap / 2**20}
             samples.append({**row, "nodes": counters["nodes"], "clock": clock})
+            print(samples[-1], file=sys.stderr, flush=True)
             page.wait_for_timeout(1000 * EVERY_S)
         samples[-1]["stopped"] = panel(page).get_by_role("button", name="Start listening").count() > 0
     return samples
