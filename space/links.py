@@ -1,7 +1,7 @@
 """Links to a tab, with an example, a machine and a share of false alarms: what a link asks for, and the page's own."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import gradio as gr
@@ -84,13 +84,15 @@ class Link:
         ]
         self.sounds = example.paths if example else [gr.skip()] * len(place.sounds if place else ())
 
-    def known(self, name: str, choices: Iterable[str]) -> str | None:
+    def known(self, name: str, choices: Collection[str]) -> str | None:
         """Return the choice that the link names, whatever its case; `None` where there is none."""
-        asked = self.asked.get(name)
-        found = [choice for choice in choices if asked is not None and choice.casefold() == asked.casefold()]
-        if asked is not None and not found:
+        if name not in self.asked:
+            return None
+        asked, alike = self.asked[name], {choice.casefold(): choice for choice in choices}
+        found = asked if asked in choices else alike.get(asked.casefold())
+        if found is None:
             self.unknown.append({"name": name, "value": asked[:MAX_SAID]})
-        return found[0] if found else None
+        return found
 
 
 def facts(places: dict[str, Place]) -> dict[str, Any]:

@@ -6,20 +6,20 @@ let linkable = null;  // what links.py says of the tabs; nothing before the page
 
 const tabButton = name => document.querySelector(name ? `[role=tab][data-tab-id=${CSS.escape(name)}]` : "[role=tab][aria-selected=true]");
 const firstTab = () => document.querySelector("[role=tab]").dataset.tabId;
-const tabInLink = () => new URLSearchParams(location.search).get("tab") ?? firstTab();
+const tabInLink = () => new URLSearchParams(location.search).get("tab")?.toLowerCase() ?? firstTab();
 
 function beginAddress(facts) {
   linkable = facts;
-  tabInAddress();
+  setTimeout(() => writeAddress(false));
 }
 
 function inAddress(tab, values) {
   chosen[tab] = values;
-  writeAddress();
+  writeAddress(false);
 }
 
-// Gradio tells of the choice before it is shown.
-function tabInAddress() { setTimeout(writeAddress); }
+// Gradio tells of the choice before it is shown. Another tab is a step for the browser's button back.
+function tabInAddress() { setTimeout(() => writeAddress(tabButton().dataset.tabId !== tabInLink())); }
 
 function linkTo(tab) {
   const query = [], { examples, rate } = linkable[tab] ?? {}, [machine, share, ...files] = chosen[tab] ?? [];
@@ -32,11 +32,10 @@ function linkTo(tab) {
   return new URLSearchParams(query);
 }
 
-// Another tab is a step for the browser's button back.
-function writeAddress() {
+function writeAddress(isStep) {
   const tab = tabButton()?.dataset.tabId;
   if (!linkable || !tab) return;
-  const query = linkTo(tab), isStep = tab !== tabInLink();
+  const query = linkTo(tab);
   for (const [name, value] of new URLSearchParams(location.search)) if (!LINKED.includes(name)) query.append(name, value);
   const text = String(query), address = location.pathname + (text && `?${text}`) + location.hash;
   if (address !== location.pathname + location.search + location.hash) history[isStep ? "pushState" : "replaceState"](history.state, "", address);
@@ -45,7 +44,7 @@ function writeAddress() {
 window.addEventListener("popstate", () => {
   if (!linkable) return;
   const button = tabButton(tabInLink());
-  if (button?.getAttribute("aria-selected") === "false") button.click(); else writeAddress();
+  if (button?.getAttribute("aria-selected") === "false") button.click(); else writeAddress(false);
 });
 
 // The buttons at the head of the page.
