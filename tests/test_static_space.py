@@ -305,6 +305,17 @@ def test_the_sound_is_played_on_the_page(visit, sounds):
     visit.page.get_by_role("button", name="Pause").click()
 
 
+def test_answers_leave_nothing_behind(visit, sounds):
+    counts, devtools = [], visit.context.new_cdp_session(visit.page)
+    for _ in range(2):
+        for _ in range(3):
+            visit.judge(sounds["faulty"], "fan_id_00")
+        visit.page.wait_for_timeout(200)  # the observers' turn
+        devtools.send("HeapProfiler.collectGarbage")
+        counts.append(devtools.send("Memory.getDOMCounters")["nodes"])
+    assert counts[1] <= counts[0]
+
+
 def test_what_the_microphone_hears_is_judged(visit):
     def record() -> None:
         visit.page.get_by_role("button", name="Start listening").click()

@@ -93,8 +93,10 @@ function save(name, type, content) {
 function keepDrawn(node, draw) {
   let frame = null;
   const later = () => { cancelAnimationFrame(frame); frame = requestAnimationFrame(() => node.isConnected && draw()); };
-  new ResizeObserver(later).observe(node);
-  const themes = new MutationObserver(() => node.isConnected ? later() : themes.disconnect());
+  // An observer of the page keeps what it draws: canvases of 20 MB an answer. What leaves the page loses its size.
+  const follow = () => { if (node.isConnected) later(); else { sizes.disconnect(); themes.disconnect(); } };
+  const sizes = new ResizeObserver(follow), themes = new MutationObserver(follow);
+  sizes.observe(node);
   themes.observe(document.body, { attributes: true, attributeFilter: ["class"] });
 }
 
