@@ -25,11 +25,11 @@ except ImportError:  # transformers 4
     from torch.nn import init
     from transformers import PretrainedConfig as PreTrainedConfig
 
-if not dataclasses.is_dataclass(PreTrainedConfig):  # before 5.4
 
-    class PreTrainedConfig(PreTrainedConfig):
-        """A configuration of fields, which `__post_init__` completes and checks, as in newer transformers."""
+def with_fields(base: Any) -> Any:
+    """A configuration class whose fields `__post_init__` completes and checks, as in newer transformers."""
 
+    class PreTrainedConfig(base):
         def __init__(self, **kwargs: Any) -> None:
             for name in ("id2label", "label2id", *inspect.get_annotations(type(self))):
                 setattr(self, name, kwargs.pop(name, getattr(type(self), name, None)))
@@ -38,6 +38,11 @@ if not dataclasses.is_dataclass(PreTrainedConfig):  # before 5.4
         def __post_init__(self, **kwargs: Any) -> None:
             super().__init__(id2label=self.id2label, label2id=self.label2id, **kwargs)
 
+    return PreTrainedConfig
+
+
+if not dataclasses.is_dataclass(PreTrainedConfig):  # before 5.4
+    PreTrainedConfig = with_fields(PreTrainedConfig)
 
 try:
     from transformers.utils.hub import resolve_revision

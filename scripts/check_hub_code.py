@@ -24,6 +24,15 @@ def clip_of_a_machine(seconds: float = 10.0, rate: int = 16000) -> torch.Tensor:
     return (0.05 * (tones + impacts)).float()
 
 
+def refusal(configuration: Any) -> str:
+    """What the configuration says to a clip of one sample; nothing, if it takes the clip."""
+    try:
+        configuration(clip_length=1)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def main(name: str) -> None:
     """Load by the Auto classes and by `pipeline`, judge, print."""
     model = AutoModel.from_pretrained(name, trust_remote_code=True).eval()
@@ -43,6 +52,7 @@ def main(name: str) -> None:
         "score": round(result["score"], 4),
         "p_value": float(f"{result['p_value']:.3g}"),
         "verdict": result["verdict"],
+        "refusal": refusal(type(model.config)),
     }
     print(json.dumps(row))
 

@@ -4,16 +4,16 @@
     python scripts/matrix.py --output matrix.md
     python scripts/matrix.py --rows 0 4 --environments build/matrix      # keeps the environments, and uses them again
 
-Each row of ROWS is a Python, a PyTorch and a transformers. PyTorch's build for Linux takes several gigabytes a row; with
-the index of the builds for CPUs in PIP_EXTRA_INDEX_URL, pip prefers the small ones. A row whose Python is not on this
-machine is named as such. The code ends with 1 if a row fails or gives another verdict.
+Each row of ROWS is a Python, a PyTorch and a transformers. The program needs uv (`pip install uv`). PyTorch's build for Linux
+takes several gigabytes a row; UV_TORCH_BACKEND=cpu in the environment takes the small one. A row whose Python is not on
+this machine is named as such. The code ends with 1 if a row fails or gives another verdict.
 """
 
 import argparse
 import json
 import os
-import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -50,11 +50,11 @@ def make_environment(folder: Path, row: tuple[str, ...]) -> Path | None:
     """Make the environment of a row, unless it is there already; return its Python, or `None` without such a Python."""
     python = folder / "bin" / "python"
     if not (folder / "whole").exists():
-        interpreter = shutil.which(f"python{row[0]}")
-        if interpreter is None:
+        uv = [sys.executable, "-m", "uv"]
+        if subprocess.run([*uv, "python", "find", row[0]], capture_output=True).returncode:
             return None
-        subprocess.run([interpreter, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *row[1:], *OTHERS], check=True)
+        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", row[0], str(folder)], check=True)
+        subprocess.run([*uv, "pip", "install", "--quiet", "--python", str(python), *row[1:], *OTHERS], check=True)
         (folder / "whole").touch()
     return python
 

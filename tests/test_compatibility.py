@@ -63,6 +63,8 @@ def test_the_oldest_transformers_loads_the_model_and_judges_alike(tmp_path):
     assert old.pop("transformers") == "4.57.6"
     new.pop("transformers")
     assert old == new
+    # An impossible configuration is refused by both.
+    assert new["refusal"].startswith("clip_length=1 samples")
 
 
 def test_a_transformers_that_is_too_old_is_named_with_the_version_needed(tmp_path):
