@@ -34,7 +34,7 @@ class History {
     const drift = await this.drift(machines);
     if (turn !== this.turn) return;
     this.own = new Set(own.map(row => row.key));
-    if (own.length > MOST_ROWS) forget(rows.slice(0, -MOST_ROWS).map(row => row.key));
+    if (own.length > MOST_ROWS) forget(own.sort((one, other) => one.when - other.when).slice(0, -MOST_ROWS).map(row => row.key));
     Object.assign(this, { machines, found: drift, isFolder: texts !== null, error });
     if (!machines.has(this.machine)) this.machine = rows.at(-1)?.machine ?? null;
     this.draw();
@@ -88,9 +88,10 @@ class History {
     const words = [];
     for (const file of files) {
       const { rows, broken } = file.size > MOST_BYTES ? { rows: [], broken: 0 } : rowsOfText(file.name, await file.text());
+      const isKept = await remember(rows);
       words.push(file.size > MOST_BYTES ? say("history.too_large", { name: file.name })
-        : rows.length ? HISTORY_TEXT.imported(rows.length, broken) : say("history.nothing", { name: file.name }));
-      await remember(rows);
+        : !rows.length ? say("history.nothing", { name: file.name })
+        : isKept ? HISTORY_TEXT.imported(rows.length, broken) : say("history.not_kept", { name: file.name }));
     }
     this.status.textContent = words.join(" ");
   }

@@ -20,7 +20,8 @@ function regionList(view, { regions, machine }) {
     return el("li", {}, el("span", {}, where), button(say("play.play"), samples, 0),
       normal ? button(say("play.normal"), normal, 0) : null, button(say("play.normal_level"), samples, -region.level_db));
   };
-  const beside = normal ? say("regions.beside", { name: named(view.normal.name) }) : say("regions.enroll", { machine });
+  // A report enrolls nothing.
+  const beside = normal ? say("regions.beside", { name: named(view.normal.name) }) : el("span", { class: "asd-not-report" }, say("regions.enroll", { machine }));
   return el("section", { class: "asd-heard", "aria-label": say("regions.what") },
     el("p", { class: "asd-hint" }, say("regions.hint"), " ", el("label", {}, half, " ", say("play.half")), ". ", beside),
     el("ol", { class: "asd-regions", "aria-label": say("regions.list") }, ...regions.map(item)));

@@ -39,7 +39,7 @@ function timeInName(name) {
 
 // A row that can be shown, with `when` in milliseconds; null where a file holds something else.
 function checkedRow(raw) {
-  if (typeof raw !== "object" || raw === null || !KEYS[raw.verdict] || raw.error) return null;
+  if (typeof raw !== "object" || raw === null || typeof raw.verdict !== "string" || !Object.hasOwn(KEYS, raw.verdict) || raw.error) return null;
   const row = Object.fromEntries(HISTORY_COLUMNS.map(name => [name, raw[name] === "" ? null : raw[name] ?? null]));
   for (const name of NUMBERS) {
     if (row[name] === null) continue;
@@ -49,7 +49,7 @@ function checkedRow(raw) {
   if (row.p_value !== null && !(row.p_value >= 0 && row.p_value <= 1) || !(row.false_alarm_rate > 0 && row.false_alarm_rate < 1)) return null;
   if (typeof row.machine !== "string" || typeof row.file !== "string") return null;
   for (const name of ["reason", "note", "version", "heard_by", "key"]) if (row[name] !== null) row[name] = String(row[name]);
-  row.key ??= `${row.file} ${raw.start_s ?? ""}`;  // of score.py
+  row.key ??= `${row.machine} ${row.file} ${raw.start_s ?? ""}`;  // of score.py
   row.version ??= raw.model_digest ? String(raw.model_digest).slice(0, 12) : null;
   const named = row.heard_by === "live" ? null : timeInName(baseName(row)), time = named ?? new Date(row.time ?? raw.file_time ?? NaN);
   row.when = time.getTime();
@@ -75,7 +75,7 @@ function rowsOfText(name, text) {
 
 function recordsOfCsv(text) {
   const cells = [[]];
-  for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/g)) {
+  for (const [, quoted, plain, end] of text.matchAll(/(?:"([^"]*(?:""[^"]*)*)"|([^",\r\n]*))(,|\r?\n|$)/g)) {
     cells.at(-1).push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
     if (end === "") break;
     if (end !== ",") cells.push([]);
@@ -88,7 +88,7 @@ function asCsv(columns, records) {
   // A cell that begins like a formula would be one in a spreadsheet: names of files come from anywhere.
   const cell = value => {
     const text = value === null || value === undefined ? "" : String(value);
-    const safe = /^[=+@\t\r]|^-(?![\d.])/.test(text) ? `'${text}` : text;
+    const safe = /^[-=+@\t\r]/.test(text) && !Number.isFinite(Number(text)) ? `'${text}` : text;
     return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   return `${[columns.join(","), ...records.map(record => columns.map(name => cell(record[name])).join(","))].join("\r\n")}\r\n`;

@@ -45,10 +45,13 @@ function withLinks(text) {
   });
 }
 
-// Reads a sound, and judges it.
+// Reads a sound, and judges it. Of several sounds the last one counts, whichever is read first.
 async function take(name, bytes) {
+  const mine = ++turn;
   await attempt(name, async () => {
-    sound = { name, ...await read(await bytes(), model.facts) };
+    const found = await bytes().then(given => read(given, model.facts)).catch(error => { if (mine === turn) throw error; });
+    if (mine !== turn) return;
+    sound = { name, ...found };
     await answer();
   });
 }
@@ -71,7 +74,7 @@ async function answer() {
   const mine = ++turn, started = performance.now(), { name } = sound;
   at("working").textContent = `Listening to ${name} …`;
   const progress = (done, all) => {
-    if (mine !== turn) throw new Superseded();
+    if (mine !== turn) throw new Error("another sound was asked for");
     if (all > 1) at("working").textContent = `Listening to ${name}: ${done} of ${all} windows …`;
   };
   try {
@@ -86,7 +89,7 @@ async function answer() {
     if (innerWidth < 800) at("answer").scrollIntoView({ behavior: "smooth" });
     document.documentElement.dataset.answer = JSON.stringify(payload);
   } catch (error) {
-    if (!(error instanceof Superseded)) throw error;
+    if (mine === turn) throw error;
   }
 }
 
@@ -102,12 +105,11 @@ function showFarthest({ result, view }) {
     `${[above > 0 ? side(above, "above") : null, below < 0 ? side(below, "below") : null].filter(Boolean).join(" and ")}.`;
 }
 
-class Superseded extends Error {}
-
 // One window of a long recording. Its verdict is the window's within the recording.
 async function part(name, judged, index) {
-  const { result } = judged, window = result.windows[index];
+  const mine = turn, { result } = judged, window = result.windows[index];
   const { view, typical } = await answerOf(model, name, judged, index);
+  if (mine !== turn) return;
   const shown = { ...result, ...window, windows: [], duration_s: window.end_s - window.start_s };
   const words = `${name}, from ${window.start_s.toFixed(1)} to ${window.end_s.toFixed(1)} s`;
   show("part", "part", { name: words, result: shown, typical, view });
@@ -131,15 +133,19 @@ for (const id of ["machine", "rate"])
 
 function recorder() {
   let parts = [], rate = 0;
+  const length = () => parts.reduce((sum, one) => sum + one.length, 0);
   const microphone = new asd.Microphone(heard => {
     rate = heard.rate;
     parts.push(new Int16Array(Uint8Array.from(atob(heard.samples), letter => letter.charCodeAt(0)).buffer));
-    at("recording").textContent = `${Math.round(parts.reduce((sum, one) => sum + one.length, 0) / rate)} s recorded`;
+    const seconds = length() / rate;
+    at("recording").textContent = `${Math.round(seconds)} s recorded`;
     microphone.answered(null);
+    if (seconds >= model.facts.max_seconds - 1) microphone.button.click();  // a second more would be refused
   });
   microphone.button.addEventListener("click", () => {
     if (microphone.context || !parts.length) return;
-    const samples = Float32Array.from(parts.flatMap(one => [...one]), value => value / 32768);
+    const samples = new Float32Array(length());
+    parts.reduce((start, one) => { one.forEach((value, at) => { samples[start + at] = value / 32768; }); return start + one.length; }, 0);
     parts = [];
     at("recording").textContent = "";
     attempt("The recording", async () => {
