@@ -26,12 +26,10 @@ def follow_links(tabs: gr.Tabs, places: dict[str, Place | None], said: gr.HTML, 
     """
     fillable = {tab: place for tab, place in places.items() if place is not None}
 
-    def open_tab(detector: Any, request: gr.Request) -> list[Any]:
+    def choose(detector: Any, request: gr.Request) -> list[Any]:
         link = Link(dict(request.query_params), places, detector)
         updates = [update for tab in fillable for update in (link.choices if tab == link.tab else [gr.skip()] * 2)]
-        # Without a link a visitor may have opened a tab already.
-        tab = gr.Tabs(selected=link.tab) if link.asked.keys() & {"tab", "example", "machine", "rate"} else gr.skip()
-        return [tab, to_json({"unknown": link.unknown}) if link.unknown else "", *updates]
+        return [to_json({"unknown": link.unknown}) if link.unknown else "", *updates]
 
     def open_example(request: gr.Request) -> list[Any]:
         link = Link(dict(request.query_params), places, None)
@@ -41,8 +39,10 @@ def follow_links(tabs: gr.Tabs, places: dict[str, Place | None], said: gr.HTML, 
     choices = [part for place in fillable.values() for part in (place.machine, place.rate)]
     sounds = [part for place in fillable.values() for part in place.sounds]
     # Sounds come last: they are judged by the choices that are on the page when they come.
-    opened = restored.then(open_tab, own, [tabs, said, *choices], **QUIET).then(open_example, None, sounds, **QUIET)
-    opened.then(None, js=f"() => asd.beginAddress({json.dumps(facts(fillable))})")
+    chosen = restored.then(None, js="() => asd.openTab()").then(choose, own, [said, *choices], **QUIET)
+    chosen.then(open_example, None, sounds, **QUIET).then(
+        None, js=f"() => asd.beginAddress({json.dumps(facts(fillable))})"
+    )
     for tab, place in fillable.items():
         inputs = [place.machine, place.rate, *place.sounds]
         follows = f"(...values) => asd.inAddress({json.dumps(tab)}, values)"

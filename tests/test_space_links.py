@@ -150,7 +150,7 @@ def test_every_text_that_the_code_asks_for_exists_and_every_text_is_asked_for(te
 
 
 # What Gradio says by itself, and names that are the same in every language.
-GRADIOS = r"datei hier ablegen|- oder -|hochladen|aufnehmen|stopp|laden|in queue: .*"
+GRADIOS = r"datei hier ablegen|- oder -|hochladen|aufnehmen|stopp|laden|in queue: .*|common\.\w+"
 NAMES = r"\b[\w-]+\.(?:wav|json|safetensors|flac)\b|\b\w+_id_\d\d\b|\bpress_3\b|machine_room \(synthetic\)"
 # Text of elements and labels for screen readers, outside of what is marked as English: what the model's code says.
 SHOWN = """() => {

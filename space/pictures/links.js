@@ -8,6 +8,12 @@ const tabButton = name => document.querySelector(name ? `[role=tab][data-tab-id=
 const firstTab = () => document.querySelector("[role=tab]").dataset.tabId;
 const tabInLink = () => new URLSearchParams(location.search).get("tab")?.toLowerCase() ?? firstTab();
 
+// Opens the link's tab. A visitor may have opened another one already.
+function openTab() {
+  const button = tabButton(tabInLink());
+  if (button && tabButton().dataset.tabId === firstTab()) button.click();
+}
+
 function beginAddress(facts) {
   linkable = facts;
   setTimeout(() => writeAddress(false));
