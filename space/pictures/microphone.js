@@ -81,12 +81,21 @@ class Microphone {
     for (let i = 0; i < raw.length; i += 8192) text.push(String.fromCharCode(...raw.subarray(i, i + 8192)));
     const { begins, lost } = this;
     Object.assign(this, { blocks: [], length: 0, lost: 0, begins: false, isWaiting: true });
-    this.timer = setTimeout(() => this.stop(say("microphone.silent")), NO_ANSWER_MS);
+    this.timer = setTimeout(() => this.unanswered(begins, samples.length), NO_ANSWER_MS);
     this.send({ begins, lost, rate: this.context.sampleRate, samples: btoa(text.join("")) });
+  }
+
+  // Nobody may be there to start again: what was sent counts as lost, and the next second is sent.
+  unanswered(begins, length) {
+    this.words.textContent = say("microphone.silent");
+    this.lost += length;
+    this.begins ||= begins;
+    this.isWaiting = false;
   }
 
   answered(payload) {
     clearTimeout(this.timer);
+    this.words.textContent = "";
     this.isWaiting = false;
     if (payload?.error && this.context) this.stop();
   }
