@@ -47,11 +47,10 @@ THEME = Default(
 
 
 # What the browser runs, in this order, as one script with one name, `asd`.
-SCRIPTS = (
-    ["words", "basics", "verdict", "row", "stack", "sound", "layers", "regions", "listen", "compare", "spectra", "timeline"]
-    + ["values", "live", "enrolled", "many", "report", "store", "rows", "days", "history", "tabs", "microphone"]
-    + ["links", "mount"]
-)  # fmt: skip
+SCRIPTS = [
+    "words", "basics", "verdict", "row", "stack", "sound", "layers", "regions", "listen", "compare", "spectra", "timeline",
+    "values", "live", "enrolled", "many", "report", "store", "rows", "days", "history", "tabs", "microphone", "links", "mount",
+]  # fmt: skip
 
 
 def page_head() -> str:

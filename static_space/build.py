@@ -212,7 +212,7 @@ def examples(machines: Sequence[str]) -> list[dict[str, str]]:
 
 def pictures(model: dict[str, Any]) -> str:
     """The Space's pictures as one script, in the order in which the app has them, with the Space's texts."""
-    names = [node.value for node in ast.walk(assigned(SPACE / "app.py", "SCRIPTS")) if isinstance(node, ast.Constant)]
+    names = literal(SPACE / "app.py", "SCRIPTS")
     parts = [(SPACE / "pictures" / f"{name}.js").read_text(encoding="utf-8") for name in names]
     given = {"MODEL": model, "TEXTS": load_texts().TEXTS}
     constants = [f"const {name} = {json.dumps(value, ensure_ascii=False)};" for name, value in given.items()]
@@ -231,13 +231,9 @@ def load_texts() -> ModuleType:
 
 def literal(path: Path, name: str) -> Any:
     """The value of a constant of the Space, whose modules need Gradio."""
-    return ast.literal_eval(assigned(path, name))
-
-
-def assigned(path: Path, name: str) -> ast.expr:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
-            return node.value
+            return ast.literal_eval(node.value)
     raise ValueError(f"{path}: has no constant {name}, which the page is made of.")
 
 
