@@ -111,8 +111,7 @@ async function part(name, judged, index) {
   const { view, typical } = await answerOf(model, name, judged, index);
   if (mine !== turn) return;
   const shown = { ...result, ...window, windows: [], duration_s: window.end_s - window.start_s };
-  const words = `${name}, from ${window.start_s.toFixed(1)} to ${window.end_s.toFixed(1)} s`;
-  show("part", "part", { name: words, result: shown, typical, view });
+  show("part", "part", { name, result: shown, typical, view });
 }
 
 // Files, drops and the microphone
