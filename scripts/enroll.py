@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     """Enroll, say what the self-test found, and write the model."""
     arguments = parse_arguments(argv)
     transformers_logging.set_verbosity_error()
-    hold_folder(arguments.output_dir)
+    if arguments.output_dir.is_dir():  # it may be the model itself: two machines at once, and one would be lost
+        hold_folder(arguments.output_dir)
     detect = load_pipeline(arguments.model)
     self_test = detect.enroll(arguments.machine, find_recordings(arguments.recordings).recordings)
     print(f"{arguments.machine} is enrolled from {self_test.recordings} recordings.", *self_test.sentences(), sep="\n")

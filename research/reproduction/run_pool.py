@@ -94,7 +94,7 @@ class Pool:
         for run in list(self.waiting):
             if len(self.active) == self.jobs:
                 return
-            lock = try_lock(run.folder / ".lock")
+            lock = try_lock(run.folder / ".pool.lock")
             if lock is None:
                 continue
             with lock:
