@@ -224,7 +224,7 @@ def test_a_folder_of_other_settings_is_refused_and_the_setting_named(tmp_path):
 def test_what_an_earlier_call_left_running_is_waited_for_and_not_trained_twice(tmp_path):
     run = script_run(tmp_path / "run", "(folder / 'trained_twice').touch(); (folder / 'done').touch()")
     run.check()
-    lock = try_lock(run.folder / ".lock")
+    lock = try_lock(run.folder / ".pool.lock")
     assert lock is not None
     # As a call leaves it that was killed: the training process alone holds the lock.
     left = subprocess.Popen(

@@ -66,7 +66,8 @@ class Stack {
     };
     this.audio.addEventListener("play", () => { show(true); tick(); });
     this.audio.addEventListener("pause", () => show(false));
-    button.addEventListener("click", () => { load(); if (this.audio.paused) this.audio.play(); else this.audio.pause(); });
+    // A pause before the sound has begun is no fault, and the player says by itself that nothing plays.
+    button.addEventListener("click", () => { load(); if (this.audio.paused) this.audio.play().catch(() => {}); else this.audio.pause(); });
     const louder = Math.round(20 * Math.log10(gain));
     return el("div", { class: "asd-player" }, button, slider, clock,
       louder > 0 ? el("span", { class: "asd-hint" }, say("play.louder", { louder })) : null);
