@@ -67,7 +67,9 @@ class SpaceServer:
 
     def files(self) -> list[str]:
         """The files of users that the server keeps."""
-        return sorted(str(path.relative_to(self.temporary)) for path in self.temporary.rglob("*") if path.is_file())
+        # `rglob` fails at a folder that the app deletes meanwhile.
+        found = [Path(folder, name) for folder, _, names in os.walk(self.temporary) for name in names]
+        return sorted(str(path.relative_to(self.temporary)) for path in found)
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
