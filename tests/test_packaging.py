@@ -103,7 +103,14 @@ def test_every_command_of_a_wheel_explains_itself(unpacked, warm_python, tmp_pat
     for name, process in started.items():
         help_text, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-        assert help_text.startswith("usage: "), name
+        assert help_text.startswith(f"usage: attention-asd {name} "), help_text
+        # An example in the help can be typed as it stands.
+        assert f"python {COMMANDS[name][0]}" not in help_text
+
+
+def test_a_program_of_a_clone_explains_itself_by_its_own_name(warm_python, tmp_path):
+    help_text, _ = warm_python.start([str(ROOT / "score.py"), "--help"], tmp_path).communicate(timeout=120)
+    assert help_text.startswith("usage: score.py ") and "python score.py recording.wav" in help_text
 
 
 def test_an_unknown_command_is_refused_and_the_known_ones_are_named(unpacked):
