@@ -68,6 +68,21 @@ def test_a_source_distribution_holds_the_repository(distributions):
     assert wanted <= names
 
 
+def test_the_wheel_of_a_source_distribution_is_the_wheel_of_the_clone(distributions, tmp_path):
+    with tarfile.open(next(distributions.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tree,) = tmp_path.iterdir()
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", str(tmp_path / "dist")]
+    subprocess.run(command, cwd=tree, check=True, capture_output=True)
+    (again,), (wheel,) = (tmp_path / "dist").iterdir(), distributions.glob("*.whl")
+    assert contents(again) == contents(wheel)
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 @pytest.mark.slow
 def test_a_wheel_is_installed_judges_a_recording_and_is_removed_without_a_trace(distributions, tmp_path):
     import numpy as np
