@@ -238,6 +238,17 @@ def test_bfloat16_checkpointed_attention_and_a_tracker_work_together(sound_folde
     assert load_file(output / "model.safetensors")["arcface.weight"].dtype == torch.float32
 
 
+def test_a_compiled_training_is_not_compiled_anew_at_every_update(sound_folder, warm_python, tmp_path):
+    settings = {"num_train_epochs": 1, "per_device_train_batch_size": 2, "validation_fraction": 0}
+    command = [str(ROOT / "train.py"), *flags(sound_folder(), tmp_path / "out", **settings)]
+    # What `accelerate launch --dynamo_backend eager` sets: the graph is traced, and no C++ is compiled from it.
+    process = warm_python.start(command, ROOT, ACCELERATE_DYNAMO_BACKEND="eager")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    # 12 updates; PyTorch gives up and warns at 8 graphs.
+    assert "12/12" in errors and "recompile" not in errors
+
+
 def test_training_anew_into_a_used_directory_does_not_mix_with_the_run_before(sound_folder, train, tmp_path):
     folder, output = sound_folder(), tmp_path / "out"
     assert train(folder, output, num_train_epochs=3, validation_fraction=0).returncode == 0
