@@ -242,7 +242,8 @@ def test_a_compiled_training_is_not_compiled_anew_at_every_update(sound_folder, 
     settings = {"num_train_epochs": 1, "per_device_train_batch_size": 2, "validation_fraction": 0}
     command = [str(ROOT / "train.py"), *flags(sound_folder(), tmp_path / "out", **settings)]
     # What `accelerate launch --dynamo_backend eager` sets: the graph is traced, and no C++ is compiled from it.
-    process = warm_python.start(command, ROOT, ACCELERATE_DYNAMO_BACKEND="eager")
+    compiled = {"ACCELERATE_DYNAMO_BACKEND": "eager", "ACCELERATE_DYNAMO_USE_DYNAMIC": "False"}
+    process = warm_python.start(command, ROOT, **compiled)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     # 12 updates; PyTorch gives up and warns at 8 graphs.
