@@ -89,17 +89,23 @@ class SpaceLoad(Load):
     def run(self, until: float) -> Tally:
         """See `Load`."""
         measured, server = Measured(), Server(self.folder, self.model)
+        is_over = threading.Event()
+        clients = [
+            threading.Thread(target=self.be_client, args=(server.url, number, is_over, measured))
+            for number in range(CLIENTS)
+        ]
         try:
-            clients = [
-                threading.Thread(target=self.be_client, args=(server.url, number, until, measured))
-                for number in range(CLIENTS)
-            ]
             for client in clients:
                 client.start()
-            while any(client.is_alive() for client in clients):
-                measured.look_at_memory(server.process.pid)
-                time.sleep(0.5)
+            with measured.cut_off_by_signal():
+                while time.monotonic() < until:
+                    measured.look_at_memory(server.process.pid)
+                    time.sleep(0.5)
+            is_over.set()
+            for client in clients:
+                client.join()
         finally:
+            is_over.set()
             log, is_clean = server.stop()
         # Gradio prints one for what no client of its own sends. The app's code is not on its way.
         for printed in log.split("Traceback (most recent call last)")[1:]:
@@ -109,12 +115,12 @@ class SpaceLoad(Load):
             measured.fail(-1, "files of users outlived the server")
         return measured.finish()
 
-    def be_client(self, url: str, number: int, until: float, measured: Measured) -> None:
+    def be_client(self, url: str, number: int, is_over: threading.Event, measured: Measured) -> None:
         """Send requests one after the other, as one user's program does."""
         generator = generator_of(self.seed, number)
         client = self.make_client(url, verbose=False, httpx_kwargs={"timeout": ANSWER_SECONDS})
         kinds, weights = list(self.requests), [weight for weight, _ in self.requests.values()]
-        while time.monotonic() < until:
+        while not is_over.is_set():
             kind = str(generator.choice(kinds, p=weights))
             began = time.monotonic()
             try:
