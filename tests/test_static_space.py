@@ -426,6 +426,6 @@ def test_real_clips_get_the_pipelines_verdicts_in_the_browser(chromium, built, s
     model = ROOT / "space" / "demo_model"
     clips: Any = load_clips(shared_data / "machine_clips")
     # Every tenth: `python -m research.space.static_page` takes all of them, which is minutes.
-    found = compare_recordings(chromium, built(model), load_pipeline(model), list(clips["test"])[::10])
+    found = compare_recordings(chromium, built(model, ()), load_pipeline(model), list(clips["test"])[::10])
     assert len(found.seconds) > 15
     assert (found.differing, found.complaints, found.foreign) == ({}, [], [])
