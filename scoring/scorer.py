@@ -72,12 +72,18 @@ class Scorer:
             size, time = status.st_size, datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC).isoformat()
         return {"file_size": size, "file_time": time, **self.options()}
 
-    def score(self, source: Any, name: str) -> Row:
-        """Score one recording, in any form that the pipeline takes; an unreadable one gives a row with its `error`."""
+    def score(self, source: Any, name: str, picture: str | None = None) -> Row:
+        """Score one recording, in any form that the pipeline takes; an unreadable one gives a row with its `error`.
+
+        Args:
+            source: the recording.
+            name: its name.
+            picture: the name of its picture; by default its own.
+        """
         # Before the recording is read: if it changes meanwhile, it is judged again.
         basis = self.basis(name)
         try:
-            return {"file": name, **self.judge(source, name), **basis}
+            return {"file": name, **self.judge(source, name, picture or name), **basis}
         # Whatever a reader raises is about one recording, and the others are scored all the same.
         except Exception as error:
             message = str(error) or type(error).__name__
@@ -85,8 +91,8 @@ class Scorer:
                 message = f"{type(error).__name__}: {message}"
             return {"file": name, "error": message if name in message else f"{name}: {message}", **basis}
 
-    def judge(self, source: Any, name: str) -> Row:
-        """Judge one recording, and draw it where pictures are asked for.
+    def judge(self, source: Any, name: str, picture: str) -> Row:
+        """Judge one recording, and draw it, under the name `picture`, where pictures are asked for.
 
         Raises:
             ValueError: the recording cannot be read, or its machine is not known.
@@ -105,7 +111,7 @@ class Scorer:
             # Imported here, because a verdict without a picture would wait two seconds for it.
             from .pictures import save_picture
 
-            save_picture(result, name, self.detect.feature_extractor, self.pictures)
+            save_picture(result, picture, self.detect.feature_extractor, self.pictures)
         return result.to_dict()
 
     def machine_of(self, name: str) -> str | None:
@@ -128,7 +134,9 @@ class Scorer:
             for start, window in extractor.cut_windows(stream_blocks(stream, extractor, sample_format, sampling_rate)):
                 is_empty = False
                 start_s, end_s = self.detect.seconds(start), self.detect.seconds(start + len(window))
-                yield {**self.score(window, STANDARD_INPUT), "start_s": start_s, "end_s": end_s}
+                # Each window has a picture of its own.
+                row = self.score(window, STANDARD_INPUT, f"standard input, {start_s:.3f} s")
+                yield {**row, "start_s": start_s, "end_s": end_s}
         except ValueError as error:
             message = str(error).replace("audio data", "standard input", 1)
             yield {"file": STANDARD_INPUT, "error": message, **self.options()}

@@ -269,6 +269,14 @@ def test_raw_stream_of_floats_at_another_rate_is_resampled(capsys, model, monkey
     assert {row["machine"] for row in rows} == {"fan_id_00"}
 
 
+def test_every_window_of_a_stream_has_a_picture(capsys, model, monkeypatch, tmp_path):
+    data = raw_sound(RATE).astype("<f4").tobytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    run_here(capsys, "-", "--model", model, "--sample_format", "f32le", "--picture", tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name.split("-")[0] for name in names] == ["standard input, 0", "standard input, 1"]
+
+
 def test_empty_stream_is_an_error(capsys, model, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     code, rows, _ = run_here(capsys, "-", "--model", model)
