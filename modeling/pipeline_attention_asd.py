@@ -183,7 +183,9 @@ class AnomalousSoundDetectionPipeline(Pipeline):
                 inputs = np.asarray(inputs)
         elif hasattr(inputs, "column_names") or type(inputs).__name__ in COLUMN_TYPES:
             if isinstance(inputs, dict):
-                raise ValueError(f"a data set of the splits {', '.join(inputs)}: expected one split, such as data['test'].")
+                raise ValueError(
+                    f"a data set of the splits {', '.join(inputs)}: expected one split, such as data['test']."
+                )
             # The base class would take a data set, or a column of it, for one recording.
             inputs = (row for row in inputs)
         if batch_size is not None:

@@ -101,7 +101,8 @@ class StandardOutput(Results):
 class ResultsFile(Results):
     """Appends rows to a file, each whole, in one write. One process at a time has the file.
 
-    When the program starts again, a row that was cut off is removed. Another file stays as it is. Of several rows about a recording the last counts.
+    When the program starts again, a row that was cut off is removed. Another file stays as it is.
+    Of several rows about a recording the last counts.
 
     Args:
         path: `FILE.jsonl` or `FILE.csv`.

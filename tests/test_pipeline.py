@@ -171,7 +171,9 @@ def test_bad_recording_is_an_error_that_names_it(detect):
     with pytest.raises(ValueError, match="row.wav: audio holds 16000 samples of 16000 that are not finite"):
         detect(row)
     with pytest.raises(ValueError, match="a data set of the splits train, test: expected one split"):
-        detect(datasets.DatasetDict({"train": datasets.Dataset.from_list([row]), "test": datasets.Dataset.from_list([])}))
+        detect(
+            datasets.DatasetDict({"train": datasets.Dataset.from_list([row]), "test": datasets.Dataset.from_list([])})
+        )
 
 
 def test_bad_option_is_an_error_that_names_it(detect, folder):

@@ -304,7 +304,7 @@ def test_usage_errors_say_what_to_do(capsys, monkeypatch):
         (["a.wav", "--watch", "folder"], "give files and folders"),
         (["-", "a.wav"], "goes alone"),
         (["a.wav", "--output", "x.txt"], "ends in .jsonl or .csv"),
-        (["a.wav", "--batch_size", "0"], "--batch_size 0: expected a number above 0"),
+        (["a.wav", "--batch_size", "0"], "--batch_size: 0: expected a whole number above 0"),
         (["--watch", "folder", "--settle", "nan"], "--settle nan: expected a number of seconds"),
         (["a.wav", "--notify", "https://example.org"], "--notify goes with --watch"),
         (["-", "--notify", "ftp://example.org/secret"], "--notify: expected an address that begins with https://HOST"),
