@@ -1,12 +1,15 @@
 """Recordings scored with one detector and one set of options, a row of results for each."""
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from tqdm.auto import tqdm
 
 from modeling import AnomalousSoundDetectionPipeline
 
@@ -33,6 +36,7 @@ class Scorer:
     Raises:
         ValueError: for a machine, a rate or a back end that the detector does not have.
         ImportError: pictures are asked for, and matplotlib is not installed.
+        OSError: the folder for pictures cannot be made.
     """
 
     detect: AnomalousSoundDetectionPipeline
@@ -46,8 +50,10 @@ class Scorer:
 
     def __post_init__(self):
         # Checked here, an impossible option is one error and not one for each recording.
-        if self.pictures is not None and find_spec("matplotlib") is None:
-            raise ImportError("--picture needs matplotlib: pip install matplotlib")
+        if self.pictures is not None:
+            if find_spec("matplotlib") is None:
+                raise ImportError("--picture needs matplotlib: pip install matplotlib")
+            self.pictures.mkdir(parents=True, exist_ok=True)
         names_one = self.machine not in (CLOSEST_MACHINE, MACHINE_FROM_PATH)
         machine = self.machine if names_one else self.detect.detector.machines[0]
         self.detect.detector.threshold(machine, self.false_alarm_rate, self.backend)
@@ -111,7 +117,10 @@ class Scorer:
             # Imported here, because a verdict without a picture would wait two seconds for it.
             from .pictures import save_picture
 
-            save_picture(result, picture, self.detect.feature_extractor, self.pictures)
+            try:
+                save_picture(result, picture, self.detect.feature_extractor, self.pictures)
+            except Exception as error:  # a full disk, for one: the verdict is there all the same
+                tqdm.write(f"--picture: {picture}: was judged, but has no picture ({error})", file=sys.stderr)
         return result.to_dict()
 
     def machine_of(self, name: str) -> str | None:

@@ -172,6 +172,11 @@ def test_pictures_are_written(capsys, model, folder, tmp_path):
     assert len(names) == 2 and names[0].startswith("id_00_00000007-") and names[1].startswith("zz_faulty-")
     assert all((pictures / name).read_bytes().startswith(b"\x89PNG") for name in names)
     assert "attention_maps" not in rows[0]
+    # A picture that cannot be written takes no verdict away.
+    (pictures / names[1]).unlink()
+    (pictures / names[1]).mkdir()
+    _, (row,), errors = run_here(capsys, folder / "zz_faulty.wav", "--model", model, "--picture", pictures)
+    assert row["verdict"] == rows[0]["verdict"] and "was judged, but has no picture" in errors
 
 
 def test_a_recording_by_url_is_fetched_once_for_verdict_and_picture(capsys, model, tmp_path):
