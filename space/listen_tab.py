@@ -22,7 +22,7 @@ from parts import (
     sound_input,
 )
 from service import answer, enroll, read_normal, read_sound
-from texts import told
+from texts import Told, told
 from wording import label
 
 
@@ -39,7 +39,7 @@ def listen_tab(session: Session, offered: dict[str, Example]) -> Place:
     inputs = [recording, machine, rate, own, sources]
     gr.on([recording.change, machine.input, rate.input], listen, inputs, drawn, **FOLLOWS)
     follow(own, machine, listen, inputs, drawn)
-    learned = drawn.select(add_to_normal, [recording, machine, own, sources], [own, sources, kept], **PRIVATE)
+    learned = drawn.select(add_to_normal, [recording, machine, own, sources], [drawn, own, sources, kept], **PRIVATE)
     learned.then(None, kept, None, js=KEEP)
     return Place(machine, rate, (recording,), offered)
 
@@ -57,15 +57,11 @@ def listen(recording: str | None, machine: str, rate: float, detector: Any, sour
     return to_json(found)
 
 
-def add_to_normal(
-    recording: str | None, machine: str, own: Any, sources: dict[str, list[str]]
-) -> tuple[Any, dict[str, list[str]], str]:
+@on_page(*[gr.skip()] * 3)
+def add_to_normal(recording: str | None, machine: str, own: Any, sources: dict[str, list[str]]) -> tuple:
     """Enroll a machine anew with a recording more, which raised an alarm and was normal."""
     if recording is None or machine not in sources:
-        raise gr.Error("Only a machine that was enrolled since the page was opened can learn.", print_exception=False)
+        raise Told("listen.not_taught")
     paths = [*sources[machine], recording]
-    try:
-        detector, *_ = enroll(machine, read_normal(paths), own)
-    except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    return detector, {**sources, machine: paths}, enrolling.to_text(detector)
+    detector, *_ = enroll(machine, read_normal(paths), own)
+    return gr.skip(), detector, {**sources, machine: paths}, enrolling.to_text(detector)

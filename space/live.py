@@ -18,6 +18,7 @@ class Live:
 
     Args:
         extractor: the model's feature extractor.
+        rate: the microphone's sampling rate in Hz.
 
     Attributes:
         latest: the verdict on the last whole window, with `start_s` and `end_s` since the beginning; `None` before.
@@ -25,9 +26,8 @@ class Live:
         alarms: the last alarms, each as `latest` with `time`, in seconds since 1970.
     """
 
-    def __init__(self, extractor: Any):
-        self.extractor = extractor
-        self.rate = 0
+    def __init__(self, extractor: Any, rate: int):
+        self.extractor, self.rate = extractor, rate
         self.recent = self.pending = np.empty(0, np.float32)
         self.heard = 0
         self.scale: tuple[float, float] | None = None
@@ -49,8 +49,8 @@ class Live:
 
         The windows are resampled whole: a chunk that is resampled by itself has a click at each end.
         """
-        if rate != self.rate:  # the first sound, or another microphone
-            self.heard = round(self.heard / max(self.rate, 1) * rate)
+        if rate != self.rate:  # another microphone
+            self.heard = round(self.heard / self.rate * rate)
             self.rate = rate
             self.skip(0)
         first = self.heard - len(self.pending)

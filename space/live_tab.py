@@ -46,7 +46,7 @@ def hear(machine: str, rate: float, detector: Any, heard: Live | None, event: gr
     try:
         samples = decoded(sent["samples"], sent["rate"])
         if heard is None or sent["begins"]:
-            heard = Live(listener.extractor)
+            heard = Live(listener.extractor, sent["rate"])
         if isinstance(sent["lost"], int) and 0 < sent["lost"] < SESSION_SECONDS * sent["rate"]:
             heard.skip(sent["lost"])
         rows = []

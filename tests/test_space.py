@@ -281,11 +281,42 @@ def test_the_live_microphone_gets_a_verdict_on_every_window_and_a_log_of_its_ala
     assert panel(page).locator(".asd-answer .asd-hint").first.inner_text() == heard
 
 
+def test_live_goes_on_when_an_answer_does_not_come(visit):
+    page = visit()
+    open_tab(page, "Live")
+    choose_machine(page)
+    page.evaluate("asd.Microphone.patienceMs = 1500")
+    # The page's words: they stay only until the next answer.
+    panel(page).locator(".asd-player [role=alert]").evaluate("""words => {
+      window.said = [];
+      new MutationObserver(() => said.push(words.textContent)).observe(words, { childList: true });
+    }""")
+    sent: list[dict[str, Any]] = []
+
+    def lose_the_first(route):
+        given = route.request.post_data_json.get("event_data") or {}
+        sent.extend([given] if "samples" in given else [])
+        if sent != [given]:
+            route.continue_()
+
+    page.route("**/queue/join*", lose_the_first)
+    panel(page).get_by_role("button", name="Start listening").click()
+    panel(page).locator(".asd-verdict").wait_for()
+    while len(sent) < 3:
+        page.wait_for_timeout(50)
+    said = [text for text in page.evaluate("said") if text]
+    assert said == ["The app has not answered for a minute. The page tries again."]
+    lost = len(base64.b64decode(sent[0]["samples"])) // 2
+    assert [(one["begins"], one["lost"]) for one in sent[:3]] == [(True, 0), (True, lost), (False, 0)]
+    clock = panel(page).locator(".asd-answer .asd-hint").first.inner_text()
+    assert re.match(r"Listening for [3-9] s;", clock), clock
+
+
 def test_hours_of_live_sound_take_no_more_memory_than_minutes(detect, monkeypatch):
     monkeypatch.syspath_prepend(SPACE)
     from live import Live  # pyright: ignore[reportMissingImports]  # in space/, whose path was just added
 
-    live, sizes = Live(detect.feature_extractor), []
+    live, sizes = Live(detect.feature_extractor, RATE), []
     result = {
         "verdict": "anomalous",
         "duration_s": 1.0,
@@ -303,7 +334,7 @@ def test_hours_of_live_sound_take_no_more_memory_than_minutes(detect, monkeypatc
             sizes.append(len(pickle.dumps((live.recent, live.pending, live.alarms, live.counts))))
     assert live.counts["anomalous"] == 14_000 and sizes[1] < 1.1 * sizes[0] < 10**6
     # Chunks of another rate join without a seam: the window is resampled whole.
-    other, windows = Live(detect.feature_extractor), []
+    other, windows = Live(detect.feature_extractor, 48_000), []
     tone = np.sin(2 * np.pi * 440 * np.arange(96_000) / 48_000).astype(np.float32)
     for chunk in np.array_split(tone, 7):
         windows += other.hear(chunk, 48_000)

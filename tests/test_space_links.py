@@ -1,5 +1,6 @@
 """Links to what the Space shows, as people follow, copy and mistype them; and the page's languages. In a real Chromium."""
 
+import json
 import re
 
 import pytest
@@ -188,7 +189,21 @@ def foreign(said: list[str], language: dict) -> set[str]:
     return {text for text in said if not is_known(text)}
 
 
-def test_a_german_sees_german_on_every_tab(visit, sounds, texts, tmp_path):
+# As the app remembers it.
+LIVE_ALARM = {
+    "file": "Live, from 10 s on",
+    "heard_by": "live",
+    "time": "2026-11-03T14:05:00+00:00",
+    "machine": "fan_id_00",
+    "verdict": "anomalous",
+    "p_value": 0.001,
+    "score": 2.0,
+    "threshold": 1.0,
+    "false_alarm_rate": 0.01,
+}
+
+
+def test_a_german_sees_german_on_every_tab(visit, space, sounds, texts, tmp_path):
     page = visit(locale="de-DE")
     choose = panel(page).get_by_role("combobox", name="Maschine")
     choose.click()
@@ -208,7 +223,7 @@ def test_a_german_sees_german_on_every_tab(visit, sounds, texts, tmp_path):
         ("Dateien", ["normal.wav", "broken.wav"], "2 beurteilt: 1 normal, 1 nicht lesbar."),
         ("Zeitachse", ["long.wav"], "Fenstern haben einen Alarm ausgelöst"),
         ("Anlernen", [f"mine_{i}.wav" for i in range(3)], "Keine der 3 hätte einen Fehlalarm ausgelöst."),
-        ("Verlauf", [], "Nur dieser Browser hebt sie auf"),
+        ("Verlauf", [], "Live, ab 10 s"),
         ("Live", [], "Halten Sie das Mikrofon an die Maschine"),
         ("Vergleichen", [], "Wählen Sie zwei Geräusche"),
         ("Über", [], "Wie es arbeitet"),
@@ -219,6 +234,9 @@ def test_a_german_sees_german_on_every_tab(visit, sounds, texts, tmp_path):
             page.get_by_role("option", name="fan_id_00").click()
         if files:
             give(page, [sounds / name for name in files])
+        if tab == "Verlauf":
+            (tmp_path / "live.json").write_text(json.dumps([LIVE_ALARM]))
+            panel(page).locator("input[type=file]").set_input_files(tmp_path / "live.json")
         panel(page).get_by_text(done).first.wait_for()
         for summary in panel(page).locator("summary").filter(visible=True).all():
             summary.click()
@@ -229,6 +247,18 @@ def test_a_german_sees_german_on_every_tab(visit, sounds, texts, tmp_path):
     panel(page).get_by_label("Name der Maschine").fill("press_3")
     panel(page).get_by_role("button", name="Anlernen", exact=True).click()
     panel(page).get_by_text("Aus 3 Aufnahmen gemacht.").wait_for()
+    said += page.evaluate(SHOWN)
+    # What the alarm was to be learned with is gone from the server.
+    open_tab(page, "Anhören")
+    choose.click()
+    page.get_by_role("option", name="press_3").click()
+    panel(page).get_by_label("Löschen").click()
+    give(page, sounds / "mine_faulty.wav")
+    panel(page).get_by_text("mine_faulty.wav klingt nicht wie press_3 im Normalbetrieb.").wait_for()
+    for path in space.temporary.rglob("mine_0.wav"):
+        path.unlink()
+    panel(page).get_by_role("button", name="Es war ein Fehlalarm").click()
+    panel(page).get_by_text("mine_0.wav: wurde eine halbe Stunde nach der letzten Benutzung gelöscht.").wait_for()
     said += page.evaluate(SHOWN)
     left = sorted(foreign(said, texts["de"]))
     assert not left, left

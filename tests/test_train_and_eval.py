@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import write_sounds
 from safetensors.torch import load_file
@@ -284,11 +286,14 @@ def test_a_flag_that_cannot_be_is_refused_by_its_name(tmp_path, flag, value):
         parse_arguments(flags(tmp_path, tmp_path / "out", **{flag: value}))
 
 
-def test_a_broken_training_clip_is_named_and_left_out(sound_folder, train, tmp_path):
+def test_broken_and_silent_training_clips_are_named_and_left_out(sound_folder, train, tmp_path):
     folder, output = sound_folder(), tmp_path / "out"
-    (folder / "fan" / "train" / "normal_id_00_00000099.wav").write_bytes(b"")
+    clips = folder / "fan" / "train"
+    (clips / "normal_id_00_00000099.wav").write_bytes(b"")
+    soundfile.write(clips / "normal_id_00_00000098.wav", np.zeros(16_000), 16_000)
     done = train(folder, output, num_train_epochs=1)
     assert "normal_id_00_00000099.wav" in done.stderr
+    assert "Silent, left out: normal_id_00_00000098.wav." in done.stderr
     assert json.loads((output / "all_results.json").read_text())["train_clips"] == 24
     assert done.returncode != 0, "a broken input must be told by the exit code"
 

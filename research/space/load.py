@@ -36,28 +36,34 @@ EVERY_S = 30
 
 
 def main() -> int:
-    """Measure, print or write the page, and return 1 where somebody was not answered."""
+    """Measure, print or write the page, and return 1 where somebody was not answered, or the live session stopped."""
     arguments = parse_arguments()
     clips = machine_clips(arguments.data_dir)
     began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     parts = [f"Measured {began}: `{' '.join(['python -m research.space.load', *sys.argv[1:]])}`", machine_line()]
     users: list[dict[str, Any]] = []
+    live: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="space-load-") as folder:
         server = SpaceServer(Path(folder), SPACE, MODEL_ID=arguments.model or "")
         try:
             if arguments.users:
+                before = resident_mib(server)
                 users = serve_users(server, clips, arguments.users)
-                parts += [*users_section(users), f"Memory of the app after the users: {resident_mib(server):.0f} MiB."]
+                memory = (
+                    f"Memory of the app: {before:.0f} MiB before the users, {resident_mib(server):.0f} MiB after them."
+                )
+                parts += [*users_section(users), memory]
             if arguments.live_minutes:
-                parts += live_section(listen_live(server, clips, arguments.live_minutes, Path(folder)))
+                listen_live(server, clips, arguments.live_minutes, Path(folder), live)
         finally:
             # What was measured is not lost, whatever ends it.
+            parts += live_section(live) if live else []
             text = "\n\n".join(parts) + "\n"
             print(text, flush=True)
             if arguments.output:
                 arguments.output.write_text(text, encoding="utf-8")
             server.stop()
-    return int(any(user["error"] for user in users))
+    return int(any(user["error"] for user in users) or any(sample["has_stopped"] for sample in live))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -159,13 +165,12 @@ def users_section(users: list[dict[str, Any]]) -> list[str]:
 
 
 def listen_live(
-    server: SpaceServer, clips: dict[str, list[Path]], minutes: float, folder: Path
-) -> list[dict[str, Any]]:
-    """Let a real page listen to its microphone, and read the memory of page and app every now and then."""
+    server: SpaceServer, clips: dict[str, list[Path]], minutes: float, folder: Path, samples: list[dict[str, Any]]
+) -> None:
+    """Let a real page listen to its microphone, and append the memory of page and app to `samples` every now and then."""
     microphone = folder / "microphone.wav"
     parts = [soundfile.read(path, dtype="int16") for path in clips["test"]]
     soundfile.write(microphone, np.concatenate([samples for samples, _ in parts]), parts[0][1])
-    samples: list[dict[str, Any]] = []
     with chromium(microphone) as browser:
         context = browser.new_context(permissions=["microphone"])
         page = context.new_page()
@@ -182,11 +187,10 @@ def listen_live(
             counters = tools.send("Memory.getDOMCounters")
             clock = panel(page).locator(".asd-answer .asd-hint").first.inner_text()
             row = {"minutes": passed / 60, "app_mib": resident_mib(server), "heap_mib": heap / 2**20}
-            samples.append({**row, "nodes": counters["nodes"], "clock": clock})
+            has_stopped = panel(page).get_by_role("button", name="Start listening").count() > 0
+            samples.append({**row, "nodes": counters["nodes"], "clock": clock, "has_stopped": has_stopped})
             print(samples[-1], file=sys.stderr, flush=True)
             page.wait_for_timeout(1000 * EVERY_S)
-        samples[-1]["stopped"] = panel(page).get_by_role("button", name="Start listening").count() > 0
-    return samples
 
 
 def resident_mib(server: SpaceServer) -> float:
@@ -196,18 +200,19 @@ def resident_mib(server: SpaceServer) -> float:
 
 
 def live_section(samples: list[dict[str, Any]]) -> list[str]:
-    """Return heading, table and sentences about the live session, with every fifth minute."""
-    marks = range(0, int(samples[-1]["minutes"]) + 1, 5)
-    shown = [next(sample for sample in samples if sample["minutes"] >= mark) for mark in marks]
+    """Return heading, table and sentences about the live session, with every fifth minute and the last one."""
+    *before, last = samples
+    firsts = [next((sample for sample in before if sample["minutes"] >= mark), last) for mark in range(0, 24 * 60, 5)]
+    shown = [*firsts[: firsts.index(last)], last]
     names = {"minutes": "minute", "app_mib": "app [MiB]", "heap_mib": "page's heap [MiB]", "nodes": "nodes of the page"}
     rows = [{title: round(sample[name], 1) for name, title in names.items()} for sample in shown]
     return [
-        f"## {samples[-1]['minutes']:.0f} minutes live",
+        f"## {last['minutes']:.0f} minutes live",
         markdown(rows),
         f"In the second half the app grew by {growth(samples, 'app_mib')} MiB an hour, the page's heap by "
         f"{growth(samples, 'heap_mib')} MiB an hour.",
-        f"The page's own count at the end: {samples[-1]['clock']}"
-        + (" The page had stopped listening." if samples[-1]["stopped"] else ""),
+        f"The page's own count at the end: {last['clock']}"
+        + (" The page had stopped listening." if last["has_stopped"] else ""),
     ]
 
 

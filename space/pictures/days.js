@@ -14,11 +14,11 @@ function placesOf(rows, isByTime) {
 }
 
 // Labels at the starts of days, or of hours where all is within a day.
-function timeTicks(rows, places, width) {
+function timeTicks(rows, xOf) {
   const ticks = [], isDays = rows.at(-1).when - rows[0].when > DAY_MS;
   const label = when => isDays ? day(when) : new Date(when).toLocaleTimeString(dates(), { hour: "2-digit", minute: "2-digit" });
   rows.forEach((row, index) => {
-    const x = LEFT + places[index] * width, text = label(row.when), last = ticks.at(-1);
+    const x = xOf(index), text = label(row.when), last = ticks.at(-1);
     if (!last || (x - last.x > 74 && text !== last.text)) ticks.push({ x, text });
   });
   return ticks;
@@ -49,7 +49,8 @@ class Days {
 
   choose(index) { this.chosen = index; if (this.node.isConnected) this.draw(); }
   spread(isByTime) { this.isByTime = isByTime; this.draw(); }
-  x(index) { return LEFT + 8 + this.places[index] * (this.width - 16); }
+  // The alarm's word stands before the first recording.
+  x(index) { return LEFT + this.before + this.places[index] * (this.width - this.before - 8); }
   y(p) { return this.bottom + Math.log10(Math.max(p, LEAST_P)) / 4 * (this.bottom - TOP - 12); }
 
   nearest({ offsetX, offsetY }) {
@@ -61,7 +62,8 @@ class Days {
 
   draw() {
     const [context, width] = fit(this.canvas, 230);
-    Object.assign(this, { context, width: width - LEFT - RIGHT, bottom: 230 - 22, places: placesOf(this.rows, this.isByTime) });
+    const before = context.measureText(say("days.alarm")).width + 18;
+    Object.assign(this, { context, before, width: width - LEFT - RIGHT, bottom: 230 - 22, places: placesOf(this.rows, this.isByTime) });
     this.drawScale();
     this.drawChanges(context, this.bottom);
     this.drawMedian();
@@ -82,7 +84,7 @@ class Days {
     }
     context.textAlign = "center";
     context.textBaseline = "top";
-    for (const { x, text } of timeTicks(this.rows, this.places, width - 16)) context.fillText(text, Math.max(x + 8, LEFT + 14), bottom + 6);
+    for (const { x, text } of timeTicks(this.rows, index => this.x(index))) context.fillText(text, x, bottom + 6);
     // Each verdict has the alarm that it was given with.
     context.strokeStyle = context.fillStyle = color(this.canvas, "--asd-ink");
     context.lineWidth = 1.5;

@@ -2,14 +2,15 @@
 
 // "12 verdicts", in the page's language.
 const counted = (number, what) => say(`history.${what}`, { count: number }).replace(String(number), number.toLocaleString(language()));
+const rowName = row => named(baseName(row));
 const HISTORY_TEXT = {
   imported: (rows, broken) => say("history.imported", { verdicts: counted(rows, "verdicts") }) + (broken ? ` ${say("history.left_out", { count: broken })}` : ""),
   span: (rows, alarms, expected) => say(day(rows[0].when) === day(rows.at(-1).when) ? "history.span_day" : "history.span", { recordings: counted(rows.length, "recordings"), from: day(rows[0].when), to: dayAndTime(rows.at(-1).when),
     alarms: counted(alarms, "alarm_count"), expected: number(expected, 2) }),
   last: row => [say("history.last", { verdict: WORDS[row.verdict].toLowerCase() + (row.p_value === null ? "" : `, ${pValue(row.p_value)}`) }),
     ...row.reason ? [" ", english(row.reason)] : []],
-  drifted: (row, shift) => say(shift > 0 ? "history.higher" : "history.lower", { file: baseName(row), day: day(row.when) }),
-  louder: (row, shift) => say(shift > 0 ? "history.louder" : "history.softer", { file: baseName(row), day: day(row.when), shift: fixed(Math.abs(shift), 1) }),
+  drifted: (row, shift) => say(shift > 0 ? "history.higher" : "history.lower", { file: rowName(row), day: day(row.when) }),
+  louder: (row, shift) => say(shift > 0 ? "history.louder" : "history.softer", { file: rowName(row), day: day(row.when), shift: fixed(Math.abs(shift), 1) }),
   times: numbers => say("history.times", { times: Object.entries(numbers).filter(([, number]) => number)
     .map(([of, number]) => say(`history.time_of_${of}`, { number })).join(", ") }),
 };
@@ -63,7 +64,7 @@ class History {
 
   draw() {
     const all = [...this.machines.values()].flat(), rows = this.machines.get(this.machine);
-    const kept = el("p", {}, all.length
+    const kept = el("p", all.length ? {} : { class: "asd-empty" }, all.length
       ? `${say("history.all", { verdicts: counted(all.length, "verdicts"), machines: counted(this.machines.size, "machines") })} ` : "",
       say(all.length ? this.isFolder ? "history.folder" : "history.browser" : "history.empty"));
     const problem = this.error ? el("p", { role: "alert" }, telling(this.error)) : null;
@@ -125,7 +126,7 @@ class History {
     const label = el("span", { class: "asd-clock" });
     const choose = () => {
       const row = rows[Number(slider.value) - 1];
-      label.textContent = `${dayAndTime(row.when)}, ${baseName(row)}: ${WORDS[row.verdict].toLowerCase()}${row.p_value === null ? "" : `, ${pValue(row.p_value)}`}`;
+      label.textContent = `${dayAndTime(row.when)}, ${rowName(row)}: ${WORDS[row.verdict].toLowerCase()}${row.p_value === null ? "" : `, ${pValue(row.p_value)}`}`;
       slider.setAttribute("aria-valuetext", label.textContent);
       days.choose(Number(slider.value) - 1);
     };
@@ -168,13 +169,13 @@ class History {
   rowsTable(rows) {
     const columns = [
       { title: say("column.time"), isName: true, value: row => row.when, text: row => dayAndTime(row.when) },
-      { title: say("column.file"), isName: true, value: baseName },
+      { title: say("column.file"), isName: true, value: rowName },
       { title: say("column.verdict"), value: row => String(ORDER[row.verdict]), node: row => mini(row.verdict) },
       { title: "p", isNumber: true, value: row => row.p_value, text: row => bare(row.p_value) },
       { title: say("history.score_of"), isNumber: true, value: row => row.score === null ? null : row.score / row.threshold, text: row => `${number(row.score)} / ${number(row.threshold)}` },
       { title: say("column.why"), isLong: true, value: row => row.reason || row.note, node: row => english(row.reason || row.note || "–") },
       ...new Set(rows.map(row => row.version)).size > 1 ? [{ title: say("column.version"), value: row => row.version }] : [],
-      { unseen: say("history.delete"), node: row => this.own.has(row.key) ? el("button", { type: "button", class: "asd-button", "aria-label": `${say("history.delete")} ${row.file}`, onclick: () => this.delete([row]) }, say("history.delete")) : "" },
+      { unseen: say("history.delete"), node: row => this.own.has(row.key) ? el("button", { type: "button", class: "asd-button", "aria-label": say("history.delete_row", { row: rowName(row) }), onclick: () => this.delete([row]) }, say("history.delete")) : "" },
     ];
     return table(say("history.rows", { machine: this.machine }), columns, rows.slice(-MOST_SHOWN).reverse());
   }

@@ -19,10 +19,12 @@ const TAP = `registerProcessor("asd-tap", class extends AudioWorkletProcessor {
     return true;
   }
 });`;
-const MOST_SECONDS = 30, NO_ANSWER_MS = 60_000;
+const MOST_SECONDS = 30;
 
 // Sends a second of sound when the second before was answered, so that none is lost and none overtakes another.
 class Microphone {
+  static patienceMs = 60_000;
+
   constructor(send) {
     this.send = send;
     this.button = el("button", { type: "button", class: "asd-button asd-record", onclick: () => this.context ? this.stop() : this.start() });
@@ -81,7 +83,7 @@ class Microphone {
     for (let i = 0; i < raw.length; i += 8192) text.push(String.fromCharCode(...raw.subarray(i, i + 8192)));
     const { begins, lost } = this;
     Object.assign(this, { blocks: [], length: 0, lost: 0, begins: false, isWaiting: true });
-    this.timer = setTimeout(() => this.unanswered(begins, samples.length), NO_ANSWER_MS);
+    this.timer = setTimeout(() => this.unanswered(begins, samples.length), Microphone.patienceMs);
     this.send({ begins, lost, rate: this.context.sampleRate, samples: btoa(text.join("")) });
   }
 

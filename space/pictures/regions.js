@@ -23,8 +23,9 @@ function regionList(view, { regions, machine }) {
   // A report enrolls nothing.
   const beside = normal ? say("regions.beside", { name: named(view.normal.name) }) : el("span", { class: "asd-not-report" }, say("regions.enroll", { machine }));
   return el("section", { class: "asd-heard", "aria-label": say("regions.what") },
-    el("p", { class: "asd-hint" }, say("regions.hint"), " ", el("label", {}, half, " ", say("play.half")), ". ", beside),
-    el("ol", { class: "asd-regions", "aria-label": say("regions.list") }, ...regions.map(item)));
+    el("p", {}, el("strong", {}, say("regions.what")), " ", el("span", { class: "asd-hint" }, say("regions.hint"))),
+    el("ol", { class: "asd-regions", "aria-label": say("regions.list") }, ...regions.map(item)),
+    el("label", { class: "asd-half" }, half, say("play.half")), el("p", { class: "asd-hint" }, beside));
 }
 
 // One sound at a time: a second press stops it.

@@ -18,7 +18,8 @@ function table(caption, columns, rows) {
   const cell = (column, row) => {
     const shown = column.node ? column.node(row) : column.text ? column.text(row)
       : column.isNumber ? number(column.value(row)) : column.value(row) ?? "–";
-    return el("td", { class: column.isNumber ? "asd-number" : column.isLong ? "asd-long" : column.isName ? "asd-name" : "" }, shown);
+    // On a phone a row is a paragraph, whose numbers need their names.
+    return el("td", { "data-title": column.title ?? "", class: column.isNumber ? "asd-number" : column.isLong ? "asd-long" : column.isName ? "asd-name" : "" }, shown);
   };
   // What is not known comes last, however the rows are sorted.
   const compared = (one, other) => {

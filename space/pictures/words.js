@@ -21,8 +21,11 @@ const told = said => typeof said === "string" ? said : say(...said);
 const telling = said => typeof said === "string" ? english(said) : say(...said);
 const inEnglish = isSaid => isSaid && language() !== "en" ? el("p", { class: "asd-hint" }, say("page.english")) : null;
 
-// What the microphone recorded has a name by reading.py.
-const named = name => name === "The recording" ? say("sound.recording") : name;
+// What the microphone recorded has a name by reading.py, or by live_tab.py.
+function named(name) {
+  const live = /^Live, from (\d+) s on$/.exec(name);
+  return live ? say("live.row", { from: live[1] }) : name === "The recording" ? say("sound.recording") : name;
+}
 
 // The decimal sign is the language's own, too.
 const local = text => String(text).replace(".", say("page.decimal"));

@@ -8,13 +8,29 @@ from pathlib import Path
 from typing import Any
 
 
+# The browser's own clock notes when the page's state changes.
+MARKS = """new MutationObserver(() => performance.mark(document.documentElement.dataset.state))
+  .observe(document, { subtree: true, attributeFilter: ["data-state"] })"""
+FETCHED = """() => {
+  const [{ startTime: ready }] = performance.getEntriesByName("ready");
+  const all = ["navigation", "resource"].flatMap(kind => performance.getEntriesByType(kind));
+  return [ready / 1000, all.map(one => [one.name, one.encodedBodySize, one.responseEnd <= ready])];
+}"""
+
+
 class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves files, and says nothing."""
+
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
 
 class StaticSite:
-    """`python -m http.server` for a folder, on loopback, which can be stopped while a page is open."""
+    """`python -m http.server` for a folder, on loopback, which can be stopped while a page is open.
+
+    Attributes:
+        url: where the page answers.
+    """
 
     def __init__(self, folder: Path):
         handler = functools.partial(Handler, directory=str(folder))
@@ -28,9 +44,16 @@ class StaticSite:
 
 
 class StaticVisit:
-    """An open page, which notes what goes wrong there.
+    """An open page, which holds everything that it needs, and notes what goes wrong there.
+
+    Args:
+        browser: playwright's browser.
+        url: where the page is served.
+        settings: of the browser's context, such as `viewport`.
 
     Attributes:
+        ready_s: seconds from the page's address until the page takes a sound.
+        fetched: address, bytes, and whether it came before that, of all that the page fetched.
         complaints: errors in the console and of the page's own code.
         foreign: requests to anybody but the page's own server.
     """
@@ -43,16 +66,19 @@ class StaticVisit:
         self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", self.note_request)
+        self.page.add_init_script(MARKS)
         self.page.goto(url)
         self.page.locator("html:is([data-state=complete], [data-state=failed])").wait_for(state="attached")
-        assert self.page.locator("html").get_attribute("data-state") == "complete", self.page.inner_text("#loading")
+        if self.page.locator("html").get_attribute("data-state") == "failed":
+            raise RuntimeError(f"{url}: {self.page.inner_text('#loading')}")
+        self.ready_s, self.fetched = self.page.evaluate(FETCHED)
 
     def note_request(self, request: Any) -> None:
         if not request.url.startswith((self.url, "blob:", "data:")):
             self.foreign.append(request.url)
 
     def judge(self, path: Path, machine: str | None = None, rate: float = 0.01) -> dict[str, Any]:
-        """What the page answers about a file: the payload of its pictures, or an `error`."""
+        """Return what the page answers about a file: the payload of its pictures, or an `error`."""
         self.page.evaluate("() => { document.getElementById('file').value = '' }")
         # Chosen without an event, so that the sound before is not judged anew.
         choose = "([id, wanted]) => { document.getElementById(id).value = wanted }"
@@ -62,8 +88,11 @@ class StaticVisit:
         return self.answer_to(lambda: self.page.set_input_files("#file", path))
 
     def answer_to(self, action: Any) -> dict[str, Any]:
-        """The page's answer to what a visitor does."""
+        """Return the page's answer to what a visitor does."""
         self.page.evaluate("() => { delete document.documentElement.dataset.answer }")
         action()
         self.page.locator("html[data-answer]").wait_for(state="attached")
         return json.loads(self.page.evaluate("() => document.documentElement.dataset.answer"))
+
+
+__all__ = ["StaticSite", "StaticVisit"]
