@@ -5,7 +5,6 @@ import copy
 import csv
 import functools
 import json
-import os
 import pickle
 import re
 from pathlib import Path
@@ -688,19 +687,6 @@ def test_about_is_shown_where_a_figure_could_not_be_measured(lack, tmp_path, mon
 # Phones, themes and people who see or point in other ways
 
 
-@pytest.fixture
-def screenshots(tmp_path) -> Path:
-    """Where pictures of every tab are kept to be looked at: the folder that SPACE_SCREENSHOTS names."""
-    folder = Path(os.environ.get("SPACE_SCREENSHOTS", str(tmp_path)))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def screenshot(page, path: Path) -> None:
-    page.mouse.move(0, 0)
-    page.screenshot(path=path, full_page=True)
-
-
 def use(page, tab: str, sounds: Path) -> None:
     """Open a tab, give it sounds, and wait for its answer."""
     files = {"Listen": ["faulty.wav"], "Compare": ["normal.wav", "faulty.wav"], "Timeline": ["long.wav"]}
@@ -741,7 +727,7 @@ def test_the_page_begins_in_the_theme_that_a_person_prefers(visit, scheme):
 
 
 @pytest.mark.slow
-def test_a_phone_shows_every_tab_without_scrolling_sideways_and_without_a_serious_fault(visit, sounds, screenshots):
+def test_a_phone_shows_every_tab_without_scrolling_sideways_and_without_a_serious_fault(visit, sounds):
     page = visit(390, 844)
     page.emulate_media(reduced_motion="reduce")
     for tab in TABS:
@@ -752,13 +738,12 @@ def test_a_phone_shows_every_tab_without_scrolling_sideways_and_without_a_seriou
         open_details(page)
         for theme in in_both_themes(page):
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
-            screenshot(page, screenshots / f"phone_{theme}_{tab.replace(' ', '_').lower()}.png")
             page.wait_for_timeout(500)  # Gradio fades in what it shows: half-way, its contrast is too low
             assert serious_faults(page) == [], (tab, theme)
 
 
 @pytest.mark.slow
-def test_axe_finds_no_serious_fault_in_any_tab(visit, sounds, screenshots):
+def test_axe_finds_no_serious_fault_in_any_tab(visit, sounds):
     page = visit()
     page.emulate_media(reduced_motion="reduce")
     for tab in TABS:
@@ -767,4 +752,3 @@ def test_axe_finds_no_serious_fault_in_any_tab(visit, sounds, screenshots):
         for theme in in_both_themes(page):
             page.wait_for_timeout(500)  # Gradio fades in what it shows: half-way, its contrast is too low
             assert serious_faults(page) == [], (tab, theme)
-            screenshot(page, screenshots / f"desktop_{theme}_{tab.replace(' ', '_').lower()}.png")
