@@ -16,12 +16,6 @@ import gc
 from pathlib import Path
 from urllib.parse import urlsplit
 
-
-# Until the detector is loaded nothing is garbage. The search for garbage among all imported objects took a tenth of the
-# time to the first verdict, and most of a second once more at the end.
-if __name__ == "__main__":
-    gc.disable()
-
 from evaluation.command import run
 from scoring.options import CLOSEST_MACHINE, FORMAT_OF_SUFFIX, SAMPLE_FORMATS, SETTLE_SECONDS, STANDARD_INPUT
 from scoring.rows import FORMATS
@@ -119,6 +113,9 @@ def check_address(parser: argparse.ArgumentParser, arguments: argparse.Namespace
 def main() -> int:
     """Score everything and return the exit code."""
     arguments = parse_arguments()
+    # Until the detector is loaded nothing is garbage. The search for garbage among all imported objects took a tenth of the
+    # time to the first verdict, and most of a second once more at the end.
+    gc.disable()
     # Imported here: torch and transformers take seconds, and --help and usage errors need neither.
     from scoring.session import score
 

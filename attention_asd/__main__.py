@@ -7,8 +7,8 @@
 `attention-asd COMMAND --help` explains a command. On several GPUs: `accelerate launch -m attention_asd train ...`.
 """
 
-import runpy
 import sys
+from importlib import import_module
 from pathlib import Path
 
 
@@ -17,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE / "clone" if (HERE / "clone").is_dir() else HERE.parent
 
-# Each command: what runs, and what its line of help says.
+# Each command: the program whose `main` runs, and what the command's line of help says.
 COMMANDS = {
     "score": ("score.py", "judge recordings, a folder, a stream, or a folder that is watched"),
     "train": ("train.py", "train a model on normal recordings"),
@@ -29,7 +29,7 @@ COMMANDS = {
     "push": ("scripts/push_to_hub.py", "upload a model, its Space, the data set or the metric to the Hub"),
     "convert": ("scripts/convert_original_checkpoint.py", "convert the authors' checkpoint"),
     "demo": ("scripts/demo.py", "train and judge synthetic machines, in a few minutes"),
-    "dcase": ("dcase2020_task2", "download DCASE 2020 Task 2, checked and resumable"),
+    "dcase": ("dcase2020_task2/__main__.py", "download DCASE 2020 Task 2, checked and resumable"),
 }
 
 
@@ -50,12 +50,14 @@ def main() -> None:
         print(f"error: no command {command!r}: expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     program = COMMANDS[command][0]
+    # A parser of arguments takes the command's name from here.
     sys.argv = [f"attention-asd {command}", *sys.argv[2:]]
     sys.path.insert(0, str(ROOT))
-    if program.endswith(".py"):
-        runpy.run_path(str(ROOT / program), run_name="__main__")
-    else:
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    module = import_module(program.removesuffix(".py").replace("/", "."))
+    # The help shows examples, which name the program as one starts it in a clone.
+    examples = str(module.__doc__).replace(f"python {program}", f"attention-asd {command}")
+    module.__doc__ = examples.replace(f"accelerate launch {program}", f"accelerate launch -m attention_asd {command}")
+    import_module("evaluation.command").run(module.main)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from .archives import ARCHIVES, SELECTIONS, ZENODO, Archive, ArchiveError
 from .clips import MACHINE_TYPES
@@ -55,7 +56,9 @@ def main(argv: Sequence[str] | None = None, archives: Collection[Archive] = ARCH
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line: `directory`, `name`, `types` (empty for all) and `base_url`."""
-    parser = argparse.ArgumentParser(prog="python -m dcase2020_task2", description=__doc__)
+    started_as = Path(sys.argv[0]).name
+    program = "python -m dcase2020_task2" if started_as == "__main__.py" else started_as
+    parser = argparse.ArgumentParser(prog=program, description="DCASE 2020 Challenge Task 2 as a plain folder.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
         "download",

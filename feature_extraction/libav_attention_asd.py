@@ -20,7 +20,10 @@ SIGNATURES = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
     (0, b"#!AMR", "amr"),
 )
-FULL_SCALE = {"u1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31}
+# FFmpeg's sample formats, of which planar ones have a "p" behind: their type, and the value of full scale.
+SAMPLES = {"u8": ("u1", 2**7), "s16": ("i2", 2**15), "s32": ("i4", 2**31), "flt": ("f4", 1), "dbl": ("f8", 1)}
+# FFmpeg's frame has places for so many planes. PyAV looks for their end, which more have not.
+MAX_CHANNELS = 8
 
 
 def libav_format(head: bytes) -> str | None:
@@ -87,11 +90,20 @@ def declared_frames(container: Any, stream: Any, kind: str, sampling_rate: int) 
 
 
 def samples_of(frame: Any) -> np.ndarray:
-    """Return the samples of a decoded `av.AudioFrame` as float32 `(frames, channels)`."""
-    samples = frame.to_ndarray()
-    samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
-    kind = samples.dtype.str[1:]
-    floats = samples.astype(np.float32)
-    if kind not in FULL_SCALE:
-        return floats
-    return (floats - 128.0 if kind == "u1" else floats) / np.float32(FULL_SCALE[kind])
+    """Return the samples of a decoded `av.AudioFrame` as float32 `(frames, channels)`.
+
+    PyAV's own `to_ndarray` reads beyond the planes of a frame of eight channels, which ends the process.
+
+    Raises:
+        ValueError: there are more channels than PyAV can read, or the samples are of another format.
+    """
+    channels, kind = frame.layout.nb_channels, frame.format.name.removesuffix("p")
+    if channels > MAX_CHANNELS:
+        raise ValueError(f"it has {channels} channels; of such a format up to {MAX_CHANNELS} can be read")
+    if kind not in SAMPLES:
+        raise ValueError(f"its samples are of the format {frame.format.name}; expected {', '.join(SAMPLES)}")
+    dtype, full_scale = SAMPLES[kind]
+    count, width = (channels, 1) if frame.format.is_planar else (1, channels)
+    planes = [np.frombuffer(plane, dtype, frame.samples * width) for plane in frame.planes[:count]]
+    samples = np.stack(planes, axis=1).reshape(-1, channels).astype(np.float32)
+    return (samples - 128.0 if kind == "u8" else samples) / np.float32(full_scale)

@@ -26,26 +26,26 @@ def main() -> None:
     # The launcher gives a CPU process one thread unless told otherwise.
     threads = str(os.cpu_count() or 1)
     launch = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_cpu_threads_per_process", threads)
-    call(*launch, "train.py", "--output_dir", output_dir, "--resume_from_checkpoint", "latest")
+    call(*launch, str(ROOT / "train.py"), "--output_dir", output_dir, "--resume_from_checkpoint", "latest")
 
-    room = ROOT / output_dir / "machine_room"
+    room = Path(output_dir) / "machine_room"
     truth = json.loads((room / "ground_truth.json").read_text(encoding="utf-8"))
     normal, faulty = normal_and_faulty_clip(room, truth)
     pictures = f"{output_dir}/pictures"
     for clip in (normal, faulty):
         machine = label_name("fan", parse_clip_name(clip).machine_id)
-        path = str(clip.relative_to(ROOT)) if clip.is_relative_to(ROOT) else str(clip)
         # 1 says that something is anomalous, as it should be for the second clip.
-        call("score.py", path, "--model", output_dir, "--machine", machine, "--picture", pictures, allowed=(0, 1))
+        flags = ("--model", output_dir, "--machine", machine, "--picture", pictures)
+        call(str(ROOT / "score.py"), str(clip), *flags, allowed=(0, 1))
     fault = truth[faulty.relative_to(room).as_posix()]
     print(f"\nThe second clip is synthetic and has the fault {fault['fault']!r} at severity {fault['severity']:.2f}.")
     print(f"Look at the attention maps and reasons in {pictures}, and at the figures in {output_dir}/evaluation.")
 
 
 def call(*command: str, allowed: tuple[int, ...] = (0,)) -> None:
-    """Run a Python command in the repository's root; end with its exit code where that is not `allowed`."""
+    """Run a Python command; end with its exit code where that is not `allowed`."""
     print("$", " ".join(command), flush=True)
-    code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
+    code = subprocess.run([sys.executable, *command]).returncode
     if code not in allowed:
         sys.exit(code)
 

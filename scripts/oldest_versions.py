@@ -67,7 +67,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{name}: the oldest versions, with {', '.join(extras)}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             python = make_environment(Path(folder), extras)
-            command = [str(python), "-m", "pytest", "-q", *(for_pytest or [*tests, "-m", "not slow"])]
+            # As .ci/run: two workers, each with one thread.
+            command = [str(python), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
+            command += for_pytest or [*tests, "-m", "not slow"]
             alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
             alone["PATH"] = os.pathsep.join([str(python.parent), os.environ["PATH"]])
             failed |= subprocess.run(command, cwd=ROOT, env=alone).returncode

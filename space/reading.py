@@ -59,8 +59,9 @@ def read(extractor: Any, path: str, max_seconds: int) -> Sound:
 def source_samples_per_second(path: str) -> int:
     """Return rate times channels of a file, or 0 where libsndfile does not know the format."""
     try:
-        with soundfile.SoundFile(path) as file:
-            return file.samplerate * file.channels
+        # Without its name, by which soundfile would take a file called `.raw` for raw samples.
+        with open(path, "rb") as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+            return sound.samplerate * sound.channels
     except (soundfile.LibsndfileError, OSError):
         return 0
 

@@ -16,6 +16,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Threads split sums and so change their rounding. With one thread, here and in every process that a test starts, numbers
 # can be compared to the bit. The other cores are left to the other workers of pytest-xdist.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A GPU's kernels add in any order: two trainings with one seed differed there in their last bits.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Each worker of pytest-xdist has a cache of its own, and the user's cache stays as it is.
 HOME = tempfile.TemporaryDirectory(prefix="attention-asd-tests-")
 os.environ["HF_HOME"] = HOME.name

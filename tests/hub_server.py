@@ -162,7 +162,9 @@ def add_repository_routes(app: FastAPI, hub: HubServer) -> None:
         url = {"url": f"{hub.url}/{KINDS[kind]}{name}", "name": name}
         if (kind, name) in hub.repositories:
             return JSONResponse({"error": "You already created this repo", **url}, 409)
-        hub.repositories[kind, name] = Repository(kind, name, asked.get("visibility") == "private")
+        # huggingface_hub before 1 asks for the second.
+        private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        hub.repositories[kind, name] = Repository(kind, name, private)
         hub.repositories[kind, name].commit("main", {}, "initial commit")
         return url
 

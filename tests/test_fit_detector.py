@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from evaluation.decisions import evaluate_decisions, share
@@ -91,13 +92,25 @@ def test_shares_have_wilsons_interval():
     assert share(np.zeros(3, bool), np.zeros(3, bool)) is None
 
 
-def test_detector_is_fitted_anew_without_training(sound_folder, small_model, small_extractor, tmp_path, run_script):
+def test_a_detector_fitted_anew_is_told_of_silent_copied_clipped_and_unusual_clips(
+    sound_folder, small_model, small_extractor, tmp_path, run_script
+):
     model = small_model(id2label=dict(enumerate(["fan_id_00", "fan_id_02", "pump_id_00", "pump_id_02"])))
     model.save_pretrained(tmp_path / "model")
     small_extractor.save_pretrained(tmp_path / "model")
-    run = run_script("scripts/fit_detector.py", "--model", tmp_path / "model", "--data_dir", sound_folder())
+    folder = sound_folder()
+    clip = str(folder / "fan" / "train" / "normal_id_00_0000009{}.wav").format
+    first, _ = soundfile.read(folder / "fan" / "train" / "normal_id_00_00000000.wav")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(16_000)
+    for number, sound in enumerate([np.zeros(16_000), first, np.clip(20 * first, -1, 1), noise]):
+        soundfile.write(clip(number), sound, 16_000)
+    run = run_script("scripts/fit_detector.py", "--model", tmp_path / "model", "--data_dir", folder)
     assert run.returncode == 0, run.stderr
-    assert "4 machine IDs, fitted on 24 clips, default back end spectrum" in run.stdout
+    assert "Silent, left out: normal_id_00_00000090.wav." in run.stderr
+    assert "Copy of another, left out: normal_id_00_00000091.wav." in run.stderr
+    assert "Clipped, record at a lower gain: normal_id_00_00000092.wav." in run.stderr
+    assert "fan_id_00: unlike the rest, listen again: normal_id_00_00000093.wav" in run.stdout
+    assert "4 machine IDs, fitted on 26 clips, default back end spectrum" in run.stdout
     detector = AnomalyDetector.from_pretrained(tmp_path / "model")
     assert detector.machines == ["fan_id_00", "fan_id_02", "pump_id_00", "pump_id_02"]
 

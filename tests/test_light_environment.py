@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # What the project needs for other jobs, and what comes with that.
 ABSENT = (
     "accelerate av datasets evaluate gradio httpx matplotlib multiprocess nncf onnx onnxruntime openvino pandas PIL psutil "
-    "pyarrow requests scipy sklearn tensorboard torchcodec xxhash"
+    "pyarrow scipy sklearn tensorboard torchcodec xxhash"
 ).split()
+NEEDED = [name for name in requires("huggingface_hub") or [] if "extra ==" not in name]
+if not any(name.startswith("requests") for name in NEEDED):  # before 1 there is requests among them
+    ABSENT.append("requests")
 
 # As score.py starts, in an interpreter that finds none of these packages.
 START = """

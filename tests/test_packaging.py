@@ -68,6 +68,21 @@ def test_a_source_distribution_holds_the_repository(distributions):
     assert wanted <= names
 
 
+def test_the_wheel_of_a_source_distribution_is_the_wheel_of_the_clone(distributions, tmp_path):
+    with tarfile.open(next(distributions.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tree,) = tmp_path.iterdir()
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", str(tmp_path / "dist")]
+    subprocess.run(command, cwd=tree, check=True, capture_output=True)
+    (again,), (wheel,) = (tmp_path / "dist").iterdir(), distributions.glob("*.whl")
+    assert contents(again) == contents(wheel)
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 @pytest.mark.slow
 def test_a_wheel_is_installed_judges_a_recording_and_is_removed_without_a_trace(distributions, tmp_path):
     import numpy as np
@@ -103,7 +118,14 @@ def test_every_command_of_a_wheel_explains_itself(unpacked, warm_python, tmp_pat
     for name, process in started.items():
         help_text, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-        assert help_text.startswith("usage: "), name
+        assert help_text.startswith(f"usage: attention-asd {name} "), help_text
+        # An example in the help can be typed as it stands.
+        assert f"python {COMMANDS[name][0]}" not in help_text
+
+
+def test_a_program_of_a_clone_explains_itself_by_its_own_name(warm_python, tmp_path):
+    help_text, _ = warm_python.start([str(ROOT / "score.py"), "--help"], tmp_path).communicate(timeout=120)
+    assert help_text.startswith("usage: score.py ") and "python score.py recording.wav" in help_text
 
 
 def test_an_unknown_command_is_refused_and_the_known_ones_are_named(unpacked):

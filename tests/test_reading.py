@@ -272,6 +272,26 @@ def test_a_phones_file_that_was_cut_off_is_refused_or_has_a_note(tmp_path, suffi
     assert len(notes) == 1 and notes[0].startswith("the header says 2.")
 
 
+@pytest.mark.parametrize(("suffix", "codec", "layout"), [("m4a", "aac", "7.1"), ("mka", "pcm_s32le", "hexadecagonal")])
+def test_a_file_of_many_channels_is_read_or_refused_and_ends_no_process(tmp_path, suffix, codec, layout):
+    """FFmpeg has planes for eight channels, and PyAV looked for a ninth."""
+    av = pytest.importorskip("av", reason="PyAV is not installed: pip install av")
+    path, channels = tmp_path / f"many.{suffix}", av.AudioLayout(layout).nb_channels
+    with av.open(path, "w", format={"m4a": "ipod", "mka": "matroska"}[suffix]) as container:
+        stream = container.add_stream(codec, rate=48_000, layout=layout)
+        samples = (16_000 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000)).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(np.repeat(samples, channels)[None], format="s16", layout=layout)
+        frame.sample_rate = 48_000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    if channels > 8:
+        with pytest.raises(AudioReadError, match=r"many\.mka: .*it has 16 channels; .* up to 8 can be read"):
+            read(path)
+        return
+    samples, notes = read(path)
+    assert samples[RATE // 4 : RATE // 2].std() == pytest.approx(16_000 / 2**15 / 2**0.5, rel=0.2) and notes == []
+
+
 def test_without_pyav_the_error_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioReadError, match=r"audio data: AAC, M4A, .* pip install 'attention-asd\[audio\]'"):

@@ -2,8 +2,10 @@
 
 import io
 import mmap
+import multiprocessing
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
+from tqdm.auto import tqdm
 
 from evaluation.command import run
 from feature_extraction import AttentionAsdFeatureExtractor
 from feature_extraction.unfinished_attention_asd import NamelessFile
+from research.reliability.__main__ import PARTS, main
 from research.reliability.arrivals import Arrival
 from research.reliability.compiled import CraftedExports
 from research.reliability.full_disk import FullDisk, fill, small_disk
@@ -74,15 +78,17 @@ def test_on_a_full_disk_old_files_stay_whole_and_the_error_names_what_was_writte
     assert not tally.failures and count(tally, "refused, then ended as if undisturbed") == 2
 
 
+def _decode(recordings: list[str], folder: Path) -> None:
+    run(lambda: WaveformBank(recordings, [0] * 12, EXTRACTOR, folder, False).clip_length * 0)
+
+
 def test_a_disk_without_room_for_the_decoded_clips_is_an_error_and_kills_nobody(tmp_path):
     recordings = sorted(map(str, write_recordings(tmp_path / "recordings", clips=4).rglob("*.wav")))
     try:
         with small_disk(tmp_path / "disk") as disk:
             fill(disk, left=64_000)
             # A process of its own, which a signal would end.
-            bank = Forked(
-                lambda: run(lambda: WaveformBank(recordings, [0] * 12, EXTRACTOR, disk, False).clip_length * 0)
-            )
+            bank = Forked(_decode, recordings, disk)
             assert bank.wait() == 2 and "The disk is full" in bank.output, bank.output
             assert [path.name for path in disk.iterdir()] == ["filler"]
     except ImportError as error:
@@ -128,10 +134,26 @@ def test_a_damaged_header_cannot_send_a_reader_out_of_its_file(offset):
     assert file.seek(2) == 2 and file.seek(offset) == 2
 
 
+def _end_in_a_progress_bar() -> None:
+    with tqdm.get_lock():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _show_a_progress_bar() -> None:
+    list(tqdm(range(3)))
+
+
+def test_a_process_that_is_killed_while_it_writes_a_progress_bar_holds_up_no_other(monkeypatch):
+    monkeypatch.setattr("research.reliability.processes.PATIENCE_SECONDS", 20.0)
+    list(tqdm(range(3)))  # this process has the lock of its own bars
+    assert Forked(_end_in_a_progress_bar).wait() == -signal.SIGKILL
+    assert Forked(_show_a_progress_bar).wait() == 0
+
+
 class _Troublesome:
     """Each case of it goes wrong in another way, but the last."""
 
-    title, cpu_seconds, seconds = "trouble", 5.0, 4.0
+    title, cpu_seconds, seconds, starts_processes = "trouble", 5.0, 4.0, False
 
     def check(self, case: int) -> list[tuple[str, str]]:
         if case == 0:
@@ -144,6 +166,39 @@ class _Troublesome:
         elif case == 3:
             raise TypeError("no sentence")
         return [("trouble", "none")]
+
+
+class _Interrupted:
+    """The fourth case of it sends a signal to the programme, and would go on for long."""
+
+    title, cpu_seconds, seconds, starts_processes = "trouble", 5.0, 60.0, False
+    signal_number = signal.SIGINT
+
+    def __init__(self, seed: int, folder: Path):
+        self.number = self.signal_number
+
+    def check(self, case: int) -> list[tuple[str, str]]:
+        programme = multiprocessing.parent_process()
+        assert programme and programme.pid
+        if case == 3:
+            os.kill(programme.pid, self.number)
+            time.sleep(60)
+        return [("trouble", "none")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_programme_in_the_background_that_is_ended_by_a_signal_has_written_its_table(tmp_path, monkeypatch, number):
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(sys, "argv", ["reliability", "--parts", "sounds", "models", "--output", str(page)])
+    monkeypatch.setattr(_Interrupted, "signal_number", number)
+    monkeypatch.setitem(PARTS, "sounds", (_Interrupted, 1.0))
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert main() == 0
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert "| trouble | 3 " in page.read_text() and "ended the run early" in page.read_text()
 
 
 def test_the_programme_counts_a_crash_a_hang_greed_and_an_exception_and_goes_on():

@@ -92,7 +92,10 @@ def test_gradio_client_gets_the_pipelines_json(client, sounds, detect):
     assert client.predict(api_name="/machines") == detect.detector.machines
 
 
-def test_gradio_client_is_told_what_is_wrong(client, sounds):
+def test_gradio_client_is_told_what_is_wrong(client, sounds, tmp_path):
+    (tmp_path / "bare.raw").write_bytes(bytes(1000))
+    with pytest.raises(gradio_client.exceptions.AppError, match="bare.raw: cannot be read as audio"):
+        client.predict(gradio_client.handle_file(tmp_path / "bare.raw"), api_name="/detect")
     broken = gradio_client.handle_file(sounds / "broken.wav")
     with pytest.raises(gradio_client.exceptions.AppError, match="broken.wav: cannot be read as audio"):
         client.predict(broken, api_name="/detect")

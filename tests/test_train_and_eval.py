@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import write_sounds
 from safetensors.torch import load_file
@@ -238,6 +240,18 @@ def test_bfloat16_checkpointed_attention_and_a_tracker_work_together(sound_folde
     assert load_file(output / "model.safetensors")["arcface.weight"].dtype == torch.float32
 
 
+def test_a_compiled_training_is_not_compiled_anew_at_every_update(sound_folder, warm_python, tmp_path):
+    settings = {"num_train_epochs": 1, "per_device_train_batch_size": 2, "validation_fraction": 0}
+    command = [str(ROOT / "train.py"), *flags(sound_folder(), tmp_path / "out", **settings)]
+    # What `accelerate launch --dynamo_backend eager` sets: the graph is traced, and no C++ is compiled from it.
+    compiled = {"ACCELERATE_DYNAMO_BACKEND": "eager", "ACCELERATE_DYNAMO_USE_DYNAMIC": "False"}
+    process = warm_python.start(command, ROOT, **compiled)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    # 12 updates; PyTorch gives up and warns at 8 graphs.
+    assert "12/12" in errors and "recompile" not in errors
+
+
 def test_training_anew_into_a_used_directory_does_not_mix_with_the_run_before(sound_folder, train, tmp_path):
     folder, output = sound_folder(), tmp_path / "out"
     assert train(folder, output, num_train_epochs=3, validation_fraction=0).returncode == 0
@@ -268,11 +282,14 @@ def test_a_flag_that_cannot_be_is_refused_by_its_name(tmp_path, flag, value):
         parse_arguments(flags(tmp_path, tmp_path / "out", **{flag: value}))
 
 
-def test_a_broken_training_clip_is_named_and_left_out(sound_folder, train, tmp_path):
+def test_broken_and_silent_training_clips_are_named_and_left_out(sound_folder, train, tmp_path):
     folder, output = sound_folder(), tmp_path / "out"
-    (folder / "fan" / "train" / "normal_id_00_00000099.wav").write_bytes(b"")
+    clips = folder / "fan" / "train"
+    (clips / "normal_id_00_00000099.wav").write_bytes(b"")
+    soundfile.write(clips / "normal_id_00_00000098.wav", np.zeros(16_000), 16_000)
     done = train(folder, output, num_train_epochs=1)
     assert "normal_id_00_00000099.wav" in done.stderr
+    assert "Silent, left out: normal_id_00_00000098.wav." in done.stderr
     assert json.loads((output / "all_results.json").read_text())["train_clips"] == 24
     assert done.returncode != 0, "a broken input must be told by the exit code"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError  # pyright: ignore[reportPrivateImportUsage]  # the client's own
 
 import feature_extraction
 import modeling
@@ -125,8 +125,8 @@ def check_token() -> None:
         raise ValueError(f"pushing to the Hub needs an access token, and there is none. {how}")
     try:
         HfApi().whoami()
-    except HfHubHTTPError as error:
-        if error.response.status_code != 401:
+    except HTTPError as error:  # huggingface_hub before 1 raises the plain one here
+        if getattr(getattr(error, "response", None), "status_code", None) != 401:
             raise
         raise ValueError(f"{HfApi().endpoint} does not accept the access token. {how}") from None
 

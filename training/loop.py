@@ -146,7 +146,9 @@ class TrainingLoop:
                 key = (self.arguments.seed, micro_step, self.accelerator.process_index)
                 share, partner = draw_mixup(len(labels), self.arguments.mixup_alpha, *key)
                 partner = partner.to(self.accelerator.device)
-                mixing = {"mixup_partner": partner, "mixup_lambda": share}
+                # As a number, each share would be compiled anew by torch.compile (--dynamo_backend). The tensor has all digits.
+                share_tensor = torch.tensor(share, dtype=self.loss_sum.dtype, device=self.accelerator.device)
+                mixing = {"mixup_partner": partner, "mixup_lambda": share_tensor}
             inputs = self.clips.bank.inputs(samples, self.feature_extractor, share, partner)
             loss = self.network(**inputs, labels=labels, **mixing).loss
             self.accelerator.backward(loss)

@@ -4,10 +4,12 @@
     python -m research.reliability --parts kills --cases 70
     python -m research.reliability --parts models --case 1234
 
-The parts share the minutes. Kills take most of them, because each lets a whole training, export or evaluation run.
+The parts share the minutes. Kills take most of them, because each lets a whole training, export or evaluation run. SIGINT
+(Ctrl-C) and SIGTERM end the run early: its report has what was found until then.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -63,6 +65,9 @@ def chosen_cases(arguments: argparse.Namespace, until: float) -> tuple[Iterable[
 def main() -> int:
     """Run the programme, and return 1 where a case failed."""
     arguments = parse_arguments()
+    # A shell without job control, as in a script, lets a background process ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     shares = {name: PARTS[name][1] for name in arguments.parts}
     command, revision, failed = " ".join(["python -m research.reliability", *sys.argv[1:]]), commit(), 0
     for name in arguments.parts:
@@ -81,6 +86,8 @@ def main() -> int:
         failed += len(tally.failures)
         if arguments.output:  # after each part, as the whole takes long
             write_page(arguments.output, section, [made.title for made, _ in PARTS.values()])
+        if tally.is_cut_off:
+            break
     return int(failed > 0)
 
 

@@ -61,7 +61,7 @@ class CraftedExports:
     """
 
     title = "Crafted exports, run by the compiled engine under gcc's address and undefined-behavior sanitizers"
-    cpu_seconds, seconds = 300.0, 300.0
+    cpu_seconds, seconds, starts_processes = 300.0, 300.0, False
 
     def __init__(self, seed: int, folder: Path):
         from engines.native_attention_asd import FLAGS, SOURCE, compile_source

@@ -1,6 +1,5 @@
 """Operations on a disk that fills up: old files stay whole, one line says so, and with space made all is as undisturbed."""
 
-import ctypes
 import os
 import re
 import subprocess
@@ -15,8 +14,6 @@ from .operations import OPERATIONS, Operations
 
 # Room for what every operation makes, twice: two checkpoints of the paper's network are 21 MB.
 DISK_MIB = 160
-# Linux's number for a set of mounts of one's own.
-CLONE_NEWNS = 0x20000
 SAYS_SO = ("disk is full", "No space left on device")
 
 
@@ -33,7 +30,7 @@ class FullDisk:
     """
 
     title = "Operations on a disk that fills up"
-    cpu_seconds, seconds = 600.0, 600.0
+    cpu_seconds, seconds, starts_processes = 600.0, 600.0, True
 
     def __init__(self, seed: int, folder: Path, kinds: tuple[str, ...] = OPERATIONS):
         with small_disk(folder / "disk"):
@@ -43,7 +40,6 @@ class FullDisk:
 
     def check(self, case: int) -> list[tuple[str, str]]:
         """Begin an operation on a disk that is nearly full, look at what is left, make space, and begin it again."""
-        take_own_mounts()
         kind, generator = self.kinds[case % len(self.kinds)], generator_of(self.seed, case)
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch, small_disk(Path(scratch) / "disk") as disk:
             directory = disk / kind
@@ -68,12 +64,6 @@ def check_message(output: str, disk: Path) -> None:
     assert any(words in errors[0] for words in SAYS_SO), output
 
 
-def take_own_mounts() -> None:
-    """Let what this process mounts from now on be seen by it and its children alone, and go with them when they are killed."""
-    if ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0:
-        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-
-
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
     """Mount a small file system, which is in memory, on a new folder.
@@ -90,7 +80,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        # Lazily: this process may still have a file of a model mapped.
+        # Lazily: a process that is just ending may still have a file of a model mapped.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
         folder.rmdir()
 

@@ -25,7 +25,7 @@ class DisturbedOperations(ABC):
     """
 
     title: str
-    cpu_seconds, seconds = 600.0, 600.0
+    cpu_seconds, seconds, starts_processes = 600.0, 600.0, True
 
     def __init__(self, seed: int, folder: Path, kinds: tuple[str, ...] = OPERATIONS):
         self.seed, self.folder, self.kinds, self.operations = seed, folder, kinds, Operations(folder, kinds)

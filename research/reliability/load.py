@@ -4,7 +4,8 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +49,14 @@ class Measured:
     latencies: list[float] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def cut_off_by_signal(self) -> Iterator[None]:
+        """Let `KeyboardInterrupt` end the block, and note that."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.tally.is_cut_off = True
 
     def count(self, kind: str, outcome: str) -> None:
         """Count an outcome."""

@@ -39,7 +39,7 @@ class ModelFiles:
     """Damage to a model's files, of a stranger who renews the digests and of a disk that does not."""
 
     title = "Damaged model files"
-    cpu_seconds, seconds = 20.0, 120.0
+    cpu_seconds, seconds, starts_processes = 20.0, 120.0, False
 
     def __init__(self, seed: int, folder: Path, engines: Sequence[str] = tuple(EXPORTED)):
         self.seed, self.folder = seed, folder
@@ -51,7 +51,7 @@ class ModelFiles:
             exported = write_export(folder / engine, model, recordings, engine)
             self.sources |= dict.fromkeys(EXPORTED[engine], exported)
             if engine == "native-int16":
-                load_pipeline(exported)  # compiles the engine, which the processes forked from this one then have
+                load_pipeline(exported)  # compiles the engine into the cache, for the processes of the cases
         self.names = list(self.sources)
 
     def check(self, case: int) -> list[tuple[str, str]]:

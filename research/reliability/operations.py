@@ -4,7 +4,6 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from engines import load_pipeline
 from evaluation.command import run
 from machine_room.generate import generate_machine_room
 
-from .processes import Forked
+from .processes import Forked, apart
 from .small_model import MACHINES, recording, write_export, write_model, write_other_model, write_recordings
 
 
@@ -23,8 +22,8 @@ TRAINING = (
     "--resume_from_checkpoint latest"
 ).split()
 ROOM: dict[str, Any] = {
-    "clip_seconds": 2.0, "machine_types": ["fan"], "ids_per_type": 2, "train_clips": 4, "test_normal_clips": 1,
-    "test_anomalous_clips": 1, "num_workers": 1, "progress": False,
+    "clip_seconds": 2.0, "machine_types": ["fan"], "ids_per_type": 2, "train_clips": 24, "test_normal_clips": 4,
+    "test_anomalous_clips": 4, "num_workers": 1, "progress": False,
 }  # fmt: skip
 ENGINE = "native-int16"
 # Of an evaluation before, which a new one replaces.
@@ -99,11 +98,7 @@ class Operations:
         if kind in scripts:
             name, *arguments = scripts[kind]
             return Forked.script(str(name), *arguments)
-        functions: dict[str, Callable[[], object]] = {
-            "save": lambda: load_pipeline(self.second).save_pretrained(directory),
-            "prepare": lambda: generate_machine_room(directory, **ROOM),
-        }
-        return Forked(lambda: run(lambda: None if functions[kind]() else None))
+        return Forked(save, self.second, directory) if kind == "save" else Forked(make_room, directory)
 
     def state(self, kind: str, directory: Path) -> Any:
         """What an operation has made, in a form that can be compared."""
@@ -114,7 +109,9 @@ class Operations:
             return {row["file"]: (row["verdict"], row["score"], row["machine"]) for row in rows}
         if kind == "evaluate":
             results = json.loads((directory / "results.json").read_text())
-            return {name: results[name] for name in ("auc", "pauc") if name in results}
+            scores = {file.name: file.read_text() for file in directory.glob("anomaly_score_*.csv")}
+            assert len(scores) == len(MACHINES), scores
+            return {name: results[name] for name in ("auc", "pauc") if name in results} | scores
         if kind == "prepare":
             return {
                 str(file.relative_to(directory)): file.read_bytes()
@@ -150,8 +147,27 @@ def sizes_by_inode(directory: Path) -> dict[int, int]:
     return {status.st_ino: status.st_size for status in found}
 
 
+def save(model: Path, directory: Path) -> None:
+    """Save a copy of a model, and end the process as a command does."""
+    run(lambda: load_pipeline(model).save_pretrained(directory))
+
+
+def make_room(directory: Path) -> None:
+    """Make synthetic clips, and end the process as a command does."""
+
+    def make() -> None:
+        generate_machine_room(directory, **ROOM)
+
+    run(make)
+
+
 def fingerprint(directory: Path) -> tuple[Any, ...]:
-    """What tells a model from another: its engine, its cosines for a recording, and its thresholds."""
+    """What tells a model from another, found in a process of its own: damaged weights could end the process."""
+    return apart(read_fingerprint, directory)
+
+
+def read_fingerprint(directory: Path) -> tuple[Any, ...]:
+    """The cosines for a recording, the detector's back end, its machines and their thresholds."""
     pipe = load_pipeline(directory)
     cosines = pipe.run_network([recording(MACHINES[0], 0)]).cosines
     detector = pipe.detector

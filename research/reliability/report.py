@@ -50,6 +50,8 @@ def section_of(title: str, tally: Tally, command: str, revision: str) -> str:
     if tally.cpu_seconds:
         seconds, memory = f"{tally.cpu_seconds:.1f} s of processor time", f"{tally.memory_mib:.0f} MiB"
         paragraphs.append(f"The longest case took {seconds}, the largest {memory}.")
+    if tally.is_cut_off:
+        paragraphs.append("A signal ended the run early. The case that was under way is not counted.")
     if tally.failures:
         lines = [f"- case {case}: {message.strip().splitlines()[-1][:300]}" for case, message in tally.failures[:20]]
         paragraphs += ["Failed:", "\n".join(lines)]

@@ -37,7 +37,7 @@ class Sounds:
     """Damage to sound files, read as the pipeline reads them, from bytes or from a path."""
 
     title = "Damaged sound files"
-    cpu_seconds, seconds = 10.0, 60.0
+    cpu_seconds, seconds, starts_processes = 10.0, 60.0, False
 
     def __init__(self, seed: int, folder: Path):
         self.seed, self.folder = seed, folder

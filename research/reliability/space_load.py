@@ -2,10 +2,6 @@
 
 import math
 import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -19,10 +15,10 @@ import numpy as np
 import soundfile
 
 from engines import load_pipeline
+from research.space.server import SPACE, SpaceServer
 
 from .damage import generator_of
 from .load import Load, Measured
-from .processes import ROOT
 from .small_model import MACHINES, SAMPLING_RATE, recording, write_model, write_recordings
 from .trials import Tally
 
@@ -30,7 +26,7 @@ from .trials import Tally
 CLIENTS = 4
 # A client's pause between two requests, on average.
 PAUSE_SECONDS = 1.0
-ANSWER_SECONDS, START_SECONDS, STOP_SECONDS = 120.0, 600.0, 60.0
+ANSWER_SECONDS = 120.0
 RECORDINGS = 8
 BROKEN = (
     b"",
@@ -58,7 +54,7 @@ class SpaceLoad(Load):
     def __init__(self, seed: int, folder: Path):
         import gradio_client
 
-        self.seed, self.folder, self.make_client = seed, folder, gradio_client.Client
+        self.seed, self.folder = seed, folder
         self.handle = gradio_client.handle_file
         self.model = write_model(folder / "model", write_recordings(folder / "recordings", clips=8))
         self.expected = self.judge_recordings()
@@ -88,33 +84,40 @@ class SpaceLoad(Load):
 
     def run(self, until: float) -> Tally:
         """See `Load`."""
-        measured, server = Measured(), Server(self.folder, self.model)
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+        measured, server = Measured(), SpaceServer(self.folder / "server", SPACE, MODEL_ID=str(self.model))
+        is_over = threading.Event()
+        clients = [
+            threading.Thread(target=self.be_client, args=(server, number, is_over, measured))
+            for number in range(CLIENTS)
+        ]
         try:
-            clients = [
-                threading.Thread(target=self.be_client, args=(server.url, number, until, measured))
-                for number in range(CLIENTS)
-            ]
             for client in clients:
                 client.start()
-            while any(client.is_alive() for client in clients):
-                measured.look_at_memory(server.process.pid)
-                time.sleep(0.5)
+            with measured.cut_off_by_signal():
+                while time.monotonic() < until:
+                    measured.look_at_memory(server.process.pid)
+                    time.sleep(0.5)
+            is_over.set()
+            for client in clients:
+                client.join()
         finally:
-            log, is_clean = server.stop()
+            is_over.set()
+            server.stop()
         # Gradio prints one for what no client of its own sends. The app's code is not on its way.
-        for printed in log.split("Traceback (most recent call last)")[1:]:
-            if str(ROOT / "space") in printed:
+        for printed in server.log.read_text(encoding="utf-8").split("Traceback (most recent call last)")[1:]:
+            if str(SPACE) in printed:
                 measured.fail(-1, f"the app printed {printed[:2000]}")
-        if not is_clean:
+        if server.temporary.exists():
             measured.fail(-1, "files of users outlived the server")
         return measured.finish()
 
-    def be_client(self, url: str, number: int, until: float, measured: Measured) -> None:
+    def be_client(self, server: SpaceServer, number: int, is_over: threading.Event, measured: Measured) -> None:
         """Send requests one after the other, as one user's program does."""
         generator = generator_of(self.seed, number)
-        client = self.make_client(url, verbose=False, httpx_kwargs={"timeout": ANSWER_SECONDS})
+        client = server.client()
         kinds, weights = list(self.requests), [weight for weight, _ in self.requests.values()]
-        while time.monotonic() < until:
+        while not is_over.is_set():
             kind = str(generator.choice(kinds, p=weights))
             began = time.monotonic()
             try:
@@ -198,57 +201,3 @@ def refused(client: Any, arguments: tuple[Any, ...], name: str) -> str:
         assert name in str(error), error
         return "refused"
     raise AssertionError(f"answered {answer}")
-
-
-class Server:
-    """`python app.py` as a process of its own.
-
-    Args:
-        folder: gets the log and the files of users.
-        model: directory of the model.
-    """
-
-    def __init__(self, folder: Path, model: Path):
-        self.folder, self.log = folder, folder / "log.txt"
-        self.temporary = folder / "temporary"
-        self.temporary.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
-        # The app must not need this project's modules.
-        kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "GRADIO_TEMP_DIR")}
-        kept |= {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "TMPDIR": str(self.temporary)}
-        kept |= {"HF_MODULES_CACHE": str(folder / "modules"), "MODEL_ID": str(model)}
-        with open(self.log, "w", encoding="utf-8") as log:
-            command = [sys.executable, "app.py"]
-            self.process = subprocess.Popen(command, cwd=ROOT / "space", env=kept, stdout=log, stderr=subprocess.STDOUT)
-        self.wait_until_it_answers()
-
-    def wait_until_it_answers(self) -> None:
-        """Wait for the first answer.
-
-        Raises:
-            RuntimeError: the server has ended, or does not answer.
-        """
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.url}/config", timeout=5).close()  # noqa: S310  # http on loopback
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    self.stop()
-                    raise RuntimeError(f"the app did not start: {self.log.read_text()}") from None
-            time.sleep(0.5)
-
-    def stop(self) -> tuple[str, bool]:
-        """End the server. Returns what it printed, and whether no file of a user is left."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        return self.log.read_text(), not list(self.temporary.glob("space-*"))

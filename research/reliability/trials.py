@@ -10,30 +10,34 @@ import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
+
+from .processes import CONTEXT, limit_memory
 
 
 # What one case may take. The inputs are some seconds of sound and models of some kB.
 MAX_MEMORY_MIB = 512
-# A process that asks for so much more gets none: the machine stays usable.
-MORE_MEMORY_BYTES = 4 * 2**30
 
 
 class Part(Protocol):
     """A part of the programme: one kind of damage.
 
+    A process of its own gets a pickled copy of the part.
+
     Attributes:
         title: what is tried, in a few words.
         cpu_seconds: a case that computes longer has failed.
         seconds: a case that lasts longer is ended, and has failed.
+        starts_processes: whether a case does nothing but start processes, and needs none of its own.
     """
 
     title: str
     cpu_seconds: float
     seconds: float
+    starts_processes: bool
 
     def check(self, case: int) -> list[tuple[str, str]]:
         """Try one case.
@@ -57,6 +61,7 @@ class Tally:
         cpu_seconds: the most that a case computed.
         memory_mib: the most by which a case raised the peak of its process.
         remarks: what else a report says, in Markdown.
+        is_cut_off: whether a signal ended the part before its time.
     """
 
     outcomes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -64,11 +69,17 @@ class Tally:
     cpu_seconds: float = 0.0
     memory_mib: float = 0.0
     remarks: list[str] = field(default_factory=list)
+    is_cut_off: bool = False
 
     @property
     def cases(self) -> int:
         """The number of cases."""
         return sum(counts.total() for counts in self.outcomes.values())
+
+    def add(self, outcomes: Iterable[tuple[str, str]]) -> None:
+        """Count the outcomes of a case."""
+        for kind, outcome in outcomes:
+            self.outcomes[kind][outcome] += 1
 
     def fail(self, case: int, message: str) -> None:
         """Count a case that failed, and say so at once."""
@@ -78,35 +89,53 @@ class Tally:
 
 
 def try_cases(part: Part, cases: Iterable[int], until: float = float("inf")) -> Tally:
-    """Try cases in processes forked from this one; a new one takes the place of one that ended. Ctrl-C ends the part early.
+    """Try cases in processes; a new one takes the place of one that ended. `KeyboardInterrupt` ends the part early.
 
     Args:
         part: the part of the programme.
         cases: their numbers.
         until: the time of `time.monotonic` after which no case begins.
     """
-    tally, left = Tally(), iter(cases)
-    with suppress(KeyboardInterrupt):
-        while Worker(part, left, until).run(tally):
-            pass
+    tally = Tally()
+    left = takewhile(lambda case: time.monotonic() < until, cases)
+    try:
+        if part.starts_processes:
+            for case in left:
+                try_here(part, case, tally)
+        else:
+            while Worker(part, left).run(tally):
+                pass
+    except KeyboardInterrupt:
+        tally.is_cut_off = True
+        for process in multiprocessing.active_children():
+            process.kill()
     return tally
+
+
+def try_here(part: Part, case: int, tally: Tally) -> None:
+    """Try one case in this process."""
+    try:
+        outcomes = part.check(case)
+    except Exception:
+        tally.fail(case, traceback.format_exc())
+    else:
+        tally.add(outcomes)
 
 
 class Worker:
     """A process that tries cases one after the other until one of them ends it."""
 
-    def __init__(self, part: Part, cases: Iterator[int], until: float):
-        self.part, self.cases, self.until = part, cases, until
+    def __init__(self, part: Part, cases: Iterator[int]):
+        self.part, self.cases = part, cases
 
     def run(self, tally: Tally) -> bool:
         """Try cases. Returns whether there may be more of them."""
-        context: Any = multiprocessing.get_context("fork")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(self.part, theirs, ours))
+        ours, theirs = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=serve, args=(self.part, theirs))
         process.start()
         theirs.close()
         is_alive = True
-        while is_alive and time.monotonic() < self.until and (case := next(self.cases, None)) is not None:
+        while is_alive and (case := next(self.cases, None)) is not None:
             is_alive = self.try_one(case, ours, process, tally)
         ours.close()
         process.join()
@@ -121,7 +150,7 @@ class Worker:
             return False
         try:
             outcomes, message, cpu_seconds, memory_mib = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             process.join()
             tally.fail(case, f"its process ended with code {process.exitcode}")
             return False
@@ -132,24 +161,20 @@ class Worker:
         if message:
             tally.fail(case, message)
         else:
-            for kind, outcome in outcomes:
-                tally.outcomes[kind][outcome] += 1
+            tally.add(outcomes)
         # The peak of a process never falls: another one can be measured again.
         return memory_mib < MAX_MEMORY_MIB
 
 
-def serve(part: Part, pipe: Any, other_end: Any) -> None:
+def serve(part: Part, pipe: Any) -> None:
     """Try the cases that come through the pipe, in a process of its own."""
-    other_end.close()  # or the pipe would never end here
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # C libraries write of each damaged file there.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     # What Python prints of an error that it cannot raise, in a callback of a C library, a user would see.
     unraised: list[str] = []
     sys.unraisablehook = lambda unraisable: unraised.append(repr(unraisable.exc_value))
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
-    most = pages * resource.getpagesize() + MORE_MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    limit_memory()
     while True:
         try:
             case = pipe.recv()

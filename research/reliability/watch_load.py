@@ -56,10 +56,11 @@ class WatchLoad(Load):
         command = ("--watch", self.watched, "--model", self.model, "--output", self.output, "--settle", SETTLE_SECONDS)
         process = Forked.script("score.py", *command)
         with ThreadPoolExecutor(16) as pool:
-            while time.monotonic() < until:
-                generator = generator_of(self.seed, len(arriving))
-                arriving.append(pool.submit(self.arrivals.arrive, len(arriving), generator))
-                self.wait_and_look(generator.exponential(PACE_SECONDS), process, measured)
+            with measured.cut_off_by_signal():
+                while time.monotonic() < until:
+                    generator = generator_of(self.seed, len(arriving))
+                    arriving.append(pool.submit(self.arrivals.arrive, len(arriving), generator))
+                    self.wait_and_look(generator.exponential(PACE_SECONDS), process, measured)
             deadline = time.monotonic() + PATIENCE_SECONDS
             while time.monotonic() < deadline and not all(map(self.is_answered, arriving)):
                 self.wait_and_look(1.0, process, measured)

@@ -112,6 +112,8 @@ def measure_updates(loop: Loop, step: Step, clips: DeviceClips, batch_size: int,
     seconds = time.perf_counter() - started
     check_loss(loss.item())
     clips_per_second = updates * batch_size / seconds
+    # A run that is cut off keeps what it measured. The bar is ahead of the device, and shows too much.
+    tqdm.write(f"{loop.name}, batch {batch_size}: {clips_per_second:,.0f} clips/s")
     row = {
         "loop": loop.name,
         "batch": batch_size,

@@ -1,0 +1,1 @@
+"""Programs that one runs, each with `main`; a package, so that no other package of this name comes before them."""
