@@ -20,7 +20,7 @@ from sound_server import sound_server
 
 import score
 from scoring.inputs import find_recordings
-from scoring.rows import anomalous_stretches
+from scoring.rows import anomalous_stretches, as_table
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -172,6 +172,11 @@ def test_pictures_are_written(capsys, model, folder, tmp_path):
     assert len(names) == 2 and names[0].startswith("id_00_00000007-") and names[1].startswith("zz_faulty-")
     assert all((pictures / name).read_bytes().startswith(b"\x89PNG") for name in names)
     assert "attention_maps" not in rows[0]
+    # A picture that cannot be written takes no verdict away.
+    (pictures / names[1]).unlink()
+    (pictures / names[1]).mkdir()
+    _, (row,), errors = run_here(capsys, folder / "zz_faulty.wav", "--model", model, "--picture", pictures)
+    assert row["verdict"] == rows[0]["verdict"] and "was judged, but has no picture" in errors
 
 
 def test_a_recording_by_url_is_fetched_once_for_verdict_and_picture(capsys, model, tmp_path):
@@ -183,6 +188,28 @@ def test_a_recording_by_url_is_fetched_once_for_verdict_and_picture(capsys, mode
         code, (row,), _ = run_here(capsys, f"{server.url}/long.wav", *arguments)
     assert code == 1 and row["reason"].startswith("From 1.0 s")
     assert server.requests["/long.wav"] == 1 and len(list(pictures.iterdir())) == 1
+
+
+def test_a_recording_by_url_is_judged_at_every_start_as_nobody_knows_whether_it_changed(capsys, model, tmp_path):
+    with sound_server(tmp_path) as server:
+        for hiss in (0.0, 0.2):
+            soundfile.write(tmp_path / "now.wav", machine_sound(220.0, 950, hiss=hiss), RATE)
+            code, _, _ = run_here(
+                capsys,
+                f"{server.url}/now.wav",
+                "--model",
+                model,
+                "--machine",
+                "fan_id_00",
+                "--output",
+                tmp_path / "v.csv",
+            )
+            assert code == int(hiss > 0)
+
+
+def test_a_table_shows_control_characters_of_a_name_as_escapes():
+    row = {"file": "clears\x1b[2J the\nscreen.wav", "error": "clears\x1b[2J the\nscreen.wav: no sound"}
+    assert as_table(row) == f"{'unreadable':<12} clears\\x1b[2J the\\nscreen.wav: no sound"
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
@@ -269,6 +296,14 @@ def test_raw_stream_of_floats_at_another_rate_is_resampled(capsys, model, monkey
     assert {row["machine"] for row in rows} == {"fan_id_00"}
 
 
+def test_every_window_of_a_stream_has_a_picture(capsys, model, monkeypatch, tmp_path):
+    data = raw_sound(RATE).astype("<f4").tobytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    run_here(capsys, "-", "--model", model, "--sample_format", "f32le", "--picture", tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name.split("-")[0] for name in names] == ["standard input, 0", "standard input, 1"]
+
+
 def test_empty_stream_is_an_error(capsys, model, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     code, rows, _ = run_here(capsys, "-", "--model", model)
@@ -296,7 +331,7 @@ def test_usage_errors_say_what_to_do(capsys, monkeypatch):
         (["a.wav", "--watch", "folder"], "give files and folders"),
         (["-", "a.wav"], "goes alone"),
         (["a.wav", "--output", "x.txt"], "ends in .jsonl or .csv"),
-        (["a.wav", "--batch_size", "0"], "--batch_size 0: expected a number above 0"),
+        (["a.wav", "--batch_size", "0"], "--batch_size: 0: expected a whole number above 0"),
         (["--watch", "folder", "--settle", "nan"], "--settle nan: expected a number of seconds"),
         (["a.wav", "--notify", "https://example.org"], "--notify goes with --watch"),
         (["-", "--notify", "ftp://example.org/secret"], "--notify: expected an address that begins with https://HOST"),

@@ -20,16 +20,18 @@ SOUNDFILE_KINDS = (
     "RF64 PCM_16", "W64 PCM_16", "FLAC PCM_16", "FLAC PCM_24", "OGG VORBIS", "OGG OPUS", "MP3 MPEG_LAYER_III",
     "AIFF PCM_16", "AIFF FLOAT", "AU PCM_16", "CAF PCM_16", "CAF ALAC_16", "VOC PCM_16", "NIST PCM_16", "SVX PCM_16",
 )  # fmt: skip
-# FFmpeg's format, codec and rate.
+# FFmpeg's format, codec, rate and layout of channels.
 LIBAV_KINDS = {
-    "M4A": ("ipod", "aac", 44_100),
-    "MP4": ("mp4", "aac", 44_100),
-    "AAC": ("adts", "aac", 44_100),
-    "WebM": ("webm", "libopus", 48_000),
-    "Matroska": ("matroska", "aac", 44_100),
-    "WMA": ("asf", "wmav2", 44_100),
-    "3GP": ("3gp", "aac", 44_100),
-    "AMR": ("amr", "libopencore_amrnb", 8_000),
+    "M4A": ("ipod", "aac", 44_100, "mono"),
+    "MP4": ("mp4", "aac", 44_100, "mono"),
+    "AAC": ("adts", "aac", 44_100, "mono"),
+    "AAC, 8 channels": ("adts", "aac", 44_100, "7.1"),
+    "WebM": ("webm", "libopus", 48_000, "mono"),
+    "WebM, 6 channels": ("webm", "libopus", 48_000, "5.1"),
+    "Matroska": ("matroska", "aac", 44_100, "mono"),
+    "WMA": ("asf", "wmav2", 44_100, "mono"),
+    "3GP": ("3gp", "aac", 44_100, "mono"),
+    "AMR": ("amr", "libopencore_amrnb", 8_000, "mono"),
 }
 
 
@@ -89,18 +91,19 @@ def sound_files() -> dict[str, bytes]:
     return files | {kind: libav_file(*how) for kind, how in LIBAV_KINDS.items()}
 
 
-def libav_file(container: str, codec: str, rate: int) -> bytes:
-    """Let PyAV write the tone."""
+def libav_file(container: str, codec: str, rate: int, layout: str) -> bytes:
+    """Let PyAV write the tone, the same into each channel."""
     import av
 
     buffer = io.BytesIO()
-    samples = (32767 * tone(rate)).astype(np.int16)
+    channels = av.AudioLayout(layout).nb_channels
+    samples = np.repeat((32767 * tone(rate)).astype(np.int16), channels)
     # Without a seek back at the end, FFmpeg cannot finish an MP4.
     with av.open(buffer, "w", format=container) as opened:
-        stream: Any = opened.add_stream(codec, rate=rate, layout="mono")
+        stream: Any = opened.add_stream(codec, rate=rate, layout=layout)
         if codec == "wmav2":  # the others have a default
             stream.bit_rate = 64_000
-        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout=layout)
         frame.sample_rate = rate
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             opened.mux(packet)

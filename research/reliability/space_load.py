@@ -147,7 +147,9 @@ class SpaceLoad(Load):
         job.cancel()
         try:
             job.result(timeout=ANSWER_SECONDS)
-        except (CancelledError, ValueError):  # the second: gradio_client where the answer comes at the same moment
+        # ValueError: gradio_client where the answer comes at the same moment. KeyError: where Gradio's message comes that the
+        # job is canceled, which is empty.
+        except (CancelledError, ValueError, KeyError):
             return "given up"
         return "answered before"
 
