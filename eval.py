@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from evaluation.command import run
+from evaluation.command import above_zero, run
 from evaluation.evaluate_model import evaluate_model
 from evaluation.loading import best_device, load_model
 from evaluation.lock import hold_folder
@@ -23,7 +23,7 @@ from evaluation.tables import decisions_tables, summary_table
 from training.allocator import keep_freed_memory
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="directory that train.py wrote, or a repository on the Hub")
     parser.add_argument(
@@ -33,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
         help="folder in the DCASE 2020 Task 2 layout, <machine type>/test/{normal,anomaly}_id_XX_*.wav",
     )
     parser.add_argument("--output_dir", required=True, type=Path, help="where the results go")
-    parser.add_argument("--batch_size", type=int, default=16, help="clips per forward pass (default 16)")
+    parser.add_argument("--batch_size", type=above_zero, default=16, help="clips per forward pass (default 16)")
     parser.add_argument(
         "--no_control",
         action="store_true",
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--num_bootstrap", type=int, default=1000, help="replicates behind the confidence intervals (default 1000)"
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ import gc
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from evaluation.command import run
+from evaluation.command import above_zero, run
 from scoring.options import CLOSEST_MACHINE, FORMAT_OF_SUFFIX, SAMPLE_FORMATS, SETTLE_SECONDS, STANDARD_INPUT
 from scoring.rows import FORMATS
 from training.allocator import keep_freed_memory
@@ -76,7 +76,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--notify", metavar="URL", help="with --watch or -: POST the JSON row of every alarm and drift to this address"
     )
     parser.add_argument("--picture", type=Path, metavar="DIR", help="write a picture of each recording to DIR")
-    parser.add_argument("--batch_size", type=int, default=8, help="windows of a recording per forward pass (default 8)")
+    parser.add_argument(
+        "--batch_size", type=above_zero, default=8, help="windows of a recording per forward pass (default 8)"
+    )
     parser.add_argument("--sampling_rate", type=int, help="of raw standard input, in Hz (default: the model's)")
     parser.add_argument(
         "--sample_format", choices=SAMPLE_FORMATS, default="s16le", help="of raw standard input, one channel"
@@ -86,8 +88,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("give files and folders, or - for standard input, or --watch FOLDER")
     if STANDARD_INPUT in arguments.inputs and len(arguments.inputs) > 1:
         parser.error("- (standard input) goes alone")
-    if arguments.batch_size < 1:
-        parser.error(f"--batch_size {arguments.batch_size}: expected a number above 0")
     if arguments.output and arguments.output.suffix not in FORMAT_OF_SUFFIX:
         parser.error(f"--output {arguments.output}: expected a name that ends in .jsonl or .csv")
     if not 0 <= arguments.settle < float("inf"):

@@ -1,5 +1,6 @@
 """How every command of this project starts and ends."""
 
+import argparse
 import io
 import sys
 import traceback
@@ -27,3 +28,14 @@ def run(main: Callable[[], int | None]) -> None:
     except Exception:
         traceback.print_exc()
     sys.exit(2)
+
+
+def above_zero(text: str) -> int:
+    """Read a command line's number of things, of which there has to be one.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number above 0.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number above 0")
+    return int(text)

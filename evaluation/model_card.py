@@ -1,6 +1,5 @@
 """The model card, rendered from what was measured: model_card.md is its template."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from modeling.saving_attention_asd import replacing_files
 from modeling.self_test_attention_asd import SelfTest
 
+from .json_files import read_json
 from .splits import SYNTHETIC
 from .tables import by_type, decisions_tables, merit_table, percent, self_tests_table
 
@@ -50,9 +50,9 @@ def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> Mo
         repository: where the card's examples load the model from.
         subfolder: folder of the model in that repository.
     """
-    results = json.loads((model_dir / "all_results.json").read_text(encoding="utf-8"))
-    arguments = json.loads((model_dir / "training_args.json").read_text(encoding="utf-8"))
-    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    results = read_json(model_dir / "all_results.json")
+    arguments = read_json(model_dir / "training_args.json")
+    config = read_json(model_dir / "config.json")
     # A machine that is enrolled alone has no figures of the paper's score, only those of the verdicts.
     measured = results.get("test") or {}
     test = measured if "auc" in measured else None
@@ -91,7 +91,7 @@ def make_model_card(model_dir: Path, repository: str, subfolder: str = "") -> Mo
 def read_self_tests(model_dir: Path) -> dict[str, SelfTest]:
     """Return the self-test of each machine of the model's detector, by its name; none where there is no detector."""
     file = model_dir / "scoring_config.json"
-    machines = json.loads(file.read_text(encoding="utf-8")).get("machines", []) if file.is_file() else []
+    machines = read_json(file).get("machines", []) if file.is_file() else []
     return {record["name"]: SelfTest.from_dict(record["self_test"]) for record in machines if record.get("self_test")}
 
 

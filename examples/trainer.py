@@ -82,6 +82,8 @@ def main() -> None:
     trainer.save_metrics("eval", trainer.evaluate())
 
     detector = fit_detector(trainer, inputs, is_held_out)
+    # The network first: the detector notes the weights that it belongs to, and an earlier run may have left others.
+    model.save_pretrained(arguments.output_dir)
     detector.save_pretrained(arguments.output_dir)
     if arguments.push_to_hub:
         trainer.push_to_hub()

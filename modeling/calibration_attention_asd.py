@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -278,9 +279,9 @@ def checked_rate(rate: float) -> float:
     Raises:
         ValueError: where it is not above 0 and at most 0.5.
     """
-    if not 0.0 < rate <= 0.5:
+    if not isinstance(rate, Real) or not 0.0 < rate <= 0.5:
         raise ValueError(
-            f"false_alarm_rate={rate}: expected more than 0 and at most 0.5, such as 0.01 for 1 clip in 100."
+            f"false_alarm_rate={rate!r}: expected a number above 0 and at most 0.5, such as 0.01 for 1 clip in 100."
         )
     return float(rate)
 

@@ -181,7 +181,7 @@ class KnownMachines:
         return all(torch.equal(own, given) for own, given in pairs)
 
     def __getitem__(self, name: str) -> Machine:
-        if name not in self.by_name:
+        if not isinstance(name, str) or name not in self.by_name:
             raise ValueError(
                 f"machine={name!r} is not known: expected one of {', '.join(self.by_name)}; or enroll it first."
             )

@@ -340,7 +340,9 @@ class AttentionAsdPreTrainedModel(PreTrainedModel):
         try:
             loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         except (SafetensorError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "ignore_mismatched_sizes" not in str(error):
+            # The words of transformers 5, and of transformers 4.
+            misfit = any(words in str(error) for words in ("ignore_mismatched_sizes", "size mismatch"))
+            if isinstance(error, RuntimeError) and not misfit:
                 raise
             raise ValueError(
                 f"{pretrained_model_name_or_path}: model.safetensors is damaged, or does not fit config.json ({error}). Save "

@@ -26,11 +26,15 @@ from .levels_attention_asd import recording_level
 from .modeling_attention_asd import AttentionAsdModel
 from .outputs_attention_asd import AttentionAsdOutput, ClipOutputs
 from .reasons_attention_asd import find_reasons, sentence
-from .recordings_attention_asd import Recording, open_normal, open_recording
+from .recordings_attention_asd import Recording, is_one_recording, open_normal, open_recording
 from .regions_attention_asd import Region
 from .results_attention_asd import DecidedWindow, Result, TimelineEntry
 from .saving_attention_asd import copy_code, replacing_files
 from .self_test_attention_asd import SelfTest, listed, name_of
+
+
+# What the package datasets gives for `data["audio"]`.
+COLUMN_TYPES = ("Column", "IterableColumn")
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,13 +176,17 @@ class AnomalousSoundDetectionPipeline(Pipeline):
         if isinstance(inputs, (list, tuple)):
             if not inputs:
                 return []
-            # A list of numbers is one recording; the base class would take them for as many.
-            is_numbers = np.isscalar(inputs[0]) and not isinstance(inputs[0], (str, bytes))
-            if is_numbers and np.isscalar(inputs[-1]):
-                inputs = np.asarray(inputs)
-            elif not is_numbers:  # otherwise a pair of rate and samples
+            # The base class would take a list of numbers for as many recordings, and a tuple for one.
+            if not is_one_recording(inputs):
                 inputs = list(inputs)
-        elif hasattr(inputs, "column_names"):  # of the package datasets, which the base class takes for one recording
+            elif np.isscalar(inputs[-1]):  # otherwise a pair of rate and samples
+                inputs = np.asarray(inputs)
+        elif hasattr(inputs, "column_names") or type(inputs).__name__ in COLUMN_TYPES:
+            if isinstance(inputs, dict):
+                raise ValueError(
+                    f"a data set of the splits {', '.join(inputs)}: expected one split, such as data['test']."
+                )
+            # The base class would take a data set, or a column of it, for one recording.
             inputs = (row for row in inputs)
         if batch_size is not None:
             kwargs["windows_per_batch"] = batch_size
@@ -225,7 +233,12 @@ class AnomalousSoundDetectionPipeline(Pipeline):
 
         Args:
             clips: recordings in any form that the pipeline takes.
+
+        Raises:
+            ValueError: `clips` is one recording, and no list.
         """
+        if is_one_recording(clips):
+            raise ValueError(f"clips is one recording ({type(clips).__name__}): expected a list of recordings.")
         heard = HeardRecordings()
         for number, clip in enumerate(clips, start=1):
             label = str(clip) if isinstance(clip, (str, os.PathLike)) else f"recording {number}"

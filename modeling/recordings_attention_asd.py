@@ -98,8 +98,11 @@ def open_recording(source: Any, feature_extractor) -> Recording:
     if hasattr(source, "read"):
         # A window is read again, and not everything can go back to its start.
         return file_recording(name, source if source.seekable() else source.read(), feature_extractor)
-    samples, sampling_rate = samples_and_rate(source, feature_extractor)
-    mono = feature_extractor.to_mono(samples).cpu().numpy()
+    try:
+        samples, sampling_rate = samples_and_rate(source, feature_extractor)
+        mono = feature_extractor.to_mono(samples).cpu().numpy()
+    except ValueError as error:
+        raise ValueError(str(error) if name is None else f"{name}: {error}") from None
     return Recording(
         name or "audio array",
         lambda: with_name(name or "audio array", feature_extractor.resample([mono], sampling_rate)),
@@ -134,19 +137,29 @@ def file_recording(name: str | None, source: Any, feature_extractor, must_be_who
 
 
 def name_and_contents(source: Any) -> tuple[str | None, Any]:
-    """Take a recording out of a row of a data set, or of a dictionary of a file, with its name where it has one.
-
-    Raises:
-        ValueError: the dictionary holds no recording.
-    """
-    if not isinstance(source, dict) or source.get("raw", source.get("array")) is not None:
+    """Take a recording out of a row of a data set, or of a dictionary of a file, with its name where it has one."""
+    if not isinstance(source, dict):
         return None, source
-    if source.get("audio") is not None:
-        return name_and_contents(source["audio"])
     path = source.get("path")
+    name = None if path is None else str(path)
+    if source.get("raw", source.get("array")) is not None:
+        return name, source
+    if source.get("audio") is not None:
+        own_name, contents = name_and_contents(source["audio"])
+        return own_name or name, contents
     if source.get("bytes") is not None:
-        return (None if path is None else str(path)), source["bytes"]
-    return None, source if path is None else path
+        return name, source["bytes"]
+    return name, source if path is None else path
+
+
+def is_one_recording(source: Any) -> bool:
+    """Tell one recording in a form that [`open_recording`] takes from several, such as a list of recordings."""
+    if isinstance(source, (list, tuple)):  # a list of numbers, or a pair of rate and samples
+        return len(source) > 0 and bool(np.isscalar(source[0])) and not isinstance(source[0], (str, bytes))
+    if isinstance(source, np.ndarray | torch.Tensor):  # two axes may be several recordings, and text is their paths
+        return source.ndim == 1 and not (isinstance(source, np.ndarray) and source.dtype.kind in "OSU")
+    is_file = isinstance(source, (str, bytes, bytearray, memoryview, os.PathLike, dict)) or hasattr(source, "read")
+    return is_file or hasattr(source, "get_all_samples")
 
 
 def samples_and_rate(source: Any, feature_extractor) -> tuple[Any, float]:
@@ -173,4 +186,4 @@ def with_name(name: str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         raise ValueError(f"{name}: {text.removeprefix('audio data: ')}") from None
 
 
-__all__ = ["Recording", "open_normal", "open_recording"]
+__all__ = ["Recording", "is_one_recording", "open_normal", "open_recording"]

@@ -27,8 +27,8 @@ LAST_FILES = ("config.json", "model.safetensors", "scoring.safetensors", "scorin
 WEIGHTS_PATTERN = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# How safetensors says the same: the numbers of Linux, and of Windows.
-FULL_IN_WORDS = re.compile(r"\(os error (28|122|112)\)")
+# How safetensors says the same, today and before 0.6: the numbers of Linux, and of Windows.
+FULL_IN_WORDS = re.compile(r"(os error|Os \{ code:) (28|122|112)\b")
 
 
 @contextmanager

@@ -18,6 +18,10 @@ from .options import FORMAT_OF_SUFFIX
 from .rows import FORMATS, HEADERS, Row
 
 
+# How a file of rows begins, also one that was cut off within its first line.
+BEGINNINGS = {"csv": HEADERS["csv"].encode(), "json": b'{"file": '}
+
+
 class Results(ABC):
     """Writes rows one after the other, and counts them by verdict.
 
@@ -97,7 +101,8 @@ class StandardOutput(Results):
 class ResultsFile(Results):
     """Appends rows to a file, each whole, in one write. One process at a time has the file.
 
-    When the program starts again, a row that was cut off is removed. Of several rows about a recording the last counts.
+    When the program starts again, a row that was cut off is removed. Another file stays as it is.
+    Of several rows about a recording the last counts.
 
     Args:
         path: `FILE.jsonl` or `FILE.csv`.
@@ -111,25 +116,29 @@ class ResultsFile(Results):
         self.path = path
         self.lock = hold(path.with_name(f".{path.name}.lock"), str(path))
         self.file = open(path, "a+b", buffering=0)  # noqa: SIM115  # open as long as results come
-        text = self.whole_rows()
+        rows, part = self.rows_and_part()
         try:
-            self.earlier = parse_rows(text, self.form)
+            self.earlier = parse_rows(rows.decode("utf-8", "surrogateescape"), self.form)
             self.latest = {row["file"]: row for row in self.earlier}
+            if not rows and not part.startswith(BEGINNINGS[self.form][: len(part)]):
+                raise ValueError("it begins otherwise")
         except (ValueError, KeyError, TypeError):
+            self.close()
             raise ValueError(f"{path}: not written by this version of score.py; choose another file.") from None
-        if self.form in HEADERS and not text:
+        # Not before the file is known to be ours: another file would lose its last line.
+        self.file.truncate(len(rows))
+        if self.form in HEADERS and not rows:
             self.write(HEADERS[self.form])
 
-    def whole_rows(self) -> str:
-        """Read the file, and cut off a last row that does not end."""
+    def rows_and_part(self) -> tuple[bytes, bytes]:
+        """Read the file: its whole rows, and a last row that does not end."""
         self.file.seek(0)
         content = self.file.read()
         end = content.rfind(b"\n") + 1
         # Within quotes of CSV, a line break belongs to a file's name and ends no row.
         while self.form == "csv" and content.count(b'"', 0, end) % 2:
             end = content.rfind(b"\n", 0, end - 1) + 1
-        self.file.truncate(end)
-        return content[:end].decode("utf-8", "surrogateescape")
+        return content[:end], content[end:]
 
     def add(self, row: Row) -> None:
         """Write a row and count it. An error that is the last thing known of a recording is not written again."""

@@ -1,12 +1,15 @@
 """Recordings scored with one detector and one set of options, a row of results for each."""
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from tqdm.auto import tqdm
 
 from modeling import AnomalousSoundDetectionPipeline
 
@@ -33,6 +36,7 @@ class Scorer:
     Raises:
         ValueError: for a machine, a rate or a back end that the detector does not have.
         ImportError: pictures are asked for, and matplotlib is not installed.
+        OSError: the folder for pictures cannot be made.
     """
 
     detect: AnomalousSoundDetectionPipeline
@@ -46,8 +50,10 @@ class Scorer:
 
     def __post_init__(self):
         # Checked here, an impossible option is one error and not one for each recording.
-        if self.pictures is not None and find_spec("matplotlib") is None:
-            raise ImportError("--picture needs matplotlib: pip install matplotlib")
+        if self.pictures is not None:
+            if find_spec("matplotlib") is None:
+                raise ImportError("--picture needs matplotlib: pip install matplotlib")
+            self.pictures.mkdir(parents=True, exist_ok=True)
         names_one = self.machine not in (CLOSEST_MACHINE, MACHINE_FROM_PATH)
         machine = self.machine if names_one else self.detect.detector.machines[0]
         self.detect.detector.threshold(machine, self.false_alarm_rate, self.backend)
@@ -72,12 +78,18 @@ class Scorer:
             size, time = status.st_size, datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC).isoformat()
         return {"file_size": size, "file_time": time, **self.options()}
 
-    def score(self, source: Any, name: str) -> Row:
-        """Score one recording, in any form that the pipeline takes; an unreadable one gives a row with its `error`."""
+    def score(self, source: Any, name: str, picture: str | None = None) -> Row:
+        """Score one recording, in any form that the pipeline takes; an unreadable one gives a row with its `error`.
+
+        Args:
+            source: the recording.
+            name: its name.
+            picture: the name of its picture; by default its own.
+        """
         # Before the recording is read: if it changes meanwhile, it is judged again.
         basis = self.basis(name)
         try:
-            return {"file": name, **self.judge(source, name), **basis}
+            return {"file": name, **self.judge(source, name, picture or name), **basis}
         # Whatever a reader raises is about one recording, and the others are scored all the same.
         except Exception as error:
             message = str(error) or type(error).__name__
@@ -85,8 +97,8 @@ class Scorer:
                 message = f"{type(error).__name__}: {message}"
             return {"file": name, "error": message if name in message else f"{name}: {message}", **basis}
 
-    def judge(self, source: Any, name: str) -> Row:
-        """Judge one recording, and draw it where pictures are asked for.
+    def judge(self, source: Any, name: str, picture: str) -> Row:
+        """Judge one recording, and draw it, under the name `picture`, where pictures are asked for.
 
         Raises:
             ValueError: the recording cannot be read, or its machine is not known.
@@ -105,7 +117,10 @@ class Scorer:
             # Imported here, because a verdict without a picture would wait two seconds for it.
             from .pictures import save_picture
 
-            save_picture(result, name, self.detect.feature_extractor, self.pictures)
+            try:
+                save_picture(result, picture, self.detect.feature_extractor, self.pictures)
+            except Exception as error:  # a full disk, for one: the verdict is there all the same
+                tqdm.write(f"--picture: {picture}: was judged, but has no picture ({error})", file=sys.stderr)
         return result.to_dict()
 
     def machine_of(self, name: str) -> str | None:
@@ -128,7 +143,9 @@ class Scorer:
             for start, window in extractor.cut_windows(stream_blocks(stream, extractor, sample_format, sampling_rate)):
                 is_empty = False
                 start_s, end_s = self.detect.seconds(start), self.detect.seconds(start + len(window))
-                yield {**self.score(window, STANDARD_INPUT), "start_s": start_s, "end_s": end_s}
+                # Each window has a picture of its own.
+                row = self.score(window, STANDARD_INPUT, f"standard input, {start_s:.3f} s")
+                yield {**row, "start_s": start_s, "end_s": end_s}
         except ValueError as error:
             message = str(error).replace("audio data", "standard input", 1)
             yield {"file": STANDARD_INPUT, "error": message, **self.options()}

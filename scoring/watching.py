@@ -17,6 +17,8 @@ from .inputs import list_folder
 LOOK_SECONDS = 0.5
 # How many times longer the wait is while there are signs that a recording is not whole.
 PATIENCE = 6
+# What was seen of a recording that is gone is kept for so long: a network disk that was away may come back.
+FORGET_SECONDS = 24 * 3600.0
 # Sizes from here on stand for "not known" in the header of a stream that goes on (arecord, ffmpeg, sox).
 UNKNOWN_SIZE = 0x7FFF0000
 
@@ -25,10 +27,11 @@ Stamp = tuple[int, int, int]
 
 @dataclass
 class WatchedFile:
-    """What was seen of a file: its stamp, since when it is unchanged, and whether it was given in that state."""
+    """What was seen of a file: its stamp, since when it is unchanged, when it was last there, and whether it was given."""
 
     stamp: Stamp
     since: float
+    last: float
     is_given: bool = False
 
 
@@ -43,7 +46,7 @@ class WatchedFolder:
 
     Attributes:
         passed_over: the number of files in it that are no recordings, by suffix.
-        files: what was seen of each recording.
+        files: what was seen of each recording that is there, or was within the last day.
 
     Raises:
         ValueError: there is no such folder.
@@ -64,7 +67,8 @@ class WatchedFolder:
         while True:
             found = list_folder(self.folder)
             self.passed_over = found.passed_over
-            self.files = {path: self.files[path] for path in found.recordings if path in self.files}
+            oldest = time.monotonic() - FORGET_SECONDS
+            self.files = {path: seen for path, seen in self.files.items() if seen.last >= oldest}
             for path in found.recordings:
                 if self.is_due(path):
                     self.files[path].is_given = True
@@ -78,8 +82,9 @@ class WatchedFolder:
         if stamp is None:
             return False
         if path not in self.files or self.files[path].stamp != stamp:
-            self.files[path] = WatchedFile(stamp, now)
+            self.files[path] = WatchedFile(stamp, now, now)
         seen = self.files[path]
+        seen.last = now
         return not seen.is_given and is_whole(path, stamp[0], now - seen.since, self.settle_seconds)
 
 

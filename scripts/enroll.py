@@ -8,6 +8,7 @@ end stand the results of the self-test: what the new machine's recordings can te
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
@@ -35,7 +36,10 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.output_dir.is_dir():  # it may be the model itself: two machines at once, and one would be lost
         hold_folder(arguments.output_dir)
     detect = load_pipeline(arguments.model)
-    self_test = detect.enroll(arguments.machine, find_recordings(arguments.recordings).recordings)
+    heard = detect.hear_all(find_recordings(arguments.recordings).recordings)
+    for error in heard.errors.values():
+        print(f"left out: {error}", file=sys.stderr)
+    self_test = detect.enroll_heard(arguments.machine, heard)
     print(f"{arguments.machine} is enrolled from {self_test.recordings} recordings.", *self_test.sentences(), sep="\n")
     detect.save_pretrained(arguments.output_dir)
     print(f"The model is in {arguments.output_dir}.")

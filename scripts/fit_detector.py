@@ -11,7 +11,6 @@ its results and its card are made anew as well.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +19,8 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from evaluation.command import run
+from evaluation.command import above_zero, run
+from evaluation.json_files import read_json
 from evaluation.loading import best_device, load_network
 from evaluation.lock import hold_folder
 from evaluation.splits import Splits, load_training_splits, machine_of
@@ -35,7 +35,7 @@ from training.finish import fit_and_save_detector, write_results_and_card
 MIN_CLIPS_OF_EACH = 2
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, help="directory of the model, which gets the detector")
     parser.add_argument("--data_dir", required=True, type=Path, help="folder in the DCASE 2020 Task 2 layout")
@@ -50,9 +50,9 @@ def parse_arguments() -> argparse.Namespace:
         choices=BACKENDS,
         help="the default back end (default spectrum, which needs no training)",
     )
-    parser.add_argument("--batch_size", type=int, default=16, help="clips per forward pass (default 16)")
+    parser.add_argument("--batch_size", type=above_zero, default=16, help="clips per forward pass (default 16)")
     parser.add_argument("--seed", type=int, help="key of the held-out clips (default: the training's, else 0)")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def main() -> int:
@@ -76,7 +76,7 @@ def main() -> int:
     )
     record = arguments.model / "all_results.json"
     if record.exists() and Path(training.get("data_dir") or "").absolute() == arguments.data_dir.absolute():
-        results = json.loads(record.read_text(encoding="utf-8"))
+        results = read_json(record)
         # Machines that were enrolled before are gone, or are fitted now.
         results = {name: value for name, value in results.items() if name not in ("enrolled_machines", "enrollment")}
         write_results_and_card(arguments.model, network, splits, detector, results)
@@ -116,12 +116,12 @@ def read_training_arguments(model_dir: Path) -> dict[str, Any]:
     """What train.py noted of the training; empty for a model that it did not make.
 
     Raises:
-        ValueError: the directory holds no model.
+        ValueError: the directory holds no model, or the note is damaged.
     """
     if not (model_dir / "config.json").exists():
         raise ValueError(f"{model_dir}: no config.json. Expected the directory of a model.")
     noted = model_dir / "training_args.json"
-    return json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
+    return read_json(noted) if noted.exists() else {}
 
 
 def held_out_key(arguments: argparse.Namespace, training: dict[str, Any]) -> tuple[float, int]:

@@ -17,12 +17,14 @@ def compare_tab(own: gr.State, offered: dict[str, Example]) -> Place:
             first = sound_input(label("compare.first"))
         with gr.Column(min_width=300):
             second = sound_input(label("compare.second"))
+    below_sounds = gr.Column()
     with gr.Row():
         with gr.Column(min_width=300):
             machine = machine_choice()
         with gr.Column(min_width=300):
             rate = rate_choice()
-    examples(offered, machine, first, second)
+    with below_sounds:
+        examples(offered, machine, first, second)
     drawn = pictures("compare", told("compare.hint"))
     inputs = [first, second, machine, rate, own]
     gr.on([first.change, second.change, machine.input, rate.input], compare, inputs, drawn, **FOLLOWS)

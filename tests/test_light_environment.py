@@ -16,8 +16,8 @@ from small_detector import RATE, machine_sound, small_pipeline
 ROOT = Path(__file__).resolve().parents[1]
 # What the project needs for other jobs, and what comes with that.
 ABSENT = (
-    "accelerate av datasets evaluate gradio httpx matplotlib multiprocess nncf onnx onnxruntime openvino pandas PIL psutil "
-    "pyarrow scipy sklearn tensorboard torchcodec xxhash"
+    "accelerate av datasets evaluate gradio httpx librosa matplotlib multiprocess nncf onnx onnxruntime openvino pandas "
+    "PIL psutil pyarrow scipy sklearn tensorboard torchcodec xxhash"
 ).split()
 NEEDED = [name for name in requires("huggingface_hub") or [] if "extra ==" not in name]
 if not any(name.startswith("requests") for name in NEEDED):  # before 1 there is requests among them

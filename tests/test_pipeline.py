@@ -92,6 +92,8 @@ def test_a_data_set_is_taken_as_it_is_and_answered_row_by_row(detect, folder):
         rows,
         rows.select_columns("path"),
         rows.to_iterable_dataset(),
+        rows["file"],
+        rows.to_iterable_dataset()["file"],
         KeyDataset(rows, "path"),
         KeyDataset(rows, "audio"),
         KeyDataset(rows, "file"),
@@ -165,6 +167,13 @@ def test_silence_is_no_verdict(detect):
 def test_bad_recording_is_an_error_that_names_it(detect):
     with pytest.raises(ValueError, match="missing.wav: no such file"):
         detect("missing.wav")
+    row: Any = {"audio": {"path": "row.wav", "array": np.full(RATE, np.nan), "sampling_rate": RATE}}
+    with pytest.raises(ValueError, match="row.wav: audio holds 16000 samples of 16000 that are not finite"):
+        detect(row)
+    with pytest.raises(ValueError, match="a data set of the splits train, test: expected one split"):
+        detect(
+            datasets.DatasetDict({"train": datasets.Dataset.from_list([row]), "test": datasets.Dataset.from_list([])})
+        )
 
 
 def test_bad_option_is_an_error_that_names_it(detect, folder):
@@ -172,6 +181,10 @@ def test_bad_option_is_an_error_that_names_it(detect, folder):
         detect(folder / "normal.wav", machine="fan_id_17")
     with pytest.raises(ValueError, match="false_alarm_rate=2"):
         detect(folder / "normal.wav", false_alarm_rate=2)
+    with pytest.raises(ValueError, match="false_alarm_rate='0.05': expected a number"):
+        detect(folder / "normal.wav", false_alarm_rate="0.05")
+    with pytest.raises(ValueError, match="is not known: expected one of fan_id_00"):
+        detect([folder / "normal.wav"], machine=["fan_id_00"])
     with pytest.raises(TypeError, match="threshold"):
         detect(folder / "normal.wav", threshold=0.5)
     with pytest.raises(ValueError, match="batch_size=0"):
@@ -216,6 +229,10 @@ def test_machine_is_enrolled_from_recordings_and_kept(detect, directory, tmp_pat
         fresh.enroll("dead microphone", [np.zeros(RATE)])
     with pytest.raises(ValueError, match="no clips"):
         fresh.enroll("nothing", [])
+    sound = machine_sound(900.0, 3)
+    for one in ("press.wav", Path("press.wav"), b"RIFF", sound, torch.from_numpy(sound), (RATE, sound), {"raw": sound}):
+        with pytest.raises(ValueError, match="clips is one recording .*: expected a list of recordings"):
+            fresh.enroll("press 8", one)
 
 
 def test_verdict_is_the_same_in_python_in_the_pipeline_of_a_fresh_process_and_in_score_py(directory, folder, tmp_path):

@@ -172,6 +172,11 @@ def test_pictures_are_written(capsys, model, folder, tmp_path):
     assert len(names) == 2 and names[0].startswith("id_00_00000007-") and names[1].startswith("zz_faulty-")
     assert all((pictures / name).read_bytes().startswith(b"\x89PNG") for name in names)
     assert "attention_maps" not in rows[0]
+    # A picture that cannot be written takes no verdict away.
+    (pictures / names[1]).unlink()
+    (pictures / names[1]).mkdir()
+    _, (row,), errors = run_here(capsys, folder / "zz_faulty.wav", "--model", model, "--picture", pictures)
+    assert row["verdict"] == rows[0]["verdict"] and "was judged, but has no picture" in errors
 
 
 def test_a_recording_by_url_is_fetched_once_for_verdict_and_picture(capsys, model, tmp_path):
@@ -269,6 +274,14 @@ def test_raw_stream_of_floats_at_another_rate_is_resampled(capsys, model, monkey
     assert {row["machine"] for row in rows} == {"fan_id_00"}
 
 
+def test_every_window_of_a_stream_has_a_picture(capsys, model, monkeypatch, tmp_path):
+    data = raw_sound(RATE).astype("<f4").tobytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    run_here(capsys, "-", "--model", model, "--sample_format", "f32le", "--picture", tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name.split("-")[0] for name in names] == ["standard input, 0", "standard input, 1"]
+
+
 def test_empty_stream_is_an_error(capsys, model, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     code, rows, _ = run_here(capsys, "-", "--model", model)
@@ -296,7 +309,7 @@ def test_usage_errors_say_what_to_do(capsys, monkeypatch):
         (["a.wav", "--watch", "folder"], "give files and folders"),
         (["-", "a.wav"], "goes alone"),
         (["a.wav", "--output", "x.txt"], "ends in .jsonl or .csv"),
-        (["a.wav", "--batch_size", "0"], "--batch_size 0: expected a number above 0"),
+        (["a.wav", "--batch_size", "0"], "--batch_size: 0: expected a whole number above 0"),
         (["--watch", "folder", "--settle", "nan"], "--settle nan: expected a number of seconds"),
         (["a.wav", "--notify", "https://example.org"], "--notify goes with --watch"),
         (["-", "--notify", "ftp://example.org/secret"], "--notify: expected an address that begins with https://HOST"),

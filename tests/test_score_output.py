@@ -128,6 +128,18 @@ def test_csv_of_other_columns_is_refused(tmp_path):
         ResultsFile(path)
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+@pytest.mark.parametrize(
+    "content", ["one line", "name,level\nfan,3\npump,4", '{"pumps": 3}\n{"fans": 4}', 'a "quote\n']
+)
+def test_a_file_of_something_else_is_refused_and_stays_as_it_was(tmp_path, suffix, content):
+    path = tmp_path / f"notes{suffix}"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="choose another file"):
+        ResultsFile(path)
+    assert path.read_text() == content
+
+
 def test_second_process_with_one_output_says_who_holds_it_and_a_killed_one_frees_it(
     capsys, model, folder, tmp_path, warm_python
 ):

@@ -19,7 +19,7 @@ from score_process import next_row, start
 from small_detector import RATE, machine_sound, small_pipeline
 
 from scoring.notify import Notifier
-from scoring.watching import PATIENCE, WatchedFolder, is_open_for_writing, is_whole
+from scoring.watching import LOOK_SECONDS, PATIENCE, WatchedFolder, is_open_for_writing, is_whole
 
 
 SETTLE = 0.5
@@ -102,6 +102,19 @@ def test_an_upload_that_pauses_is_waited_for_and_a_replaced_recording_is_given_a
     # A recorder that lost its power: what is there is taken in the end.
     (tmp_path / "cut.wav").write_bytes(whole[:9000])
     assert arrivals.next() == "cut.wav"
+
+
+def test_recordings_of_a_folder_that_was_away_are_not_given_again(tmp_path):
+    folder, away = tmp_path / "disk", tmp_path / "away"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(sound_file(1))
+    arrivals = Arrivals(folder)
+    assert arrivals.next() == "a.wav"
+    folder.rename(away)
+    assert arrivals.nothing_for(2.5 * LOOK_SECONDS)
+    (away / "b.wav").write_bytes(sound_file(2))
+    away.rename(folder)
+    assert arrivals.next() == "b.wav"  # and not a.wav, which would come before
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):

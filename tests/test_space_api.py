@@ -23,6 +23,8 @@ from huggingface_hub import SpaceCardData
 from space_app import until
 from space_server import SPACE, SpaceServer, copy_space
 
+from research.space.load import use
+
 
 pytest_plugins = ["space_app"]
 gradio_client = pytest.importorskip("gradio_client", reason="needs gradio: pip install -e .[space]")
@@ -196,6 +198,12 @@ def test_what_zerogpu_carries_to_the_gpu_and_back_can_be_pickled(zerogpu_space, 
 
 
 # Safety, and many users
+
+
+def test_a_user_whose_requests_are_the_pages_own_is_answered_at_every_step(space, sounds):
+    normal = [sounds / f"{name}.wav" for name in (*(f"mine_{i}" for i in range(6)), "mine_faulty", "normal")]
+    steps = use(space.url, {"train": normal, "test": normal}, 0, threading.Barrier(1))
+    assert steps.pop("error") is None and len(steps) == 6
 
 
 def test_no_file_of_the_server_can_be_read_by_a_request(space, model, sounds):

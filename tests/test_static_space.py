@@ -4,7 +4,6 @@ import base64
 import importlib
 import importlib.util
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -316,8 +315,6 @@ def test_axe_finds_no_serious_fault(chromium, page_folder, sounds, width, scheme
              if one["impact"] in ("serious", "critical")]  # fmt: skip
     assert found == []
     assert visit.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-    if folder := os.environ.get("SPACE_SCREENSHOTS"):
-        visit.page.screenshot(path=Path(folder) / f"static-{width}-{scheme}.png", full_page=True)
     visit.context.close()
     site.stop()
 

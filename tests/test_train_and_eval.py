@@ -200,6 +200,10 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_bits(sound_fol
     assert killed.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "model.safetensors").exists()
 
+    # The same command once more would remove what was computed.
+    anew = start_training(tmp_path / "killed")
+    _, errors = anew.communicate(timeout=300)
+    assert anew.returncode == 2 and "Add --resume_from_checkpoint latest to go on" in errors
     resumed = start_training(tmp_path / "killed", resume_from_checkpoint="latest")
     assert resumed.wait(300) == 0
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "killed"))

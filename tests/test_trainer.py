@@ -15,6 +15,9 @@ from hub_server import TOKEN, run_hub
 from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
+from modeling import AnomalyDetector
+from modeling.digests_attention_asd import weights_digest
+
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -119,6 +122,8 @@ def test_the_example_trains_resumes_and_pushes_a_model_by_which_the_pipeline_of_
         assert machine == "fan_id_00" and np.isfinite(score)
     for name in ("model.safetensors", "scoring.safetensors", "preprocessor_config.json", "pipeline_attention_asd.py"):
         assert pushed[name] == (whole / name).read_bytes(), name
+    # A detector that does not know its weights would pass beside others; one that knows an earlier run's would not load.
+    assert AnomalyDetector.from_pretrained(whole).weights == weights_digest(whole)
     first = min(whole.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     done = run_script("examples/trainer.py", "--output_dir", resumed, *settings, "--resume_from_checkpoint", first)
     assert done.returncode == 0, done.stderr

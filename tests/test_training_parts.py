@@ -1,5 +1,6 @@
 """Batches, mixup, the waveform bank and checkpoints, each on its own."""
 
+import argparse
 import os
 import struct
 import sys
@@ -10,8 +11,10 @@ import pytest
 import soundfile
 import torch
 
+from evaluation.command import above_zero
 from training.batches import KeyedBatches, draw_mixup, hold_out
 from training.checkpoints import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from training.setup import read_labels
 from training.waveform_bank import WaveformBank, to_waveforms
 
 
@@ -182,3 +185,26 @@ def test_a_cut_off_checkpoint_is_refused_by_name(small_model, tmp_path):
     weights.write_bytes(weights.read_bytes()[:500])
     with pytest.raises(ValueError, match=checkpoint.name):
         load_checkpoint(checkpoint, model, optimizer, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{ 'id2label'", "labels.json: no JSON"),
+        ("[1]", "labels.json: holds a list: expected one JSON object"),
+        ('{"id2label": {"0": "fan_id_00"}}', "labels.json: expected id2label, a name for each number, and label2id"),
+        ('{"id2label": {"first": "fan_id_00"}, "label2id": {"fan_id_00": 0}}', "labels.json: expected id2label"),
+        ('{"id2label": {"0": "fan_id_02"}, "label2id": {"fan_id_02": 0}}', "label2id has no fan_id_00"),
+    ],
+)
+def test_a_file_of_labels_that_cannot_be_used_is_refused_by_name(tmp_path, content, message):
+    (tmp_path / "labels.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_labels(str(tmp_path / "labels.json"), ["fan_id_00"])
+
+
+def test_a_batch_holds_one_clip_or_more():
+    assert above_zero("12") == 12
+    for text in ("0", "-1", "1.5", "many"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"{text}: expected a whole number above 0"):
+            above_zero(text)

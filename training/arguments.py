@@ -8,7 +8,11 @@ from typing import Any
 class Arguments:
     """The arguments of train.py. The defaults are the paper's recipe."""
 
-    output_dir: str = field(metadata={"help": "Where the trained model goes; safe to give again to resume."})
+    output_dir: str = field(
+        metadata={
+            "help": "Where the trained model goes. With --resume_from_checkpoint latest, an interrupted run in it goes on."
+        }
+    )
     data_dir: str | None = field(
         default=None,
         metadata={
@@ -72,7 +76,11 @@ class Arguments:
     )
     save_total_limit: int = field(default=2, metadata={"help": "How many of the newest checkpoints are kept."})
     resume_from_checkpoint: str | None = field(
-        default=None, metadata={"help": "'latest', or a step_N folder; goes on as if never interrupted."}
+        default=None,
+        metadata={
+            "help": "'latest', or a step_N folder; goes on as if never interrupted. Without it, an interrupted run of the same "
+            "settings in --output_dir is an error."
+        },
     )
     report_to: str = field(default="none", metadata={"help": "A tracker of accelerate, such as tensorboard, or none."})
     dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that fetch batches ahead."})

@@ -117,6 +117,27 @@ def list_checkpoints(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if CHECKPOINT_NAME.match(path.name))
 
 
+def check_that_none_is_lost(directory: Path, settings: dict[str, Any]) -> None:
+    """Check that no run was interrupted here that has these settings: a new run would remove its checkpoints.
+
+    Raises:
+        ValueError: one was. The message says how to go on with it.
+    """
+    for checkpoint in list_checkpoints(directory)[-1:]:
+        try:
+            content = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
+            epoch, epochs = content["progress"]["epoch"], settings["num_train_epochs"]
+            is_same = all(settings.get(key) == value for key, value in content["settings"].items())
+        except (OSError, KeyError, TypeError, AttributeError, ValueError):  # nothing that could be resumed from
+            continue
+        if is_same and epoch < epochs:
+            raise ValueError(
+                f"{directory}: has checkpoints of an interrupted run with the same settings, {epoch} of {epochs} epochs done. "
+                "A new run would remove them. Add --resume_from_checkpoint latest to go on, or remove the folder to begin "
+                "anew."
+            )
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     state = optimizer.state_dict()["state"]
     return {

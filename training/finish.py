@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.evaluate_model import evaluate_model
+from evaluation.json_files import read_json
 from evaluation.loading import LoadedModel, load_network
 from evaluation.model_card import render_model_card
 from evaluation.splits import Splits
@@ -120,5 +121,5 @@ def write_results_and_card(
 
 def repository_of(model_dir: Path) -> str:
     """The repository that the model is meant for: `--hub_model_id` of its training, else named as its directory."""
-    arguments = json.loads((model_dir / "training_args.json").read_text(encoding="utf-8"))
+    arguments = read_json(model_dir / "training_args.json")
     return arguments.get("hub_model_id") or model_dir.resolve().name

@@ -20,7 +20,7 @@ from modeling.saving_attention_asd import replacing_files
 
 from .arguments import Arguments, run_settings
 from .batches import KeyedBatches, draw_mixup
-from .checkpoints import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from .checkpoints import Progress, check_that_none_is_lost, list_checkpoints, load_checkpoint, save_checkpoint
 from .clips import Bank, TrainingClips
 
 
@@ -38,7 +38,8 @@ def train(
     """Train `model`; on return it has the weights of the epoch with the smallest held-out loss.
 
     Raises:
-        ValueError: the loss is not finite, or the checkpoint to resume from does not fit.
+        ValueError: the loss is not finite, the checkpoint to resume from does not fit, or a new run would remove the
+            checkpoints of an interrupted one.
     """
     loop = TrainingLoop(arguments, accelerator, model, feature_extractor, clips)
     while loop.progress.epoch < arguments.num_train_epochs:
@@ -91,6 +92,8 @@ class TrainingLoop:
         progress, resume_from = Progress(), self.arguments.resume_from_checkpoint
         if resume_from:
             progress = resume(resume_from, self.settings, self.accelerator, self.model, optimizer, self.checkpoints)
+        else:
+            check_that_none_is_lost(self.checkpoints, self.settings)
         self.accelerator.wait_for_everyone()
         if progress.step == 0 and self.accelerator.is_main_process:
             # An earlier run's checkpoints would pass for this one's.

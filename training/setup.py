@@ -1,11 +1,11 @@
 """From the arguments of a run to what the run needs: accelerator, clips, configuration and feature extractor."""
 
-import json
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from evaluation.json_files import read_json
 from evaluation.splits import Splits, load_training_splits
 from feature_extraction import AttentionAsdFeatureExtractor
 from machine_room import generate_machine_room
@@ -76,16 +76,22 @@ def read_labels(file: str | None, machines: list[str]) -> tuple[dict[int, str], 
     """Return id2label and label2id: a class for each machine, or what the file of `--labels` says.
 
     Raises:
-        ValueError: the file has no class for a machine.
+        ValueError: the file cannot be read, or has no class for a machine.
     """
     if file is None:
         return dict(enumerate(machines)), {machine: label for label, machine in enumerate(machines)}
-    content = json.loads(Path(file).read_text(encoding="utf-8"))
-    id2label = {int(label): name for label, name in content["id2label"].items()}
-    missing = sorted(set(machines) - set(content["label2id"]))
+    content = read_json(file)
+    try:
+        id2label = {int(label): name for label, name in content["id2label"].items()}
+        label2id = {name: int(label) for name, label in content["label2id"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ValueError(
+            f"--labels {file}: expected id2label, a name for each number, and label2id, a number for each machine ID."
+        ) from None
+    missing = sorted(set(machines) - set(label2id))
     if missing:
         raise ValueError(f"--labels {file}: label2id has no {', '.join(missing)}, of which there are training clips.")
-    return id2label, content["label2id"]
+    return id2label, label2id
 
 
 def read_training_clips(

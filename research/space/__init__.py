@@ -1,1 +1,1 @@
-"""The Space as people use it: an engineer with a machine that the model does not know, many users, and an hour of sound."""
+"""The Space as people use it: an engineer, many users, a long live session, the static page, and pictures of every tab."""

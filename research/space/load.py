@@ -129,7 +129,7 @@ def use(url: str, clips: dict[str, list[Path]], index: int, together: threading.
         (made, *_), steps["Enroll, the machine made"] = visitor.timed(
             "enroll_on_page", *[None] * 3, "press_3", None, None
         )
-        check(json.loads(made), lambda answer: answer["machine"] == "press_3")
+        check(json.loads(made), lambda answer: answer["title"][1]["machine"] == "press_3")
         visitor.ask("offered_machines", None, MACHINE)  # as the page does when the session's machines change
         (again,), steps["Listen, as this machine"] = visitor.timed("listen", heard, "press_3", RATE, None, None)
         check(json.loads(again), lambda answer: answer["result"]["machine"] == "press_3")
@@ -181,16 +181,21 @@ def listen_live(
         panel(page).locator(".asd-verdict").wait_for()
         tools = context.new_cdp_session(page)
         began = time.monotonic()
-        while (passed := time.monotonic() - began) < 60 * minutes + 1:
+        while not samples or samples[-1]["minutes"] < minutes:
+            if samples:
+                page.wait_for_timeout(1000 * min(EVERY_S, max(60 * minutes - (time.monotonic() - began), 0.1)))
             tools.send("HeapProfiler.collectGarbage")
-            heap = tools.send("Runtime.getHeapUsage")["usedSize"]
-            counters = tools.send("Memory.getDOMCounters")
-            clock = panel(page).locator(".asd-answer .asd-hint").first.inner_text()
-            row = {"minutes": passed / 60, "app_mib": resident_mib(server), "heap_mib": heap / 2**20}
-            has_stopped = panel(page).get_by_role("button", name="Start listening").count() > 0
-            samples.append({**row, "nodes": counters["nodes"], "clock": clock, "has_stopped": has_stopped})
+            samples.append(
+                {
+                    "minutes": (time.monotonic() - began) / 60,
+                    "app_mib": resident_mib(server),
+                    "heap_mib": tools.send("Runtime.getHeapUsage")["usedSize"] / 2**20,
+                    "nodes": tools.send("Memory.getDOMCounters")["nodes"],
+                    "clock": panel(page).locator(".asd-answer .asd-hint").first.inner_text(),
+                    "has_stopped": panel(page).get_by_role("button", name="Start listening").count() > 0,
+                }
+            )
             print(samples[-1], file=sys.stderr, flush=True)
-            page.wait_for_timeout(1000 * EVERY_S)
 
 
 def resident_mib(server: SpaceServer) -> float:
@@ -209,19 +214,20 @@ def live_section(samples: list[dict[str, Any]]) -> list[str]:
     return [
         f"## {last['minutes']:.0f} minutes live",
         markdown(rows),
-        f"In the second half the app grew by {growth(samples, 'app_mib')} MiB an hour, the page's heap by "
-        f"{growth(samples, 'heap_mib')} MiB an hour.",
+        *growth(samples),
         f"The page's own count at the end: {last['clock']}"
         + (" The page had stopped listening." if last["has_stopped"] else ""),
     ]
 
 
-def growth(samples: list[dict[str, Any]], name: str) -> str:
-    """Return the slope of the second half, an hour."""
+def growth(samples: list[dict[str, Any]]) -> list[str]:
+    """Return a sentence about the slopes of the second half, an hour; none of a session that is too short."""
     half = samples[len(samples) // 2 :]
     if len(half) < 5:
-        return "an unknown number of"
-    return f"{60 * np.polyfit([sample['minutes'] for sample in half], [sample[name] for sample in half], 1)[0]:.1f}"
+        return []
+    minutes = [sample["minutes"] for sample in half]
+    app, heap = (60 * np.polyfit(minutes, [sample[name] for sample in half], 1)[0] for name in ("app_mib", "heap_mib"))
+    return [f"In the second half the app grew by {app:.1f} MiB an hour, the page's heap by {heap:.1f} MiB an hour."]
 
 
 if __name__ == "__main__":

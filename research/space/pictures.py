@@ -87,8 +87,9 @@ def english_states(page: Any, sounds: dict[str, list[Path]]) -> Iterator[str]:
     yield "listen_broken"
     panel(page).get_by_label("Clear").click()
     click_example(page, "Fan, clogged")
+    yield "listen_alarm"  # docs/space.png
     open_details(page)
-    yield "listen_anomalous"
+    yield "listen_maps"
     open_tab(page, "Live")
     choose_machine(page, MACHINE)
     panel(page).get_by_role("button", name="Start listening").click()

@@ -23,6 +23,7 @@ function timeline(payload, choose) {
     const [context, width] = fit(canvas, height), wide = width - LEFT - RIGHT, total = windows[windows.length - 1].end_s;
     const x = time => LEFT + time / total * wide;
     const y = score => bottom - onLogScale(score, low, high) * (bottom - TOP - 14);
+    const marks = [];  // drawn when all windows are: the last one may cover a part of the one before
     geometry = { total, wide };
     windows.forEach((window, index) => {
       const left = x(window.start_s), right = Math.max(x(window.end_s) - 1, left + 1);
@@ -33,15 +34,16 @@ function timeline(payload, choose) {
       context.fillStyle = color(canvas, `--asd-${KEYS[window.verdict]}`);
       const top = window.score === null ? bottom - 4 : y(window.score);
       context.fillRect(left, top, right - left, bottom - top);
-      if (window.verdict === ANOMALOUS) {
-        const middle = (left + right) / 2;
-        context.beginPath();
-        context.moveTo(middle - 5, top - 3);
-        context.lineTo(middle + 5, top - 3);
-        context.lineTo(middle, top - 11);
-        context.fill();
-      }
+      if (window.verdict === ANOMALOUS) marks.push([(left + right) / 2, top]);
     });
+    context.fillStyle = color(canvas, "--asd-anomalous");
+    for (const [middle, top] of marks) {
+      context.beginPath();
+      context.moveTo(middle - 5, top - 3);
+      context.lineTo(middle + 5, top - 3);
+      context.lineTo(middle, top - 11);
+      context.fill();
+    }
     context.strokeStyle = context.fillStyle = color(canvas, "--asd-ink");
     if (result.threshold !== null) {
       context.setLineDash([6, 4]);
@@ -66,7 +68,7 @@ function timeline(payload, choose) {
     context.textBaseline = "top";
     const step = niceStep(total, Math.min(10, wide / 70));
     for (let time = 0; time <= total; time += step)
-      if (x(time) < LEFT + wide - 20) context.fillText(seconds(time, 0), Math.max(x(time), LEFT + 8), bottom + 6);
+      if (x(time) < LEFT + wide - 20) context.fillText(seconds(time, step < 1 ? 1 : 0), Math.max(x(time), LEFT + 8), bottom + 6);
   };
   const pick = index => {
     chosen = index;
@@ -85,6 +87,7 @@ function timeline(payload, choose) {
   });
   slider.addEventListener("input", () => pick(Number(slider.value) - 1));
   slider.addEventListener("change", () => choose(Number(slider.value) - 1));
+  const brief = time => seconds(time, Number.isInteger(time) ? 0 : 1);
   // Alarms in a row are one stretch. A report has all of them.
   const isReport = payload.part !== undefined, most = isReport ? Infinity : 12, stretches = [];
   for (const index of alarms) {
@@ -95,7 +98,7 @@ function timeline(payload, choose) {
     : el("p", { class: "asd-alarms" }, `${say("timeline.alarms", { alarms: alarms.length, count: windows.length })} `,
       ...stretches.slice(0, most).map(({ from, to }) => el(isReport ? "span" : "button", {
         type: "button", class: "asd-button", onclick: () => { pick(from); choose(from); },
-      }, `${seconds(windows[from].start_s, 0)} – ${seconds(windows[to].end_s, 0)}`)),
+      }, `${brief(windows[from].start_s)} – ${brief(windows[to].end_s)}`)),
       stretches.length > most ? ` ${say("timeline.more", { more: stretches.length - most })}` : null);
   const values = table(say("timeline.table"), [
     { title: say("column.from_s"), value: window => window.start_s, isNumber: true, text: window => fixed(window.start_s, 1) },
