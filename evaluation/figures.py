@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dcase2020_task2 import label_name
-from modeling.saving_attention_asd import replacing_files
 
 
 Numbers = Sequence[float] | np.ndarray
@@ -39,9 +38,7 @@ ATTENTION_LIMITS = (0.5, 1.0)
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write a PNG; the same figure gives the same bytes, as it carries no version or date."""
-    path = Path(path)
-    with replacing_files(path.parent) as scratch:
-        figure.savefig(scratch / path.name, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
 
 
 def score_histograms(scores: Numbers, labels: Labels, machine_types: Names) -> Figure:
