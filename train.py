@@ -25,6 +25,7 @@ from evaluation.lock import hold_folder
 from evaluation.splits import Splits
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AttentionAsdModel
+from modeling.saving_attention_asd import replacing_files
 from training.allocator import keep_freed_memory
 from training.arguments import Arguments, check_numbers
 from training.checkpoints import Progress
@@ -89,7 +90,8 @@ def main() -> int:
 
     model_dir = Path(arguments.output_dir)
     network = save_network(model, feature_extractor, arguments)
-    save(training_curves(progress.history), model_dir / "training_curves.png")
+    with replacing_files(model_dir) as scratch:
+        save(training_curves(progress.history), scratch / "training_curves.png")
     detector = fit_and_save_detector(
         model_dir, network, clips, batch_size=arguments.per_device_eval_batch_size, seed=arguments.seed
     )

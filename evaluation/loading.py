@@ -4,9 +4,11 @@ import os
 from dataclasses import dataclass, replace
 
 import torch
+from transformers.utils.hub import cached_file
 
 from feature_extraction import AttentionAsdFeatureExtractor
 from modeling import AnomalyDetector, AttentionAsdModel
+from modeling.detector_files_attention_asd import CONFIG_FILE
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ def load_model(name_or_path: str | os.PathLike, device: torch.device | str = "cp
     """Load a model directory or a repository on the Hub, ready to score.
 
     Raises:
-        OSError: files of the network or of the feature extractor are missing.
+        OSError: files of the network or of the feature extractor are missing, or the detector's cannot be had.
         ValueError: the detector's files cannot be read.
     """
     network = load_network(name_or_path, device)
-    try:
-        detector = AnomalyDetector.from_pretrained(name_or_path, **network.model.source)
-    except OSError:
-        detector = None
-    return replace(network, detector=detector)
+    source = network.model.source
+    # Only a file that is not there means no detector: one that the Hub does not give now is an error.
+    if cached_file(name_or_path, CONFIG_FILE, _raise_exceptions_for_missing_entries=False, **source) is None:
+        return network
+    return replace(network, detector=AnomalyDetector.from_pretrained(name_or_path, **source))

@@ -15,7 +15,7 @@ from evaluation.lock import hold
 from modeling.saving_attention_asd import naming_full_disk
 
 from .options import FORMAT_OF_SUFFIX
-from .rows import FORMATS, HEADERS, Row
+from .rows import FORMATS, HEADERS, Row, without_controls
 
 
 # How a file of rows begins, also one that was cut off within its first line.
@@ -49,7 +49,7 @@ class Results(ABC):
         self.count(row)
         self.write(FORMATS[self.form](row))
         if "error" in row and self.form != "table":
-            tqdm.write(f"error: {row['error']}", file=sys.stderr)
+            tqdm.write(f"error: {without_controls(row['error'])}", file=sys.stderr)
 
     def count(self, row: Row) -> None:
         """Count a row by its verdict, or as unreadable."""
@@ -145,14 +145,17 @@ class ResultsFile(Results):
         before = self.latest.get(row["file"])
         if "error" in row and before is not None and FORMATS[self.form](before) == FORMATS[self.form](row):
             self.count(row)
-            tqdm.write(f"error: {row['error']}", file=sys.stderr)
+            tqdm.write(f"error: {without_controls(row['error'])}", file=sys.stderr)
         else:
             super().add(row)
 
     def stands(self, name: str, basis: Row) -> bool:
-        """Tell whether the last row about a recording is no error and rests on the same; if so, count it."""
+        """Tell whether the last row about a recording is no error and rests on the same; if so, count it.
+
+        Of a URL nobody knows here whether its recording has changed, so that none stands.
+        """
         row = self.latest.get(name)
-        if row is None or row.get("error") or not rests_on(row, basis):
+        if row is None or row.get("error") or basis["file_size"] is None or not rests_on(row, basis):
             return False
         self.count(row)
         return True

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from typing import Any
 
 
@@ -20,14 +21,19 @@ TABLE_HEADER = f"{'verdict':<12} {'p-value':>8} {'score':>10} {'threshold':>10} 
 def as_table(row: Row) -> str:
     """Write a row for people: verdict, figures and machine in one line, remarks in lines of their own."""
     if "error" in row:
-        return f"{'unreadable':<12} {row['error']}"
-    name = row["file"] if "start_s" not in row else f"{row['start_s']:.1f}-{row['end_s']:.1f} s"
+        return f"{'unreadable':<12} {without_controls(row['error'])}"
+    name = without_controls(row["file"]) if "start_s" not in row else f"{row['start_s']:.1f}-{row['end_s']:.1f} s"
     widths = {"p_value": 8, "score": 10, "threshold": 10}
     figures = [f"{'-' if row[key] is None else format(row[key], '.4g'):>{width}}" for key, width in widths.items()]
     line = f"{row['verdict']:<12} {' '.join(figures)}  {row['machine'] or '-':<18} {name}"
     stretches = anomalous_stretches(row)
     remarks = [row["reason"], row["note"], stretches and f"anomalous at {stretches} s", row.get("drift")]
     return "\n".join([line, *(f"{'':<12} {remark}" for remark in remarks if remark)])
+
+
+def without_controls(text: str) -> str:
+    """Write control characters as escapes: the name of a file could clear a terminal, or hide a line of the table."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def as_csv(row: Row) -> str:

@@ -16,6 +16,7 @@ from saved_models.make import answers
 from small_detector import machine_sound, small_pipeline
 
 from engines import load_pipeline
+from evaluation.loading import load_model
 from modeling import AnomalousSoundDetectionPipeline, AnomalyDetector, AttentionAsdModel
 from modeling.detector_files_attention_asd import FORMAT_VERSION
 from modeling.digests_attention_asd import file_digest
@@ -133,6 +134,14 @@ def test_tensors_of_one_detector_beside_the_names_of_another_are_refused(first, 
     shutil.copy(tmp_path / "other" / "scoring.safetensors", saved)
     with pytest.raises(ValueError, match=f"of two detectors, or one was cut off.*{FIT_ANEW}"):
         AnomalyDetector.from_pretrained(saved)
+
+
+def test_half_a_detector_is_an_error_and_no_model_without_one(saved):
+    (saved / "scoring.safetensors").unlink()
+    with pytest.raises(OSError, match=r"scoring\.safetensors"):
+        load_model(saved)
+    (saved / "scoring_config.json").unlink()
+    assert load_model(saved).detector is None
 
 
 def test_a_copy_in_shards_or_in_half_precision_keeps_its_detector(first, saved, tmp_path):

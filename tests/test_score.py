@@ -20,7 +20,7 @@ from sound_server import sound_server
 
 import score
 from scoring.inputs import find_recordings
-from scoring.rows import anomalous_stretches
+from scoring.rows import anomalous_stretches, as_table
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,6 +188,28 @@ def test_a_recording_by_url_is_fetched_once_for_verdict_and_picture(capsys, mode
         code, (row,), _ = run_here(capsys, f"{server.url}/long.wav", *arguments)
     assert code == 1 and row["reason"].startswith("From 1.0 s")
     assert server.requests["/long.wav"] == 1 and len(list(pictures.iterdir())) == 1
+
+
+def test_a_recording_by_url_is_judged_at_every_start_as_nobody_knows_whether_it_changed(capsys, model, tmp_path):
+    with sound_server(tmp_path) as server:
+        for hiss in (0.0, 0.2):
+            soundfile.write(tmp_path / "now.wav", machine_sound(220.0, 950, hiss=hiss), RATE)
+            code, _, _ = run_here(
+                capsys,
+                f"{server.url}/now.wav",
+                "--model",
+                model,
+                "--machine",
+                "fan_id_00",
+                "--output",
+                tmp_path / "v.csv",
+            )
+            assert code == int(hiss > 0)
+
+
+def test_a_table_shows_control_characters_of_a_name_as_escapes():
+    row = {"file": "clears\x1b[2J the\nscreen.wav", "error": "clears\x1b[2J the\nscreen.wav: no sound"}
+    assert as_table(row) == f"{'unreadable':<12} clears\\x1b[2J the\\nscreen.wav: no sound"
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])

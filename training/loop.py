@@ -297,8 +297,8 @@ def resume(
     progress, scaler_state = load_checkpoint(checkpoint, model, optimizer, settings)
     best_weights = checkpoint.parent / BEST_WEIGHTS
     if accelerator.is_main_process and best_weights.exists() and checkpoint.parent.resolve() != checkpoints.resolve():
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(best_weights, checkpoints / best_weights.name)
+        with replacing_files(checkpoints) as scratch:
+            shutil.copyfile(best_weights, scratch / best_weights.name)
     if scaler_state is not None and accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(scaler_state)
     if accelerator.is_main_process:
