@@ -3,11 +3,12 @@
     python space/app.py                               # the bundled demonstration model
     MODEL_ID=you/attention-asd python space/app.py    # a repository on the Hub, or a directory that train.py wrote
 
-settings.py holds limits and the environment. pages.py makes the page from a file for each tab, api.py the endpoints.
-service.py holds the model: listening.py asks its pipeline, drawing.py prepares the pictures. pictures/ draws them in the
-browser.
+settings.py holds limits and the environment, memory.py gives back what is free. pages.py makes the page from a file for
+each tab, api.py the endpoints. service.py holds the model: listening.py asks its pipeline, drawing.py prepares the
+pictures. pictures/ draws them in the browser.
 """
 
+import memory  # isort: skip  # before the libraries begin threads
 import settings  # isort: skip  # before all libraries, which read what it sets
 
 import atexit
@@ -80,6 +81,7 @@ def sweep_forever() -> None:
     while True:
         time.sleep(settings.SWEEP_SECONDS)
         sweep(settings.KEEP_SECONDS)
+        memory.give_back()
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ from .visitor import Visitor
 
 MACHINE, RATE = "pump_id_00", 0.01
 FILES, NORMAL = 5, 8
+# So often all users come. After each time the app may give back memory, as it does every minute.
+TIMES, GIVE_BACK_S = 3, 65
 # How often memory is read during the live session, in seconds.
 EVERY_S = 30
 
@@ -47,12 +49,13 @@ def main() -> int:
         server = SpaceServer(Path(folder), SPACE, MODEL_ID=arguments.model or "")
         try:
             if arguments.users:
-                before = resident_mib(server)
-                users = serve_users(server, clips, arguments.users)
-                memory = (
-                    f"Memory of the app: {before:.0f} MiB before the users, {resident_mib(server):.0f} MiB after them."
-                )
-                parts += [*users_section(users), memory]
+                memory = [resident_mib(server)]
+                for _ in range(TIMES):
+                    users += serve_users(server, clips, arguments.users)
+                    memory.append(resident_mib(server))
+                    time.sleep(GIVE_BACK_S)
+                    memory.append(resident_mib(server))
+                parts += [*users_section(users, arguments.users), memory_sentence(memory)]
             if arguments.live_minutes:
                 listen_live(server, clips, arguments.live_minutes, Path(folder), live)
         finally:
@@ -146,7 +149,7 @@ def check(answer: dict[str, Any], is_right: Callable[[dict[str, Any]], bool]) ->
         raise ValueError(f"a wrong answer: {json.dumps(answer)[:300]}")
 
 
-def users_section(users: list[dict[str, Any]]) -> list[str]:
+def users_section(users: list[dict[str, Any]], at_once: int) -> list[str]:
     """Return heading, table and sentence about the users' times."""
     answered = [user for user in users if user["error"] is None]
     errors = "".join(f" {user['error']}." for user in users if user["error"])
@@ -157,8 +160,17 @@ def users_section(users: list[dict[str, Any]]) -> list[str]:
         seconds = np.array([user[step] for user in answered])
         at = {f"{share} %": float(np.percentile(seconds, share)) for share in (50, 90, 95)}
         rows.append({"step": step, **at, "slowest": float(seconds.max())})
-    heading = f"## {len(users)} users at once\n\nSeconds from the request to the whole answer, over the users."
+    heading = (
+        f"## {at_once} users at once, {TIMES} times\n\nSeconds from the request to the whole answer, over all users."
+    )
     return [heading, *([markdown(rows)] if rows else []), f"Answered: {len(answered)} of {len(users)} users.{errors}"]
+
+
+def memory_sentence(memory: list[float]) -> str:
+    """Say what the app had before the users, and after each time."""
+    before, *after = (f"{mib:.0f}" for mib in memory)
+    times = "; ".join(f"{at_once} MiB, {later} MiB" for at_once, later in zip(after[::2], after[1::2], strict=True))
+    return f"Memory of the app: {before} MiB before the users. After each time, at once and {GIVE_BACK_S} s later: {times}."
 
 
 # A long live session
