@@ -234,7 +234,7 @@ def test_by_embeddings_alone_the_nearest_machine_is_named():
     [
         (lambda d, c: d.decide(c, machine="fan_id_99"), "fan_id_00, fan_id_01"),
         (lambda d, c: d.decide(c, machine="../../etc/passwd"), "is not known"),
-        (lambda d, c: d.decide(c, false_alarm_rate=0.0), "more than 0"),
+        (lambda d, c: d.decide(c, false_alarm_rate=0.0), "above 0"),
         (lambda d, c: d.decide(c, backend="vibes"), "arcface, gmm, spectrum"),
         (lambda d, c: d.enroll("", c), "printable name"),
         (lambda d, c: d.enroll("a\nb", c), "printable name"),

@@ -594,6 +594,8 @@ def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_pa
         saved.value.save_as(tmp_path / name)
     open_tab(page, "Listen")
     assert machines_offered(page)[-2:] == ["press_3", "press_4"]
+    # Gradio reports an answer that is on its way when a page is left as an error.
+    page.wait_for_timeout(2000)
     page.goto(f"{visit.url}/?machine=press_3")  # a link knows a machine that this browser kept
     page.get_by_role("tab", name="Listen").wait_for()
     until(lambda: panel(page).get_by_role("combobox", name="Machine").input_value() == "press_3")
@@ -619,6 +621,7 @@ def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_pa
     panel(other).get_by_text("Your machines are forgotten").wait_for()
     open_tab(other, "Listen")
     assert "press_3" not in machines_offered(other)
+    other.wait_for_timeout(2000)
     other.reload()
     other.get_by_role("tab", name="Listen").wait_for()
     other.wait_for_timeout(2000)
