@@ -93,7 +93,7 @@ def test_a_data_set_is_taken_as_it_is_and_answered_row_by_row(detect, folder):
         rows.select_columns("path"),
         rows.to_iterable_dataset(),
         rows["file"],
-        rows.to_iterable_dataset()["file"],
+        *([rows.to_iterable_dataset()["file"]] if hasattr(datasets.iterable_dataset, "IterableColumn") else []),
         KeyDataset(rows, "path"),
         KeyDataset(rows, "audio"),
         KeyDataset(rows, "file"),
