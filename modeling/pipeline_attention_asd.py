@@ -103,6 +103,8 @@ class AnomalousSoundDetectionPipeline(Pipeline):
     _load_video_processor = False
     _load_feature_extractor = True
     _load_tokenizer = False
+    # transformers 5.0 asks for it when it saves, and sets it nowhere.
+    modelcard = None
 
     model: AttentionAsdModel
     feature_extractor: Any  # transformers declares it optional
