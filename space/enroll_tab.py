@@ -42,7 +42,7 @@ def enroll_tab(session: Session, page: gr.Blocks) -> Any:
             studied = pictures("studied", told("enroll.hint"))
             summary = pictures("enrolled")
             with gr.Column(visible=False) as home:
-                files = gr.File(label=label("enroll.files"), interactive=False)
+                files = gr.File(label=label("enroll.files"), interactive=False, elem_classes="asd-given")
                 # Without a language: the colors of Python are too faint to read.
                 code = gr.Code(label=label("enroll.code"), language=None, interactive=False, show_line_numbers=False)
                 test = sound_input(label("enroll.test"))

@@ -49,6 +49,8 @@ def test_a_dropped_sound_gets_the_pipelines_verdict_its_reason_and_pictures(visi
     assert answer(page) == json.loads(json.dumps(expected))
     card = panel(page).locator(".asd-card").inner_text()
     assert panel(page).inner_text().count(expected["reason"]) == 1 and "fan_id_00" in card and "1 in 100" in card
+    picture = panel(page).locator(".asd-row").first.bounding_box()
+    assert picture["y"] + picture["height"] <= 900  # without scrolling
     assert panel(page).locator(".asd-regions li").count() == len(expected["regions"])
     titles = panel(page).locator(".asd-row strong")
     assert titles.all_text_contents() == [
@@ -445,6 +447,21 @@ def test_many_files_make_a_table_that_sorts_downloads_and_opens_maps(visit, soun
     panel(page).get_by_role("button", name="normal.wav", exact=True).click()
     panel(page).get_by_text("normal.wav sounds as fan_id_00 does").wait_for()
     until(lambda: colors(page, 0) > 30)
+
+
+def test_files_are_told_apart_by_their_names_and_an_opened_row_comes_into_view(visit, sounds, tmp_path):
+    long_names = [tmp_path / f"2026-11-03_14-05-00_hall_2_north_pump_{number}.wav" for number in range(6)]
+    for path in long_names:
+        path.write_bytes((sounds / "normal.wav").read_bytes())
+    page = visit(height=400)
+    open_tab(page, "Files")
+    give(page, long_names)
+    panel(page).get_by_text("6 judged").wait_for()
+    cut = "names => names.map(name => name.scrollWidth > name.clientWidth || name.parentElement.scrollWidth > name.parentElement.clientWidth)"
+    assert panel(page).locator(".file-preview .stem").evaluate_all(cut) == 6 * [False]
+    panel(page).get_by_role("button", name=long_names[0].name, exact=True).click()
+    panel(page).locator(".asd-verdict").wait_for()
+    until(lambda: 0 <= panel(page).locator(".asd-verdict").bounding_box()["y"] < 200)
 
 
 def test_a_window_of_a_long_recording_shows_its_own_maps(visit, sounds, detect, tmp_path):

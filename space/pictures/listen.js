@@ -2,11 +2,10 @@
 
 function listen(payload, choose) {
   const { view, result } = payload;
-  const [list, stack] = regionsAndStack(view, result);
   const whole = result.windows.length
     ? el("p", { class: "asd-hint" }, say(result.score === null ? "listen.first" : "listen.highest",
       { from: seconds(view.start_s, 1), all: result.windows.length })) : null;
-  return el("div", { class: "asd-answer" }, card(payload), falseAlarm(payload, choose), list, whole, stack.node,
+  return el("div", { class: "asd-answer" }, card(payload), falseAlarm(payload, choose), whole, maps(view, result),
     downloads(payload, "listen"));
 }
 
@@ -17,15 +16,14 @@ function falseAlarm(payload, choose) {
     say("listen.false_alarm", { machine: payload.addable })));
 }
 
-// A click on a region in a picture plays it, as its button does.
-function regionsAndStack(view, result) {
+// The pictures come first, and under them what alarmed. A click on a region in a picture plays it, as its button does.
+function maps(view, result) {
   const list = regionList(view, result), { regions } = result;
   const play = index => list.querySelectorAll("li")[index].querySelector("button").click();
-  return [list, new Stack(view, rowsOf(view), { regions, play, normal: view.normal_db })];
+  return new Stack(view, rowsOf(view), { regions, play, normal: view.normal_db, below: list }).node;
 }
 
 // One window of a recording, whose verdict stands above.
 function part(payload) {
-  const [list, stack] = regionsAndStack(payload.view, payload.result);
-  return el("div", { class: "asd-answer" }, strip(payload), list, stack.node);
+  return el("div", { class: "asd-answer" }, strip(payload), maps(payload.view, payload.result));
 }

@@ -32,7 +32,7 @@ class LiveAnswer {
     const name = say("live.sound", { from: seconds(latest.start_s, 0), to: seconds(latest.end_s, 0) });
     return el("section", { class: `asd-card asd-is-${KEYS[latest.verdict]}` }, el("div", { class: "asd-icon" }, icon(latest.verdict)),
       el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, WORDS[latest.verdict]), el("p", {}, ...explanation(latest, name)),
-        latest.reason ? el("p", { class: "asd-reason", lang: "en" }, latest.reason) : null, gauge(latest)));
+        latest.reason ? el("p", { class: "asd-reason", lang: "en" }, ...unbroken(latest.reason)) : null, gauge(latest)));
   }
 
   table(alarms, counts) {

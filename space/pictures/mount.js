@@ -7,6 +7,7 @@ function problem(payload) {
       inEnglish(typeof payload.error === "string")));
 }
 
+const COMING_INTO_VIEW = ["listen", "compare", "timeline", "enrolled"];
 const KINDS = { listen, part, compare, timeline, many, enrolled, studied, live, unknown };
 
 function show(root, kind, payload, choose = () => {}) {
@@ -28,8 +29,8 @@ function mount(element, kind, props, watch, trigger, server) {
     remember([payload, ...(payload?.rows ?? [])].flatMap(one => one?.remember ?? []).map(withKnownTime));
     if (kind === "part") shownPart = payload;
     paint(payload);
-    // On a phone the answer is below what was asked.
-    if (payload && window.innerWidth < 700 && (kind === "listen" || kind === "compare" || kind === "timeline"))
+    // An answer below what is on the screen, as on a phone, or under a long table, would go unseen.
+    if (payload && COMING_INTO_VIEW.includes(kind) && root.getBoundingClientRect().top > 0.7 * window.innerHeight)
       root.scrollIntoView({ behavior: "smooth" });
   };
   const paint = payload => payload ? show(root, kind, payload, index => trigger("select", { index }))

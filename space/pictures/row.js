@@ -204,9 +204,10 @@ class Row {
   drawBoxes(context, region) {
     const top = this.y(Math.min(this.binOf(region.high_hz), this.layer.rows)), bottom = this.y(this.binOf(region.low_hz));
     const stretches = region.intervals_s.length ? region.intervals_s : [[region.start_s, region.end_s]];
+    const [dark, light] = bottom - top < 14 ? [3, 1] : [4, 2];  // of a thin band, lines of any width hide the neighbors
     for (const [start, end] of stretches) {
       const left = this.x(start), right = this.x(Math.min(end, this.stack.seconds));
-      for (const [style, width, dash] of [["#000", 4, []], ["#fff", 2, [6, 4]]]) {
+      for (const [style, width, dash] of [["#000", dark, []], ["#fff", light, [6, 4]]]) {
         context.strokeStyle = style;
         context.lineWidth = width;
         context.setLineDash(dash);

@@ -1,7 +1,7 @@
 /* Pictures on one time axis, with a player whose play head they share. */
 
 class Stack {
-  constructor(view, rows, { regions = [], play = null, normal = null, hasPlayer = true } = {}) {
+  constructor(view, rows, { regions = [], play = null, normal = null, below = null, hasPlayer = true } = {}) {
     this.samples = new Int16Array(bytes(view.samples || "").buffer);
     Object.assign(this, { rate: view.rate, start: view.start_s, hop: view.hop_s, hertz: view.mel_hz, regions, play, normal });
     this.seconds = view.seconds ?? this.samples.length / this.rate;
@@ -11,7 +11,7 @@ class Stack {
     this.rows = rows.map(options => new Row(this, options));
     const [first, research] = [false, true].map(kind => this.rows.filter(row => Boolean(row.isResearch) === kind));
     [first, research].forEach(group => group.length && (group[group.length - 1].hasTimeAxis = true));
-    this.node = el("div", { class: "asd-stack" }, hasPlayer ? this.player() : null, ...first.map(row => row.node),
+    this.node = el("div", { class: "asd-stack" }, hasPlayer ? this.player() : null, ...first.map(row => row.node), below,
       research.length ? this.forResearchers(research) : null, this.tip);
     keepDrawn(this.node, () => this.draw());
   }

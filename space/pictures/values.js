@@ -18,8 +18,10 @@ function table(caption, columns, rows) {
   const cell = (column, row) => {
     const shown = column.node ? column.node(row) : column.text ? column.text(row)
       : column.isNumber ? number(column.value(row)) : column.value(row) ?? "–";
-    // On a phone a row is a paragraph, whose numbers need their names.
-    return el("td", { "data-title": column.title ?? "", class: column.isNumber ? "asd-number" : column.isLong ? "asd-long" : column.isName ? "asd-name" : "" }, shown);
+    // On a phone a row is a paragraph, whose numbers need their names; what is not known needs no place.
+    const td = el("td", { "data-title": column.title ?? "", class: column.isNumber ? "asd-number" : column.isLong ? "asd-long" : column.isName ? "asd-name" : "" }, shown);
+    td.classList.toggle("asd-none", td.textContent === "–");
+    return td;
   };
   // What is not known comes last, however the rows are sorted.
   const compared = (one, other) => {

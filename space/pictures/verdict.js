@@ -70,7 +70,7 @@ function card(payload) {
       el("h2", { class: "asd-verdict" }, WORDS[result.verdict]),
       el("p", {}, ...explanation(result, name)),
       result.note && KEYS[result.verdict] !== "unknown" ? el("p", {}, ...saying("explanation.but", { note: english(result.note) })) : null,
-      result.reason ? el("p", { class: "asd-reason", lang: "en" }, result.reason) : null,
+      result.reason ? el("p", { class: "asd-reason", lang: "en" }, ...unbroken(result.reason)) : null,
       inEnglish(result.note || result.reason),
       chance(result) ? el("p", { class: "asd-chance" }, chance(result)) : null,
       gauge(result, typical)),

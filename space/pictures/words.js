@@ -15,8 +15,11 @@ function say(key, values = {}) { return pieces(key, values).join(""); }
 // The same with elements among its values.
 function saying(key, values) { return pieces(key, values).filter(part => part !== ""); }
 
+// No line ends between a number and its unit.
+const unbroken = text => text.split(/([\d.]+ (?:k?Hz|dB|s|min)\b)/).map((part, index) => index % 2 ? el("span", { class: "asd-unbroken" }, part) : part);
+
 // What the model's code said is English; what the app said is a text and its values.
-const english = text => el("span", { lang: "en" }, text);
+const english = text => el("span", { lang: "en" }, ...unbroken(text));
 const told = said => typeof said === "string" ? said : say(...said);
 const telling = said => typeof said === "string" ? english(said) : say(...said);
 const inEnglish = isSaid => isSaid && language() !== "en" ? el("p", { class: "asd-hint" }, say("page.english")) : null;
