@@ -57,8 +57,8 @@ function facts(result) {
       : result.machine + (result.machine === result.predicted_machine ? ""
         : ` (${result.predicted_machine ? say("facts.closest", { machine: result.predicted_machine }) : say("facts.close_to_none")})`)],
     [say(result.machine === null ? "facts.similarity_closest" : "facts.similarity"), result.similarity === null || result.similarity === undefined ? "–" : fixed(result.similarity, 2)],
-    [say("facts.rests_on"), method ? say("facts.method", { method: say(method), clips: say("facts.clips", { count: clips }) }) : "–"],
     [say("facts.duration"), seconds(result.duration_s, 1)],
+    [say("facts.rests_on"), method ? say("facts.method", { method: say(method), clips: say("facts.clips", { count: clips }) }) : "–"],
   ];
   return el("dl", { class: "asd-facts" }, ...rows.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
 }
