@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_NAME
 
-from feature_extraction import AttentionAsdFeatureExtractor
-from modeling import AnomalousSoundDetectionPipeline, AttentionAsdModel
+from evaluation.loading import load_network
+from modeling import AnomalousSoundDetectionPipeline
 from modeling.detector_files_attention_asd import CONFIG_FILE, TENSORS_FILE
 
 from .engine_attention_asd import EXPORT_FILE, RUNTIMES
@@ -29,15 +29,13 @@ def load_pipeline(
         device: where PyTorch computes.
 
     Raises:
-        OSError: files are missing.
+        OSError: there is no such directory and no such repository, or files are missing.
         ValueError: the files cannot be read, or the directory was not exported for `engine`.
         ImportError: the engine is not installed.
     """
+    network = load_network(name_or_path)
     return ExportedPipeline(
-        model=AttentionAsdModel.from_pretrained(name_or_path),
-        feature_extractor=AttentionAsdFeatureExtractor.from_pretrained(name_or_path),
-        engine=engine,
-        device=device,
+        model=network.model, feature_extractor=network.feature_extractor, engine=engine, device=device
     )
 
 

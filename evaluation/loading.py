@@ -29,10 +29,21 @@ def load_network(name_or_path: str | os.PathLike, device: torch.device | str = "
     """Load a model directory or a repository on the Hub without its detector, as to fit another one.
 
     Raises:
-        OSError: files of the network or of the feature extractor are missing.
+        OSError: there is no such directory and no such repository, or files of the network or of the feature extractor
+            are missing.
     """
-    model = AttentionAsdModel.from_pretrained(name_or_path).to(device).eval()
-    return LoadedModel(model, AttentionAsdFeatureExtractor.from_pretrained(name_or_path))
+    try:
+        model = AttentionAsdModel.from_pretrained(name_or_path).to(device).eval()
+        return LoadedModel(model, AttentionAsdFeatureExtractor.from_pretrained(name_or_path))
+    except OSError as error:
+        if os.path.isdir(name_or_path):
+            raise
+        why = str(error).partition("\n")[0].rstrip(".")
+        raise OSError(
+            f"{name_or_path}: no folder of this name is here, and the Hub gave no such repository "
+            f"({why}). Expected a folder that train.py wrote, or a repository, as "
+            "you/attention-asd."
+        ) from error
 
 
 def load_model(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> LoadedModel:

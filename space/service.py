@@ -13,7 +13,14 @@ from reading import Sound, read, read_all, suffixes
 from settings import IS_DEMO, MAX_ENROLLED_SECONDS, MAX_SECONDS, MODEL_ID, spaces
 
 
-listener = Listener(MODEL_ID)
+try:
+    listener = Listener(MODEL_ID)
+except (OSError, ValueError) as error:
+    why = str(error).partition("\n")[0].rstrip(".")
+    raise SystemExit(
+        f"MODEL_ID {MODEL_ID}: the model cannot be loaded ({why}). Expected a "
+        "folder that train.py wrote, or a repository on the Hub, as you/attention-asd."
+    ) from error
 SUFFIXES = suffixes(listener.extractor)
 
 

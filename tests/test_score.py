@@ -117,6 +117,13 @@ def test_a_detector_that_cannot_be_loaded_is_no_alarm(model, folder, tmp_path):
     assert process.returncode == 2 and stderr.startswith(b"error: ") and b"Traceback" not in stderr
 
 
+def test_a_model_that_is_not_there_is_told_by_its_name(folder, tmp_path):
+    process = start(folder, "--model", tmp_path / "mine")
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2 and b"Traceback" not in stderr
+    assert f"error: {tmp_path / 'mine'}: no folder of this name is here".encode() in stderr
+
+
 def test_machine_is_read_from_the_path_when_asked_for_and_its_label_is_not(capsys, model, folder, tmp_path):
     path = tmp_path / "fan" / "test" / "anomaly_id_02_00000001.wav"
     path.parent.mkdir(parents=True)

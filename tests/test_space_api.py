@@ -297,6 +297,14 @@ def test_the_app_in_a_clone_runs_the_demonstration_model(tmp_path):
         server.stop()
 
 
+def test_a_model_that_cannot_be_loaded_is_told_by_its_name(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RuntimeError) as failed:
+        SpaceServer(tmp_path, copy_space(tmp_path / "space"), MODEL_ID=str(tmp_path / "mine"))
+    said = str(failed.value)
+    assert f"MODEL_ID {tmp_path / 'mine'}: the model cannot be loaded" in said and "Traceback" not in said
+
+
 def test_the_front_matter_says_what_the_hub_needs():
     text = (SPACE / "README.md").read_text()
     data = SpaceCardData(**yaml.safe_load(text.split("---")[1]))
