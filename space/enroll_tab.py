@@ -21,7 +21,7 @@ ONE_BY_ONE: dict[str, Any] = {**QUIET, "trigger_mode": "multiple", "concurrency_
 
 def enroll_tab(session: Session, page: gr.Blocks) -> Any:
     """Make the tab; return the event after which what the browser kept is known."""
-    own, sources, kept = session.detector, session.recordings, session.kept
+    own, sources, files, kept = session.detector, session.recordings, session.files, session.kept
     # The recordings of the machine that is being enrolled, as paths, and the name under which it was enrolled last.
     draft, enrolled_name = gr.State([], time_to_live=SESSION_SECONDS), gr.State("")
     with gr.Row():
@@ -42,7 +42,7 @@ def enroll_tab(session: Session, page: gr.Blocks) -> Any:
             studied = pictures("studied", told("enroll.hint"))
             summary = pictures("enrolled")
             with gr.Column(visible=False) as home:
-                files = gr.File(label=label("enroll.files"), interactive=False, elem_classes="asd-given")
+                files.render()
                 # Without a language: the colors of Python are too faint to read.
                 code = gr.Code(label=label("enroll.code"), language=None, interactive=False, show_line_numbers=False)
                 test = sound_input(label("enroll.test"))
@@ -51,17 +51,17 @@ def enroll_tab(session: Session, page: gr.Blocks) -> Any:
     microphone.stop_recording(add, [microphone, draft], [draft, microphone], **ONE_BY_ONE)
     draft.change(show_study, draft, studied, **FOLLOWS)
     studied.select(remove, draft, draft, **ONE_BY_ONE)
-    outputs = [summary, own, enrolled_name, files, code, home, test, kept]
+    outputs = [summary, own, enrolled_name, files, code, home, test]
     for made in (
         button.click(
             enroll_on_page, [draft, recordings, microphone, name, own, sources], [*outputs, sources], **PRIVATE
         ),
         saved.upload(bring_back, [saved, own], outputs, **PRIVATE),
-        forget.click(forget_machines, None, outputs, **PRIVATE),
     ):
-        made.then(None, kept, None, js=KEEP)
+        made.then(None, files, None, js=KEEP)
+    forget.click(forget_machines, None, outputs, js="() => { asd.forgetDetector(); return []; }", **PRIVATE)
     gr.on([test.change, own.change], try_out, [test, enrolled_name, own], drawn, **FOLLOWS)
-    return page.load(restore, kept, outputs, js="async () => [await asd.kept()]", **QUIET)
+    return page.load(restore, kept, [*outputs, kept], js="async () => [await asd.kept()]", **QUIET)
 
 
 # Recordings
@@ -119,11 +119,10 @@ def outcome(answer: dict[str, Any], detector: Any, name: str) -> tuple:
         program(name),
         gr.Column(visible=True),
         None,
-        enrolling.to_text(detector),
     )
 
 
-@on_page(*[gr.skip()] * 8)
+@on_page(*[gr.skip()] * 7)
 def enroll_on_page(
     draft: list[str],
     uploaded: list[str] | None,
@@ -158,7 +157,7 @@ def enroll_on_page(
     return (*outcome(answer, detector, name), {**sources, name: draft})
 
 
-@on_page(*[gr.skip()] * 7)
+@on_page(*[gr.skip()] * 6)
 def bring_back(paths: list[str] | None, own: Any) -> tuple:
     """Add the machines of a detector that was downloaded before."""
     detector, names = enrolling.load(listener, paths or [], own)
@@ -170,12 +169,10 @@ def bring_back(paths: list[str] | None, own: Any) -> tuple:
 @on_page(*[gr.skip()] * 7)
 def restore(text: str | None) -> tuple:
     """Bring back what this browser kept when the page was last open."""
-    if not text:
-        return (gr.skip(),) * 8
-    detector, names = enrolling.from_text(listener, text)
+    detector, names = enrolling.from_text(listener, text) if text else (None, [])
     if not names:
-        return (gr.skip(),) * 8
-    return outcome(back(names, told("enroll.back_kept")), detector, names[-1])
+        return *(gr.skip(),) * 7, ""
+    return *outcome(back(names, told("enroll.back_kept")), detector, names[-1]), ""
 
 
 def back(names: list[str], line: list[Any]) -> dict[str, Any]:
@@ -186,7 +183,7 @@ def back(names: list[str], line: list[Any]) -> dict[str, Any]:
 def forget_machines() -> tuple:
     """Go back to the model's own machines. The browser forgets the others."""
     answer = {"title": told("enroll.forgotten"), "lines": [told("enroll.forgotten_hint")]}
-    return to_json(answer), None, "", None, "", gr.Column(visible=False), None, ""
+    return to_json(answer), None, "", None, "", gr.Column(visible=False), None
 
 
 def session_machines(detector: Any, name: str) -> list[str]:

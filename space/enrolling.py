@@ -138,18 +138,11 @@ def load(listener: Listener, paths: list[str], detector: Detector | None) -> tup
             raise ValueError(str(error).replace(folder, "the detector")) from None
 
 
-def to_text(detector: Detector) -> str:
-    """Return a detector's files as text, for the browser to keep."""
-    with tempfile.TemporaryDirectory(dir=TEMPORARY) as folder:
-        detector.save_pretrained(folder)
-        return json.dumps({name: base64.b64encode((Path(folder) / name).read_bytes()).decode() for name in FILES})
-
-
 def from_text(listener: Listener, text: str) -> tuple[Detector, list[str]]:
     """Return the detector that a browser kept, and the names of its enrolled machines.
 
     Raises:
-        ValueError: the text is not what `to_text` made, or the detector belongs to another model.
+        ValueError: the text is not what the page kept, or the detector belongs to another model.
     """
     if len(text) > 2 * MAX_DETECTOR_BYTES:
         raise Told("enroll.not_kept")
@@ -163,4 +156,4 @@ def from_text(listener: Listener, text: str) -> tuple[Detector, list[str]]:
         return load(listener, [str(Path(folder) / name) for name in FILES], None)
 
 
-__all__ = ["enroll", "from_text", "load", "save", "study", "to_text"]
+__all__ = ["enroll", "from_text", "load", "save", "study"]

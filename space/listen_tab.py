@@ -27,7 +27,7 @@ from wording import label
 
 
 def listen_tab(session: Session, offered: dict[str, Example]) -> Place:
-    own, sources, kept = session.detector, session.recordings, session.kept
+    own, sources, files = session.detector, session.recordings, session.files
     with gr.Row():
         with gr.Column(scale=1, min_width=240):
             recording = sound_input(label("listen.sound"))
@@ -39,8 +39,8 @@ def listen_tab(session: Session, offered: dict[str, Example]) -> Place:
     inputs = [recording, machine, rate, own, sources]
     gr.on([recording.change, machine.input, rate.input], listen, inputs, drawn, **FOLLOWS)
     follow(own, machine, listen, inputs, drawn)
-    learned = drawn.select(add_to_normal, [recording, machine, own, sources], [drawn, own, sources, kept], **PRIVATE)
-    learned.then(None, kept, None, js=KEEP)
+    learned = drawn.select(add_to_normal, [recording, machine, own, sources], [drawn, own, sources, files], **PRIVATE)
+    learned.then(None, files, None, js=KEEP)
     return Place(machine, rate, (recording,), offered)
 
 
@@ -64,4 +64,4 @@ def add_to_normal(recording: str | None, machine: str, own: Any, sources: dict[s
         raise Told("listen.not_taught")
     paths = [*sources[machine], recording]
     detector, *_ = enroll(machine, read_normal(paths), own)
-    return gr.skip(), detector, {**sources, machine: paths}, enrolling.to_text(detector)
+    return gr.skip(), detector, {**sources, machine: paths}, enrolling.save(detector)

@@ -21,8 +21,8 @@ FOLLOWS: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
-# Hands the session's detector to the browser's storage.
-KEEP = "text => { asd.keep(text); return []; }"
+# The browser fetches the files of the session's detector into its own storage.
+KEEP = "files => { asd.keep(files); return []; }"
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,14 @@ class Session:
     Attributes:
         detector: the detector that knows the user's machines, too; `None` where there are none.
         recordings: by machine, the paths of the recordings that it was enrolled from since the page was opened.
-        kept: the detector as text, on its way to the browser's storage and back.
+        files: the detector's files, to be downloaded and kept.
+        kept: the detector as text, on its way back from the browser's storage. Empty afterwards: the app keeps the values
+            of all fields for every session.
     """
 
     detector: gr.State
     recordings: gr.State
+    files: gr.File
     kept: gr.Textbox
 
     @classmethod
@@ -44,6 +47,7 @@ class Session:
         return cls(
             gr.State(None, time_to_live=SESSION_SECONDS),
             gr.State({}, time_to_live=SESSION_SECONDS),
+            gr.File(label=label("enroll.files"), interactive=False, elem_classes="asd-given", render=False),
             gr.Textbox(visible="hidden", container=False),
         )
 

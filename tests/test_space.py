@@ -588,6 +588,7 @@ def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_pa
     panel(page).locator(".asd-verdict").wait_for()
     open_tab(page, "Enroll")
     enroll_on_page(page, "press_3", [sounds / f"mine_{i}.wav" for i in range(3)])
+    offered = panel(page).locator("a[download='scoring.safetensors']").get_attribute("href")
     open_tab(page, "Listen")
     # What is shown is judged anew: the sound's closest machine is the new one. The choice stays.
     panel(page).get_by_text("fan_id_00 (closest: press_3)").wait_for()
@@ -600,6 +601,7 @@ def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_pa
     assert answer(page)["verdict"] != "anomalous"
     before = answer(page)
     open_tab(page, "Enroll")
+    assert panel(page).locator("a[download='scoring.safetensors']").get_attribute("href") != offered
     for left in (2, 1, 0):
         panel(page).get_by_role("button", name="Remove").first.click()
         until(lambda left=left: panel(page).locator(".asd-table tbody tr").count() == left)

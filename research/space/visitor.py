@@ -50,6 +50,11 @@ class Visitor:
                     return said["output"]["data"]
         raise RuntimeError(f"{name}: the app ended the connection without an answer.")
 
+    def fetch(self, files: Iterable[dict[str, Any]]) -> None:
+        """Download what the app made, as the page does that keeps a detector."""
+        for file in files:
+            self.http.get(file["url"]).raise_for_status()
+
     def timed(self, name: str, *inputs: Any) -> tuple[list[Any], float]:
         """Do as `ask` does, and return the seconds that it took, too."""
         began = time.monotonic()

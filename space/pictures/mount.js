@@ -40,4 +40,4 @@ function mount(element, kind, props, watch, trigger, server) {
   draw();
 }
 
-return { mount, show, showReport, keep, kept, tools, openTab, beginAddress, inAddress, tabInAddress, Microphone };
+return { mount, show, showReport, keep, kept, forgetDetector, tools, openTab, beginAddress, inAddress, tabInAddress, Microphone };

@@ -16,10 +16,26 @@ function inStore(place, mode, act) {
   });
 }
 
-// An empty text forgets; no text, where the app had nothing to keep, changes nothing.
-async function keep(text) {
-  if (typeof text !== "string") return "";
-  return await inStore(DETECTOR, "readwrite", store => text ? store.put(text, MODEL.version) : store.clear()) ?? "";
+// The files of the session's detector, fetched and kept as a text. No files, where the app had none to keep, change nothing.
+async function keep(files) {
+  if (!files?.length) return;
+  const contents = await Promise.all(files.map(async ({ url, orig_name }) => {
+    const answer = await fetch(url);
+    return answer.ok ? [orig_name, await inBase64(await answer.blob())] : null;
+  }));
+  if (contents.every(Boolean)) await inStore(DETECTOR, "readwrite", store => store.put(JSON.stringify(Object.fromEntries(contents)), MODEL.version));
+}
+
+function inBase64(blob) {
+  return new Promise(resolve => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.replace(/^[^,]*,/, ""));
+    reader.readAsDataURL(blob);
+  });
+}
+
+function forgetDetector() {
+  return inStore(DETECTOR, "readwrite", store => store.clear());
 }
 
 async function kept() {

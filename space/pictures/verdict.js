@@ -15,8 +15,7 @@ function chance(result) {
   if (result.p_value === null) return null;
   const how = result.p_value >= 0.995 ? "every" : result.p_value < 1e-4 ? "fewer" : "about";
   const often = oneIn(how === "fewer" ? 1e-4 : result.p_value);
-  const whole = words => el("span", { class: "asd-unbroken" }, words);
-  return el("p", { class: "asd-chance" }, ...saying(`chance.${how}`, { often, p: whole(pValue(result.p_value)), rate: whole(oneIn(result.false_alarm_rate)) }));
+  return say(`chance.${how}`, { often, p: pValue(result.p_value), rate: oneIn(result.false_alarm_rate) });
 }
 
 // Where a score lies from low (0) to high (1) on a logarithmic scale; a score may be 0.
@@ -73,7 +72,7 @@ function card(payload) {
       result.note && KEYS[result.verdict] !== "unknown" ? el("p", {}, ...saying("explanation.but", { note: english(result.note) })) : null,
       result.reason ? el("p", { class: "asd-reason", lang: "en" }, ...unbroken(result.reason)) : null,
       inEnglish(result.note || result.reason),
-      chance(result),
+      chance(result) ? el("p", { class: "asd-chance" }, chance(result)) : null,
       gauge(result, typical)),
     facts(result));
 }
