@@ -38,11 +38,9 @@ def load_network(name_or_path: str | os.PathLike, device: torch.device | str = "
     except OSError as error:
         if os.path.isdir(name_or_path):
             raise
-        why = str(error).partition("\n")[0].rstrip(".")
         raise OSError(
-            f"{name_or_path}: no folder of this name is here, and the Hub gave no such repository "
-            f"({why}). Expected a folder that train.py wrote, or a repository, as "
-            "you/attention-asd."
+            f"{name_or_path}: no folder of this name is here, and the Hub gave no model. Expected a folder that train.py "
+            f"wrote, or a repository, as you/attention-asd. {error}"
         ) from error
 
 
@@ -50,7 +48,8 @@ def load_model(name_or_path: str | os.PathLike, device: torch.device | str = "cp
     """Load a model directory or a repository on the Hub, ready to score.
 
     Raises:
-        OSError: files of the network or of the feature extractor are missing, or the detector's cannot be had.
+        OSError: there is no such directory and no such repository, files of the network or of the feature extractor are
+            missing, or the detector's cannot be had.
         ValueError: the detector's files cannot be read.
     """
     network = load_network(name_or_path, device)

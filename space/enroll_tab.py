@@ -7,7 +7,7 @@ from typing import Any
 import enrolling
 import gradio as gr
 from errors import on_page, said, to_json
-from parts import FOLLOWS, KEEP, PRIVATE, QUIET, Session, pictures, sound_input, sounds_input
+from parts import FOLLOWS, FORGET, KEEP, PRIVATE, QUIET, Session, pictures, sound_input, sounds_input
 from service import answer, enroll, listener, read_normal, read_sound, study
 from settings import IS_DEMO, MAX_ENROLLED_CLIPS, MODEL_ID, SESSION_SECONDS, SPACE_ID
 from texts import Told, told
@@ -59,7 +59,8 @@ def enroll_tab(session: Session, page: gr.Blocks) -> Any:
         saved.upload(bring_back, [saved, own], outputs, **PRIVATE),
     ):
         made.then(None, files, None, js=KEEP)
-    forget.click(forget_machines, None, outputs, js="() => { asd.forgetDetector(); return []; }", **PRIVATE)
+    # Once more after the answer: an enrollment that was asked for before may have ended between the two.
+    forget.click(forget_machines, None, outputs, js=FORGET, **QUIET).then(None, None, None, js=FORGET)
     gr.on([test.change, own.change], try_out, [test, enrolled_name, own], drawn, **FOLLOWS)
     return page.load(restore, kept, [*outputs, kept], js="async () => [await asd.kept()]", **QUIET)
 

@@ -16,7 +16,7 @@ from texts import Told, told
 
 FILES = ("scoring_config.json", "scoring.safetensors")
 # A detector is copied before it learns a machine. The copy shares what the other knows, which is replaced and never changed:
-# a session with machines of its own takes 0.1 MB of memory, where a deep copy takes 3.6 MB.
+# the detector of a session takes 0.1 MB of memory, where a deep copy takes 3.6 MB.
 # While recordings are studied, their machine has no name yet.
 UNNAMED = "this machine"
 

@@ -23,6 +23,7 @@ QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 # The browser fetches the files of the session's detector into its own storage.
 KEEP = "files => { asd.keep(files); return []; }"
+FORGET = "() => { asd.forgetDetector(); return []; }"
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Session:
         detector: the detector that knows the user's machines, too; `None` where there are none.
         recordings: by machine, the paths of the recordings that it was enrolled from since the page was opened.
         files: the detector's files, to be downloaded and kept.
-        kept: the detector as text, on its way back from the browser's storage. Empty afterwards: the app keeps the values
-            of all fields for every session.
+        kept: the detector as text, on its way back from the browser's storage. `restore` empties the field, as Gradio
+            keeps the values of all fields for every session.
     """
 
     detector: gr.State

@@ -129,11 +129,11 @@ def use(url: str, clips: dict[str, list[Path]], index: int, together: threading.
         visitor.ask("add", normal, [])
         (study,), steps[f"Enroll, {NORMAL} recordings studied"] = visitor.timed("show_study", None)
         check(json.loads(study), lambda answer: len(answer["recordings"]) == NORMAL)
-        (made, _, _, files, *_), steps["Enroll, the machine made"] = visitor.timed(
+        (made, _, _, detector_files, *_), steps["Enroll, the machine made"] = visitor.timed(
             "enroll_on_page", *[None] * 3, "press_3", None, None
         )
-        visitor.fetch(files)
         check(json.loads(made), lambda answer: answer["title"][1]["machine"] == "press_3")
+        visitor.fetch(detector_files)
         visitor.ask("offered_machines", None, MACHINE)  # as the page does when the session's machines change
         (again,), steps["Listen, as this machine"] = visitor.timed("listen", heard, "press_3", RATE, None, None)
         check(json.loads(again), lambda answer: answer["result"]["machine"] == "press_3")

@@ -52,7 +52,8 @@ function bytes(text) {
 
 function seconds(value, digits = 2) {
   if (value < 60) return `${fixed(value, digits)} s`;
-  return `${Math.floor(value / 60)}:${fixed(value % 60, digits > 1 ? 1 : 0).padStart(digits > 1 ? 4 : 2, "0")} min`;
+  const places = digits > 1 ? 1 : 0, rounded = Number(value.toFixed(places));  // 59.7 s are no 60 s of the minute before
+  return `${Math.floor(rounded / 60)}:${fixed(rounded % 60, places).padStart(places ? 4 : 2, "0")} min`;
 }
 
 function hertz(value) {

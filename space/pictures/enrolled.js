@@ -6,7 +6,7 @@ function enrolled(payload) {
     el("div", { class: "asd-icon" }, icon(verdict)),
     el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, telling(payload.title)),
       ...payload.lines.map(line => el("p", {}, telling(line))),
-      payload.isKept ? el("p", { class: "asd-hint" }, say("enroll.kept")) : null,
+      payload.isKept ? el("p", { class: "asd-hint asd-kept" }, say("enroll.kept")) : null,
       inEnglish(payload.lines.some(line => typeof line === "string"))));
 }
 
@@ -15,7 +15,7 @@ function studied(payload, choose) {
   const says = row => row.verdict ? say(`studied.${KEYS[row.verdict]}`) : "–";
   const columns = [
     { title: say("studied.recording"), isName: true, value: row => row.name },
-    { title: say("studied.duration"), value: row => row.duration_s, isNumber: true, text: row => row.duration_s === null ? "–" : fixed(row.duration_s, 1) },
+    { title: say("studied.duration"), value: row => row.duration_s, isNumber: true, text: row => row.duration_s === null ? "–" : seconds(row.duration_s, 1) },
     { title: say("studied.judged"), value: says, node: row => el("span", { class: `asd-mini asd-is-${KEYS[row.verdict] || "unknown"}` },
       row.verdict ? icon(row.verdict) : null, says(row)) },
     { title: "p", value: row => row.p_value ?? null, isNumber: true, text: row => bare(row.p_value ?? null) },

@@ -147,7 +147,7 @@ class History {
     return el("section", { class: `asd-card asd-is-${KEYS[verdict]}` }, el("div", { class: "asd-icon" }, icon(verdict)),
       el("div", { class: "asd-words" }, el("h2", { class: "asd-verdict" }, this.machine), ...this.driftWords(rows, found).map(words => el("p", { class: isChanged ? "asd-reason" : "" }, words)),
         heard.length ? el("p", {}, HISTORY_TEXT.span(heard, alarms, expected)) : null, fromLive ? el("p", {}, say("history.live", { alarms: counted(fromLive, "alarm_count") })) : null,
-        el("p", {}, ...HISTORY_TEXT.last(rows.at(-1))),
+        el("p", {}, ...HISTORY_TEXT.last(rows.at(-1))), inEnglish(rows.at(-1).reason),
         el("details", { class: "asd-hint" }, el("summary", {}, say("history.how")), say("history.method"))));
   }
 

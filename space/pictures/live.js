@@ -15,8 +15,9 @@ class LiveAnswer {
     const { view, latest, counts, alarms } = payload, total = Object.values(counts).reduce((sum, count) => sum + count, 0);
     this.stack.update(view);
     const words = [ANOMALOUS, NORMAL, "cannot tell"].filter(verdict => counts[verdict]).map(verdict => `${counts[verdict]} ${WORDS[verdict].toLowerCase()}`);
-    this.clock.textContent = say("live.clock", { heard: seconds(payload.heard_s, 0), next: Math.ceil(payload.next_s) }) +
-      (total ? ` ${say("live.counts", { count: total, verdicts: words.join(", ") })}` : "");
+    this.clock.replaceChildren(
+      el("span", { class: "asd-listening" }, say("live.clock", { heard: seconds(payload.heard_s, 0), next: Math.ceil(payload.next_s) }), " "),
+      total ? say("live.counts", { count: total, verdicts: words.join(", ") }) : "");
     if (total !== this.judged) {
       this.judged = total;
       this.status.replaceChildren(latest ? this.verdict(latest) : el("p", { class: "asd-empty" }, say("live.first")));

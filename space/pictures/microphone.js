@@ -34,7 +34,10 @@ class Microphone {
     document.addEventListener("asd-language", () => this.named());
   }
 
-  named() { this.button.textContent = this.context ? `■ ${say("microphone.stop")}` : `● ${say("microphone.start")}`; }
+  named() {
+    this.node.classList.toggle("asd-off", !this.context);
+    this.button.textContent = this.context ? `■ ${say("microphone.stop")}` : `● ${say("microphone.start")}`;
+  }
 
   async start() {
     this.words.textContent = "";

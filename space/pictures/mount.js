@@ -7,7 +7,8 @@ function problem(payload) {
       inEnglish(typeof payload.error === "string")));
 }
 
-const COMING_INTO_VIEW = ["listen", "compare", "timeline", "enrolled"];
+// Tables come into view once, and stay where they are while they grow.
+const COMING_INTO_VIEW = ["listen", "compare", "timeline", "enrolled"], TABLES = ["many", "studied"];
 const KINDS = { listen, part, compare, timeline, many, enrolled, studied, live, unknown };
 
 function show(root, kind, payload, choose = () => {}) {
@@ -29,13 +30,17 @@ function mount(element, kind, props, watch, trigger, server) {
     remember([payload, ...(payload?.rows ?? [])].flatMap(one => one?.remember ?? []).map(withKnownTime));
     if (kind === "part") shownPart = payload;
     paint(payload);
-    // An answer below what is on the screen, as on a phone, or under a long table, would go unseen.
-    if (payload && COMING_INTO_VIEW.includes(kind) && root.getBoundingClientRect().top > 0.7 * window.innerHeight)
+    return payload;
+  };
+  // A new answer below what is on the screen, as on a phone, or under a long table, would go unseen.
+  const drawNew = () => {
+    const isFirst = !root.querySelector(".asd-answer");
+    if (draw() && (COMING_INTO_VIEW.includes(kind) || (TABLES.includes(kind) && isFirst)) && root.getBoundingClientRect().top > 0.7 * window.innerHeight)
       root.scrollIntoView({ behavior: "smooth" });
   };
   const paint = payload => payload ? show(root, kind, payload, index => trigger("select", { index }))
     : root.replaceChildren(el("p", { class: "asd-empty" }, hint ? say(...hint) : ""));
-  watch("value", draw);
+  watch("value", drawNew);
   document.addEventListener("asd-language", () => { root.replaceChildren(); paint(read()); });
   draw();
 }

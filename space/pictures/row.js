@@ -204,19 +204,33 @@ class Row {
   drawBoxes(context, region) {
     const top = this.y(Math.min(this.binOf(region.high_hz), this.layer.rows)), bottom = this.y(this.binOf(region.low_hz));
     const stretches = region.intervals_s.length ? region.intervals_s : [[region.start_s, region.end_s]];
-    const [dark, light] = bottom - top < 14 ? [3, 1] : [4, 2];  // of a thin band, lines of any width hide the neighbors
+    const isThin = bottom - top < 14;  // a box would hide the band, and what is beside it
     for (const [start, end] of stretches) {
       const left = this.x(start), right = this.x(Math.min(end, this.stack.seconds));
-      for (const [style, width, dash] of [["#000", dark, []], ["#fff", light, [6, 4]]]) {
+      for (const [style, width, dash] of [["#000", 4, []], ["#fff", 2, [6, 4]]]) {
         context.strokeStyle = style;
         context.lineWidth = width;
-        context.setLineDash(dash);
+        context.setLineDash(isThin ? [] : dash);
+        if (isThin) this.drawBracket(context, left, right, top, bottom);
         // Around the band, not on it.
-        context.strokeRect(left, top - 2, Math.max(right - left, 3), bottom - top + 4);
+        else context.strokeRect(left, top - 2, Math.max(right - left, 3), bottom - top + 4);
       }
       context.setLineDash([]);
     }
     return { x: this.x(stretches[0][0]) + 10, y: Math.min(Math.max(top, TOP) + 9, TOP + this.plotHeight - 9) };
+  }
+
+  // Both ends of a thin band.
+  drawBracket(context, left, right, top, bottom) {
+    const arm = Math.min(8, (right - left) / 2);
+    context.beginPath();
+    for (const [x, inward] of [[left, arm], [right, -arm]]) {
+      context.moveTo(x + inward, top - 1);
+      context.lineTo(x, top - 1);
+      context.lineTo(x, bottom + 1);
+      context.lineTo(x + inward, bottom + 1);
+    }
+    context.stroke();
   }
 
   drawOver() {

@@ -30,7 +30,7 @@ function spectra(payload) {
       right = place;
       context.fillText(hertz(tick), place, bottom + 6);
     }
-    [["--asd-normal", []], ["--asd-anomalous", [7, 4]]].forEach(([name, dash], line) => {
+    [["--asd-ink", []], ["--asd-muted", [7, 4]]].forEach(([name, dash], line) => {
       context.strokeStyle = color(canvas, name);
       context.lineWidth = 2;
       context.setLineDash(dash);

@@ -16,25 +16,42 @@ function inStore(place, mode, act) {
   });
 }
 
-// The files of the session's detector, fetched and kept as a text. No files, where the app had none to keep, change nothing.
+// The files that are kept or on their way: what is asked for later wins, however long the fetching takes.
+let latestFiles = null;
+
+// Fetch the files of the session's detector and keep them as a text. An answer without new files changes nothing.
 async function keep(files) {
-  if (!files?.length) return;
-  const contents = await Promise.all(files.map(async ({ url, orig_name }) => {
-    const answer = await fetch(url);
-    return answer.ok ? [orig_name, await inBase64(await answer.blob())] : null;
-  }));
-  if (contents.every(Boolean)) await inStore(DETECTOR, "readwrite", store => store.put(JSON.stringify(Object.fromEntries(contents)), MODEL.version));
+  const asked = files?.[0]?.url;
+  if (!asked || asked === latestFiles) return;
+  latestFiles = asked;
+  try {
+    const contents = await Promise.all(files.map(async ({ url, orig_name }) => [orig_name, await inBase64(await fetched(url))]));
+    const text = JSON.stringify(Object.fromEntries(contents));
+    if (asked === latestFiles && await inStore(DETECTOR, "readwrite", store => store.put(text, MODEL.version)) === null) throw new Error("nothing is kept");
+  } catch {
+    if (asked !== latestFiles) return;
+    latestFiles = null;
+    document.querySelectorAll(".asd-kept").forEach(said => { said.textContent = say("enroll.not_kept_here"); });
+  }
+}
+
+async function fetched(url) {
+  const answer = await fetch(new URL(url, location.href).pathname);  // behind a proxy the app may not know its own host
+  if (!answer.ok) throw new Error(String(answer.status));
+  return answer.blob();
 }
 
 function inBase64(blob) {
-  return new Promise(resolve => {
+  return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result.replace(/^[^,]*,/, ""));
+    reader.onerror = reject;
     reader.readAsDataURL(blob);
   });
 }
 
 function forgetDetector() {
+  latestFiles = null;
   return inStore(DETECTOR, "readwrite", store => store.clear());
 }
 

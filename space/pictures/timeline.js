@@ -55,7 +55,7 @@ function timeline(payload, choose) {
       context.setLineDash([]);
       context.textAlign = "right";
       context.textBaseline = "middle";
-      context.fillText(number(result.threshold, 2), LEFT - 6, y(result.threshold));
+      context.fillText(number(result.threshold), LEFT - 6, y(result.threshold));
       context.textAlign = "left";
       context.fillText(say("timeline.alarm"), LEFT + 4, y(result.threshold) - 8);
     }
@@ -63,7 +63,7 @@ function timeline(payload, choose) {
     context.textAlign = "right";
     context.textBaseline = "middle";
     for (const score of hasScores ? new Set([Math.max(...scores), Math.min(...scores)]) : [])
-      if (result.threshold === null || Math.abs(y(score) - y(result.threshold)) > 14) context.fillText(number(score, 2), LEFT - 6, y(score));
+      if (result.threshold === null || Math.abs(y(score) - y(result.threshold)) > 14) context.fillText(number(score), LEFT - 6, y(score));
     context.textAlign = "center";
     context.textBaseline = "top";
     const step = niceStep(total, Math.min(10, wide / 70));

@@ -71,6 +71,7 @@ function card(payload) {
       el("p", {}, ...explanation(result, name)),
       result.note && KEYS[result.verdict] !== "unknown" ? el("p", {}, ...saying("explanation.but", { note: english(result.note) })) : null,
       result.reason ? el("p", { class: "asd-reason", lang: "en" }, ...unbroken(result.reason)) : null,
+      result.reason?.startsWith("From ") && result.reason.includes("between") ? el("p", { class: "asd-hint" }, say("explanation.window")) : null,
       inEnglish(result.note || result.reason),
       chance(result) ? el("p", { class: "asd-chance" }, chance(result)) : null,
       gauge(result, typical)),

@@ -16,7 +16,7 @@ function say(key, values = {}) { return pieces(key, values).join(""); }
 function saying(key, values) { return pieces(key, values).filter(part => part !== ""); }
 
 // No line ends between a number and its unit.
-const unbroken = text => text.split(/([\d.]+ (?:k?Hz|dB|s|min)\b)/).map((part, index) => index % 2 ? el("span", { class: "asd-unbroken" }, part) : part);
+const unbroken = text => text.split(/([\d.]+ (?:(?:k?Hz|dB|s|min)\b|%))/).map((part, index) => index % 2 ? el("span", { class: "asd-unbroken" }, part) : part);
 
 // What the model's code said is English; what the app said is a text and its values.
 const english = text => el("span", { lang: "en" }, ...unbroken(text));
