@@ -106,7 +106,7 @@ def figures(results: dict[str, Any], write: Say) -> str:
             for machine_type, found in auc["per_type"].items()
         ),
         f"| **{write('about.mean')}** | **{with_interval(auc['mean'], write)}** | **{with_interval(pauc['mean'], write)}** "
-        f"| {percent(auc['mean']['worst_id'], write)} |",
+        f"| **{percent(auc['mean']['worst_id'], write)}** |",
         *(["", alarms(decisions, write), "", the_papers_score(test, write)] if decisions else []),
     ]
     return "\n".join(lines)
