@@ -36,7 +36,8 @@ async function keep(files) {
 }
 
 async function fetched(url) {
-  const answer = await fetch(new URL(url, location.href).pathname);  // behind a proxy the app may not know its own host
+  const { pathname, search } = new URL(url, location.href);  // behind a proxy the app may not know its own host
+  const answer = await fetch(pathname + search);
   if (!answer.ok) throw new Error(String(answer.status));
   return answer.blob();
 }
