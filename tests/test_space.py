@@ -590,6 +590,7 @@ def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_pa
     open_tab(page, "Enroll")
     enroll_on_page(page, "press_3", [sounds / f"mine_{i}.wav" for i in range(3)])
     offered = panel(page).locator("a[download='scoring.safetensors']").get_attribute("href")
+    wait_until_kept(page)
     open_tab(page, "Listen")
     # What is shown is judged anew: the sound's closest machine is the new one. The choice stays.
     panel(page).get_by_text("fan_id_00 (closest: press_3)").wait_for()
@@ -603,10 +604,13 @@ def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_pa
     before = answer(page)
     open_tab(page, "Enroll")
     assert panel(page).locator("a[download='scoring.safetensors']").get_attribute("href") != offered
+    wait_until_kept(page)
     visit_again(page, visit)
+    wait_until_kept(page)
     open_tab(page, "Enroll")
     panel(page).get_by_text("press_3 is back").wait_for()
     enroll_on_page(page, "press_4", [sounds / "normal.wav"])
+    wait_until_kept(page)
     assert "In this session there are also: press_3." in panel(page).inner_text()
     for name in ("scoring.safetensors", "scoring_config.json"):
         with page.expect_download() as saved:
@@ -628,6 +632,7 @@ def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_pa
     given = panel(other).locator("input[type=file]").nth(1)
     given.set_input_files([tmp_path / "scoring_config.json", tmp_path / "scoring.safetensors"])
     panel(other).get_by_text("press_3, press_4 are back").wait_for()
+    wait_until_kept(other)
     open_tab(other, "Listen")
     choose_machine(other, "press_3")
     give(other, sounds / "mine_faulty.wav")
@@ -636,6 +641,7 @@ def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_pa
     visit_again(other, visit)
     until(lambda: "press_3" in machines_offered(other))
     forget_machines(other)
+    until(lambda: other.evaluate("asd.kept()") == "")
     open_tab(other, "Listen")
     assert "press_3" not in machines_offered(other)
     visit_again(other, visit)
@@ -646,9 +652,15 @@ def test_machines_of_a_session_add_up_and_outlive_a_reload(visit, sounds, tmp_pa
 def visit_again(page, visit, query: str = "") -> None:
     """Leave the page and come back."""
     # Gradio reports an answer that is on its way when a page is left as an error.
-    page.wait_for_timeout(2000)
+    visit.provoked += ["AbortError", "Unexpected error Connection errored out"]
     page.goto(f"{visit.url}/{query}")
     page.get_by_role("tab", name="Listen").wait_for()
+
+
+def wait_until_kept(page) -> None:
+    """Wait until the browser keeps another detector than when this was called last on the page."""
+    is_new = "asd.kept().then(text => text !== (window.keptBefore ?? '') && (window.keptBefore = text) !== '')"
+    until(lambda: page.evaluate(is_new))
 
 
 def forget_machines(page) -> None:
