@@ -44,13 +44,11 @@ class Visits:
         complaints: errors in the console and of the page's own code.
         provoked: how complaints begin that the test provokes. They may come at any time.
         foreign: requests that left the machine.
-        answers: streams of answers that are open.
     """
 
     def __init__(self, browser, url: str):
         self.browser, self.url = browser, url
         self.contexts, self.complaints, self.provoked, self.foreign = [], [], [], []
-        self.answers: set = set()
 
     def __call__(
         self, width: int = 1280, height: int = 900, scheme: str = "light", query: str = "", locale: str = "en-US"
@@ -67,16 +65,12 @@ class Visits:
         page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self.note_request)
-        page.on("requestfinished", lambda request: self.answers.discard(request))
-        page.on("requestfailed", lambda request: self.answers.discard(request))
         open_page(page, self.url + query)
         return page
 
     def note_request(self, request) -> None:
         if not request.url.startswith((self.url, "blob:", "data:")):
             self.foreign.append(request.url)
-        if "/queue/data" in request.url:
-            self.answers.add(request)
 
 
 @pytest.fixture
